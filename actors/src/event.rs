@@ -1,0 +1,131 @@
+//! What happened, as data: the one stream that feeds progress, status, the run's log and the checks.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::protocol::ids::{Epoch, NodeId, Step};
+
+/// One thing that happened, with when and where.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Recorded {
+    /// Milliseconds since the Unix epoch, by the recording node's clock.
+    pub at_ms: u64,
+    /// The node that recorded it.
+    pub node: NodeId,
+    /// What happened.
+    #[serde(flatten)]
+    pub event: Event,
+}
+
+/// A member of an epoch, as told to people.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct MemberInfo {
+    /// Who.
+    pub node: NodeId,
+    /// Its rank in the plan.
+    pub rank: u32,
+    /// Its label (`host`).
+    pub host: String,
+    /// Its operating-system process id.
+    pub pid: u32,
+    /// Its lanes, first and one past the last.
+    pub lanes: (u32, u32),
+}
+
+/// Everything that can happen to a run.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "event", rename_all = "snake_case")]
+pub enum Event {
+    /// A node waits; the sentence says for what.
+    Waiting {
+        /// Why.
+        because: String,
+    },
+    /// An epoch began: these members, this leader.
+    EpochBegan {
+        /// Its number.
+        epoch: Epoch,
+        /// The first step that it runs.
+        step: Step,
+        /// Who leads.
+        leader: NodeId,
+        /// Who is in.
+        members: Vec<MemberInfo>,
+        /// Why it began.
+        because: String,
+        /// Where the state came from: `seed` or `checkpoint <step>`.
+        state_from: String,
+    },
+    /// A step is stable everywhere.
+    StepCommitted {
+        /// Its number.
+        step: Step,
+        /// The epoch that committed it.
+        epoch: Epoch,
+        /// Means over lanes (`loss`, `entropy`, `lr`, …).
+        metrics: BTreeMap<String, f64>,
+        /// Wall seconds since the previous commit.
+        seconds: f64,
+        /// Images of the step.
+        images: u64,
+        /// Share of the lanes' time spent waiting in collective calls.
+        wait: f64,
+    },
+    /// A checkpoint can be relied on.
+    CheckpointSaved {
+        /// Steps committed when it was taken.
+        step: Step,
+        /// Size in the store.
+        bytes: u64,
+        /// Seconds from snapshot to manifest.
+        seconds: f64,
+        /// How long the ranks were held up, milliseconds, the longest of them.
+        stall_ms: f64,
+    },
+    /// A checkpoint failed; training goes on.
+    CheckpointFailed {
+        /// Steps committed when it was taken.
+        step: Step,
+        /// One sentence.
+        because: String,
+    },
+    /// The trunk was examined on held-out images.
+    Evaluated {
+        /// Steps committed when it was taken.
+        step: Step,
+        /// Name (`knn`) and accuracy in percent.
+        scores: BTreeMap<String, f64>,
+    },
+    /// A sample could not be decoded and another took its place.
+    SampleReplaced {
+        /// The step in which it was needed.
+        step: Step,
+        /// Its id and where it lies.
+        sample: u64,
+        /// Where it lies.
+        place: String,
+        /// The sample that took its place.
+        by: u64,
+        /// What is wrong with it.
+        because: String,
+    },
+    /// A node is gone.
+    NodeLost {
+        /// Who.
+        node: NodeId,
+        /// Its rank.
+        rank: u32,
+        /// How it was noticed.
+        because: String,
+    },
+    /// The run ended (for this process): done, stopped on request, or by a failure.
+    Ended {
+        /// Steps committed.
+        step: Step,
+        /// `done`, `stopped` or `failed`.
+        outcome: String,
+        /// One sentence.
+        because: String,
+    },
+}

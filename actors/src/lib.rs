@@ -1,0 +1,12 @@
+//! The elastic runtime of Everstep: it knows ranks, lanes, shards and bytes, and nothing of images.
+//!
+//! Imports run one way: `roles → net → wire → protocol`, and `protocol` imports std (and rkyv
+//! derives) alone. `ARCHITECTURE.md` at the root of the repository walks through it.
+
+pub mod alone;
+pub mod event;
+pub mod protocol;
+pub mod store;
+pub mod wire;
+pub mod net;
+pub mod workload;

@@ -1,0 +1,1 @@
+//! How things travel: quinn with mutual TLS, one link per peer.

@@ -1,0 +1,3 @@
+//! How things are spelled between nodes: rkyv frames, capped and checked.
+
+pub mod message;

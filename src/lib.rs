@@ -1,0 +1,9 @@
+//! Everstep trains SwAV on RegNetY on machines that come and go.
+
+pub mod config;
+pub mod data;
+pub mod eval;
+pub mod model;
+pub mod optim;
+pub mod swav;
+pub mod weights;

@@ -56,6 +56,17 @@ impl Alone {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    fn add_gradient(&self, lane: Lane, unit: UnitId, gradient: Vec<f32>) -> Result<()> {
+        let mut state = self.lock();
+        let lanes = self.lanes;
+        let tree = state.gradients.entry(unit).or_insert_with(|| TreeSum::new(lanes));
+        if let Some(total) = tree.add(lane.0..lane.0 + 1, gradient).map_err(|_| Aborted)? {
+            state.gradients.remove(&unit);
+            state.reduced.insert(unit, total);
+        }
+        Ok(())
+    }
+
     fn add(&self, lane: Lane, call: CallId, group: Range<u32>, values: Vec<f32>) -> Result<watch::Receiver<Option<Arc<Vec<f32>>>>> {
         let mut state = self.lock();
         let members = group.end - group.start;
@@ -85,15 +96,8 @@ impl Collective for Alone {
 
     fn release(&self, _: Step, _: Lane, _: UnitId, _: Option<UnitId>) {}
 
-    fn reduce(&self, _: Step, lane: Lane, unit: UnitId, gradient: Vec<f32>) -> Result<()> {
-        let mut state = self.lock();
-        let lanes = self.lanes;
-        let tree = state.gradients.entry(unit).or_insert_with(|| TreeSum::new(lanes));
-        if let Some(total) = tree.add(lane.0..lane.0 + 1, gradient).map_err(|_| Aborted)? {
-            state.gradients.remove(&unit);
-            state.reduced.insert(unit, total);
-        }
-        Ok(())
+    fn reduce(&self, _: Step, lane: Lane, unit: UnitId, gradient: Vec<f32>) -> BoxFuture<'static, Result<()>> {
+        std::future::ready(self.add_gradient(lane, unit, gradient)).boxed()
     }
 
     fn sum(&self, _: Step, lane: Lane, call: CallId, group: Range<u32>, values: Vec<f32>) -> BoxFuture<'static, Result<Arc<Vec<f32>>>> {

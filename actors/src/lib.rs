@@ -4,8 +4,12 @@
 //! derives) alone. `ARCHITECTURE.md` at the root of the repository walks through it.
 
 pub mod alone;
+pub mod checkpoint;
+pub mod clock;
 pub mod event;
+pub mod mailbox;
 pub mod protocol;
+pub mod roles;
 pub mod store;
 pub mod wire;
 pub mod net;

@@ -131,11 +131,8 @@ pub trait Collective: Send + Sync + 'static {
     fn gather(&self, step: Step, lane: Lane, unit: UnitId) -> BoxFuture<'static, Result<Arc<Vec<f32>>, Aborted>>;
     /// The lane has used the unit for the last time in this pass over the units; says which comes next.
     fn release(&self, step: Step, lane: Lane, unit: UnitId, next: Option<UnitId>);
-    /// Adds the lane's gradient of a whole unit to the mean over lanes. Never waits for others.
-    ///
-    /// # Errors
-    /// [`Aborted`] when the epoch has ended.
-    fn reduce(&self, step: Step, lane: Lane, unit: UnitId, gradient: Vec<f32>) -> Result<(), Aborted>;
+    /// Adds the lane's gradient of a whole unit to the mean over lanes. Waits for room on the wire, never for other lanes.
+    fn reduce(&self, step: Step, lane: Lane, unit: UnitId, gradient: Vec<f32>) -> BoxFuture<'static, Result<(), Aborted>>;
     /// The canonical sum over the lanes of `group`, which all of them call with the same `call` and length.
     fn sum(&self, step: Step, lane: Lane, call: CallId, group: Range<u32>, values: Vec<f32>) -> BoxFuture<'static, Result<Arc<Vec<f32>>, Aborted>>;
     /// As [`Collective::sum`] over all lanes, through the Sinkhorn aggregators: each sums a range of the prototypes.
@@ -149,7 +146,7 @@ pub struct Peers {
     step: Step,
     lane: Lane,
     hub: Arc<dyn Collective>,
-    waker: tokio::runtime::Handle,
+    runtime: tokio::runtime::Handle,
 }
 
 impl std::fmt::Debug for Peers {
@@ -161,7 +158,7 @@ impl std::fmt::Debug for Peers {
 impl Peers {
     /// A handle for one lane and step.
     pub fn new(step: Step, lane: Lane, hub: Arc<dyn Collective>, runtime: tokio::runtime::Handle) -> Self {
-        Self { step, lane, hub, waker: runtime }
+        Self { step, lane, hub, runtime }
     }
     /// The lane that asks.
     pub fn lane(&self) -> Lane {
@@ -179,7 +176,7 @@ impl Peers {
     /// # Errors
     /// [`Aborted`] when the epoch has ended.
     pub fn gather_blocking(&self, unit: UnitId) -> Result<Arc<Vec<f32>>, Aborted> {
-        self.waker.block_on(self.gather(unit))
+        self.runtime.block_on(self.gather(unit))
     }
     /// Says that the lane is done with a unit in this direction, and which unit it wants after the next.
     pub fn release(&self, unit: UnitId, next: Option<UnitId>) {
@@ -189,8 +186,15 @@ impl Peers {
     ///
     /// # Errors
     /// [`Aborted`] when the epoch has ended.
-    pub fn reduce(&self, unit: UnitId, gradient: Vec<f32>) -> Result<(), Aborted> {
-        self.hub.reduce(self.step, self.lane, unit, gradient)
+    pub async fn reduce(&self, unit: UnitId, gradient: Vec<f32>) -> Result<(), Aborted> {
+        self.hub.reduce(self.step, self.lane, unit, gradient).await
+    }
+    /// [`Peers::reduce`] for a compute thread.
+    ///
+    /// # Errors
+    /// [`Aborted`] when the epoch has ended.
+    pub fn reduce_blocking(&self, unit: UnitId, gradient: Vec<f32>) -> Result<(), Aborted> {
+        self.runtime.block_on(self.reduce(unit, gradient))
     }
     /// Canonical sum over the lanes of `group`.
     ///
@@ -204,7 +208,7 @@ impl Peers {
     /// # Errors
     /// [`Aborted`] when the epoch has ended.
     pub fn sum_blocking(&self, call: CallId, group: Range<u32>, values: Vec<f32>) -> Result<Arc<Vec<f32>>, Aborted> {
-        self.waker.block_on(self.sum(call, group, values))
+        self.runtime.block_on(self.sum(call, group, values))
     }
     /// Canonical sum over all lanes through the Sinkhorn aggregators.
     ///
@@ -218,7 +222,7 @@ impl Peers {
     /// # Errors
     /// [`Aborted`] when the epoch has ended.
     pub fn sinkhorn_blocking(&self, call: CallId, rows: Vec<f32>) -> Result<Arc<Vec<f32>>, Aborted> {
-        self.waker.block_on(self.sinkhorn(call, rows))
+        self.runtime.block_on(self.sinkhorn(call, rows))
     }
 }
 

@@ -149,6 +149,31 @@ fn added<T: Copy + Add<Output = T>>(mut left: Vec<T>, right: &[T]) -> Vec<T> {
     left
 }
 
+/// The part of a sum that one rank makes: its lanes' contributions, added up to complete subtrees.
+#[derive(Debug, Clone)]
+pub struct Subtrees<T> {
+    parts: Vec<(Range<u32>, TreeSum<T>)>,
+}
+
+impl<T: Copy + Add<Output = T>> Subtrees<T> {
+    /// The part made of these nodes of the tree (see [`cover`]).
+    pub fn new(nodes: Vec<Range<u32>>) -> Self {
+        Self { parts: nodes.into_iter().map(|node| (node.clone(), TreeSum::new(node.end - node.start))).collect() }
+    }
+
+    /// Adds one leaf. Returns a node and its sum when all leaves below it are there.
+    ///
+    /// # Errors
+    /// [`Refused`] when the leaf is not one of ours, comes twice, or has another length.
+    pub fn add(&mut self, leaf: u32, values: Vec<T>) -> Result<Option<(Range<u32>, Vec<T>)>, Refused> {
+        let Some((node, tree)) = self.parts.iter_mut().find(|(node, _)| node.contains(&leaf)) else {
+            return Err(Refused::NoNode(leaf..leaf + 1, 0));
+        };
+        let at = leaf - node.start;
+        Ok(tree.add(at..at + 1, values)?.map(|total| (node.clone(), total)))
+    }
+}
+
 /// The canonical sum of scalars that are all at hand.
 pub fn sum<T: Copy + Add<Output = T>>(leaves: &[T]) -> Option<T> {
     match leaves {

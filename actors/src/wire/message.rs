@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use rkyv::{Archive, Deserialize, Serialize};
 
-use crate::protocol::ids::{Epoch, Step, UnitId};
+use crate::protocol::ids::{Epoch, ShardId, Step, UnitId};
 
 /// What a frame of numbers is for. Numbers are never reused.
 #[derive(Archive, Serialize, Deserialize, Debug, Clone, Copy, PartialEq, Eq)]
@@ -68,4 +68,204 @@ impl DataHeader {
     pub fn range(&self) -> Range<usize> {
         self.start as usize..(self.start + self.length) as usize
     }
+}
+
+/// What a node says of itself when it asks to be in.
+#[derive(Archive, Serialize, Deserialize, Debug, Clone, PartialEq, Eq)]
+#[rkyv(derive(Debug))]
+pub struct Join {
+    /// Where it can be dialled.
+    pub address: String,
+    /// Failure domain.
+    pub host: String,
+    /// Process id.
+    pub pid: u32,
+    /// Its place on its host.
+    pub slot: u32,
+    /// Version and build of its program.
+    pub build: String,
+    /// Digest of its recipe.
+    pub recipe: String,
+    /// Digest of its start-up probe.
+    pub hardware: String,
+}
+
+/// Partial sums of one shard on the wire.
+#[derive(Archive, Serialize, Deserialize, Debug, Clone, PartialEq)]
+#[rkyv(derive(Debug))]
+pub struct ShardPartials {
+    /// Which shard.
+    pub shard: ShardId,
+    /// (tensor of the unit, squared values, squared gradients).
+    pub norms: Vec<(u32, f64, f64)>,
+    /// Gradient values that are NaN or infinite.
+    pub nonfinite: u64,
+}
+
+/// What one lane tells about its step.
+#[derive(Archive, Serialize, Deserialize, Debug, Clone, PartialEq)]
+#[rkyv(derive(Debug))]
+pub struct LaneMetrics {
+    /// Which lane.
+    pub lane: u32,
+    /// Name and value.
+    pub metrics: Vec<(String, f32)>,
+    /// Seconds spent waiting in collective calls.
+    pub wait_s: f32,
+    /// Seconds from the lane's start to its end.
+    pub busy_s: f32,
+}
+
+/// How a run ends for a node.
+#[derive(Archive, Serialize, Deserialize, Debug, Clone, Copy, PartialEq, Eq)]
+#[rkyv(derive(Debug))]
+pub enum Outcome {
+    /// All steps are done and saved.
+    Done,
+    /// Stopped on request; the last checkpoint holds every committed step.
+    Stopped,
+    /// A member was lost or failed; the run goes on from its newest checkpoint when it is started again.
+    Lost,
+    /// The data or the recipe cannot be used: starting again without a change is in vain.
+    Unusable,
+}
+
+/// Control messages. Every one that changes state carries its epoch.
+#[derive(Archive, Serialize, Deserialize, Debug, Clone, PartialEq)]
+#[rkyv(derive(Debug))]
+pub enum Control {
+    /// Newcomer → leader: take me in.
+    Join(Join),
+    /// Leader → newcomer: no, and why.
+    Refused {
+        /// One sentence.
+        because: String,
+    },
+    /// Leader → members: this record (JSON) has been created; connect, load your shards, say [`Control::Ready`].
+    Begin {
+        /// The epoch record.
+        record: String,
+    },
+    /// Member → leader: my shards are here and I am connected to all.
+    Ready {
+        /// In this epoch.
+        epoch: Epoch,
+    },
+    /// Leader → members: all are ready; run this step and the next ones.
+    Go {
+        /// In this epoch.
+        epoch: Epoch,
+        /// First step.
+        step: Step,
+    },
+    /// Member → leader: the mean gradients of my shards are here, and these are their partial sums.
+    Reduced {
+        /// In this epoch.
+        epoch: Epoch,
+        /// Of this step.
+        step: Step,
+        /// One entry per owned shard.
+        partials: Vec<ShardPartials>,
+        /// One entry per lane.
+        lanes: Vec<LaneMetrics>,
+    },
+    /// Leader → members: the global sums; compute the new versions beside the old ones.
+    Sums {
+        /// In this epoch.
+        epoch: Epoch,
+        /// Of this step.
+        step: Step,
+        /// `norms[unit][tensor] = (‖value‖², ‖gradient‖²)`.
+        norms: Vec<Vec<(f64, f64)>>,
+        /// Non-finite gradient values in the whole model.
+        nonfinite: u64,
+    },
+    /// Member → leader: the vote. My new versions lie beside the old ones.
+    Prepared {
+        /// In this epoch.
+        epoch: Epoch,
+        /// Of this step.
+        step: Step,
+    },
+    /// Leader → members: the step is stable; drop the old versions.
+    Stable {
+        /// In this epoch.
+        epoch: Epoch,
+        /// This step.
+        step: Step,
+        /// Whether to take a checkpoint of the state after it.
+        checkpoint: bool,
+        /// Whether it was the last one.
+        last: bool,
+        /// Means over lanes, for people.
+        metrics: Vec<(String, f64)>,
+        /// Share of the lanes' time spent waiting.
+        wait: f64,
+    },
+    /// Member → leader: my parts of the checkpoint are durable (JSON records).
+    Parts {
+        /// In this epoch.
+        epoch: Epoch,
+        /// Steps committed in it.
+        step: Step,
+        /// The records.
+        records: String,
+        /// How long the rank was held up, milliseconds.
+        stall_ms: f64,
+    },
+    /// Member → leader: my parts could not be written.
+    PartsFailed {
+        /// In this epoch.
+        epoch: Epoch,
+        /// Steps committed in it.
+        step: Step,
+        /// One sentence.
+        because: String,
+    },
+    /// Leader → members: a checkpoint is published.
+    Published {
+        /// Steps committed in it.
+        step: Step,
+        /// Its size in bytes.
+        bytes: u64,
+        /// Seconds from snapshot to manifest.
+        seconds: f64,
+        /// How long the slowest rank was held up, milliseconds.
+        stall_ms: f64,
+    },
+    /// Leader → members: a checkpoint failed; training goes on.
+    SaveFailed {
+        /// Steps committed in it.
+        step: Step,
+        /// One sentence.
+        because: String,
+    },
+    /// Member → leader: please end the run in good order.
+    Stop {
+        /// One sentence.
+        because: String,
+    },
+    /// Anyone → leader: the epoch cannot go on.
+    Failed {
+        /// In this epoch.
+        epoch: Epoch,
+        /// What its end means for the next start.
+        outcome: Outcome,
+        /// One sentence.
+        because: String,
+    },
+    /// Leader → members: it is over.
+    Bye {
+        /// How.
+        outcome: Outcome,
+        /// One sentence.
+        because: String,
+    },
+    /// Operator → node: what do you know?
+    AskStatus,
+    /// Node → operator: this (JSON).
+    Status {
+        /// The view.
+        json: String,
+    },
 }

@@ -1,0 +1,624 @@
+//! The collectives of one epoch on one node: what lanes ask of [`Collective`] becomes frames, and
+//! frames become answers.
+//!
+//! Not an actor: lanes' compute threads and links' readers meet here under short locks. Every wait
+//! ends when the answer comes or when the epoch ends ([`Exchange::abort`]), whichever is first.
+
+use std::collections::BTreeMap;
+use std::ops::Range;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use futures::FutureExt;
+use futures::future::BoxFuture;
+use tokio::sync::watch;
+
+use crate::protocol::ids::{Epoch, Lane, Rank, ShardId, Step, UnitId};
+use crate::protocol::plan::Plan;
+use crate::protocol::shard::Shard;
+use crate::protocol::tree::{Subtrees, TreeSum};
+use crate::wire::message::{DataHeader, DataKind};
+use crate::workload::{Aborted, CallId, Collective};
+
+type Vector = Arc<Vec<f32>>;
+type Answer = watch::Sender<Option<Vector>>;
+
+/// A frame on its way out: part of a vector that is shared, not copied.
+#[derive(Debug, Clone)]
+pub struct Outgoing {
+    /// To which rank.
+    pub to: Rank,
+    /// Its header.
+    pub header: DataHeader,
+    /// The vector and the range of it that is sent.
+    pub values: Vector,
+    /// Which part of it.
+    pub range: Range<usize>,
+}
+
+/// How frames leave this node. Waits while the peer's queue is full.
+pub trait Outbound: Send + Sync + 'static {
+    /// Sends one frame. A peer that is gone is no error here: its loss ends the epoch.
+    fn send(&self, frame: Outgoing) -> BoxFuture<'static, ()>;
+}
+
+/// What the exchange tells its rank and its node's aggregator.
+pub trait Inward: Send + Sync + 'static {
+    /// The mean gradient of every owned shard is complete.
+    fn reduced(&self, step: Step);
+    /// A partial sum for this node's aggregator.
+    fn partial(&self, header: DataHeader, values: Vec<f32>);
+    /// A frame that breaks the rules of the epoch: one sentence. Ends the epoch.
+    fn broken(&self, because: String);
+}
+
+/// Why a frame was turned away.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum Rejected {
+    /// It is of another epoch.
+    #[error("a frame of {epoch} in {current}")]
+    Stale {
+        /// Its epoch.
+        epoch: Epoch,
+        /// Ours.
+        current: Epoch,
+    },
+    /// It is of a step that is over or not yet due.
+    #[error("a frame of {step} at {current}")]
+    OutOfStep {
+        /// Its step.
+        step: Step,
+        /// Ours.
+        current: Step,
+    },
+    /// It names a unit, range or length that the plan does not know.
+    #[error("a frame that does not fit the plan")]
+    Misfit,
+}
+
+/// What an exchange needs to know for the length of an epoch.
+#[derive(Debug, Clone)]
+pub struct Layout {
+    /// The epoch.
+    pub epoch: Epoch,
+    /// This node's rank.
+    pub rank: Rank,
+    /// Placement.
+    pub plan: Plan,
+    /// Lanes of the global batch.
+    pub lanes: u32,
+    /// Every shard of the model.
+    pub shards: Vec<Shard>,
+    /// Gathered units are kept for reuse in the same step up to this many values.
+    pub gathered_values_max: usize,
+}
+
+/// See the module's text.
+pub struct Exchange {
+    layout: Layout,
+    units: Vec<UnitPlace>,
+    outbound: Arc<dyn Outbound>,
+    inward: Arc<dyn Inward>,
+    state: Mutex<State>,
+    room: watch::Sender<u64>,
+}
+
+impl std::fmt::Debug for Exchange {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Exchange({}, {})", self.layout.epoch, self.layout.rank)
+    }
+}
+
+#[derive(Debug)]
+struct UnitPlace {
+    length: usize,
+    shards: Vec<(Shard, Rank)>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    over: bool,
+    step: Step,
+    committed: BTreeMap<ShardId, Vector>,
+    parked: Vec<(Rank, DataHeader)>,
+    gathers: BTreeMap<UnitId, Gather>,
+    gradients: BTreeMap<UnitId, Subtrees<f32>>,
+    reductions: BTreeMap<(Step, ShardId), TreeSum<f32>>,
+    reduced: BTreeMap<ShardId, Vec<f32>>,
+    sums: BTreeMap<SumKey, Sum>,
+}
+
+#[derive(Debug)]
+struct Gather {
+    buffer: Vec<f32>,
+    missing: usize,
+    arrived: Vec<bool>,
+    releases: u32,
+    answer: Answer,
+}
+
+/// (calls of `sum` and of `sinkhorn` are counted apart, call, first lane of the group)
+type SumKey = (bool, u64, u32);
+
+#[derive(Debug)]
+struct Sum {
+    local: Subtrees<f32>,
+    answer: Answer,
+    buffer: Vec<f32>,
+    missing: usize,
+}
+
+impl Exchange {
+    /// The exchange of an epoch whose first step is `step`; `committed` holds the owned shards' values.
+    pub fn new(layout: Layout, step: Step, committed: BTreeMap<ShardId, Vector>, outbound: Arc<dyn Outbound>, inward: Arc<dyn Inward>) -> Arc<Self> {
+        let mut units: Vec<UnitPlace> = Vec::new();
+        for (shard, (_, owner)) in layout.shards.iter().zip(&layout.plan.owners) {
+            if shard.id.index == 0 {
+                units.push(UnitPlace { length: 0, shards: Vec::new() });
+            }
+            if let Some(unit) = units.last_mut() {
+                unit.length = shard.range.end;
+                unit.shards.push((shard.clone(), *owner));
+            }
+        }
+        let state = State { step, committed, ..State::default() };
+        Arc::new(Self { layout, units, outbound, inward, state: Mutex::new(state), room: watch::channel(0).0 })
+    }
+
+    /// The epoch of this exchange.
+    pub fn epoch(&self) -> Epoch {
+        self.layout.epoch
+    }
+
+    /// The step that is next to be committed: as many steps are committed.
+    pub fn step(&self) -> Step {
+        self.lock().step
+    }
+
+    /// Ends the epoch: every open and every later call ends with [`Aborted`].
+    pub fn abort(&self) {
+        let mut state = self.lock();
+        *state = State { over: true, step: state.step, ..State::default() };
+        drop(state);
+        self.room.send_modify(|turn| *turn += 1);
+    }
+
+    /// Whether the mean gradients of all owned shards are complete.
+    pub fn is_reduced(&self) -> bool {
+        let state = self.lock();
+        state.reduced.len() == state.committed.len()
+    }
+
+    /// Takes the mean gradients of the owned shards, in shard order, once [`Inward::reduced`] was called.
+    pub fn take_reduced(&self) -> BTreeMap<ShardId, Vec<f32>> {
+        std::mem::take(&mut self.lock().reduced)
+    }
+
+    /// The step is stable: the owned shards' new values take the place of the old ones.
+    pub fn commit(self: &Arc<Self>, step: Step, values: BTreeMap<ShardId, Vector>) {
+        let parked = {
+            let mut state = self.lock();
+            if state.over || state.step != step {
+                return;
+            }
+            state.step = step.next();
+            state.committed = values;
+            state.gathers.clear();
+            state.gradients.clear();
+            state.sums.clear();
+            std::mem::take(&mut state.parked)
+        };
+        self.room.send_modify(|turn| *turn += 1);
+        for (from, header) in parked {
+            self.answer(from, header);
+        }
+    }
+
+    /// Whether a frame may come in at all, decided from its header, before anything is allocated.
+    ///
+    /// # Errors
+    /// [`Rejected`] names why not.
+    pub fn admit(&self, header: &DataHeader) -> Result<(), Rejected> {
+        let (over, current) = {
+            let state = self.lock();
+            (state.over, state.step)
+        };
+        if header.epoch != self.layout.epoch || over {
+            return Err(Rejected::Stale { epoch: header.epoch, current: self.layout.epoch });
+        }
+        // A peer that has seen the step become stable may be one step ahead of us.
+        let due = header.step == current || header.step == current.next();
+        if !due {
+            return Err(Rejected::OutOfStep { step: header.step, current });
+        }
+        let group = header.group();
+        let fits = match header.kind {
+            DataKind::Want | DataKind::Gathered | DataKind::Gradient => self.shard_of(header).is_some(),
+            DataKind::Partial | DataKind::Rows => group.end <= self.layout.lanes && group.start < group.end && header.length <= SUM_VALUES_MAX,
+            DataKind::Total | DataKind::RowsTotal => {
+                let rows = header.kind == DataKind::RowsTotal;
+                let state = self.lock();
+                state.sums.get(&(rows, header.call, header.group_start)).is_some_and(|sum| header.range().end <= sum.buffer.len())
+            }
+        };
+        if fits { Ok(()) } else { Err(Rejected::Misfit) }
+    }
+
+    /// Takes in a frame that was admitted.
+    pub fn on_data(self: &Arc<Self>, from: Rank, header: DataHeader, values: Vec<f32>) {
+        match header.kind {
+            DataKind::Want => self.answer(from, header),
+            DataKind::Gathered => self.gathered(&header, &values),
+            DataKind::Gradient => self.add_gradient(&header, values),
+            DataKind::Partial | DataKind::Rows => self.inward.partial(header, values),
+            DataKind::Total | DataKind::RowsTotal => self.total(&header, &values),
+        }
+    }
+
+    /// A finished sum has come back, from this node's own aggregator or another's.
+    pub fn total(&self, header: &DataHeader, values: &[f32]) {
+        let mut state = self.lock();
+        let key = (header.kind == DataKind::RowsTotal, header.call, header.group_start);
+        if header.step != state.step {
+            return;
+        }
+        let Some(sum) = state.sums.get_mut(&key) else { return };
+        let range = header.range();
+        if range.end > sum.buffer.len() || range.len() != values.len() {
+            return;
+        }
+        sum.buffer[range.clone()].copy_from_slice(values);
+        sum.missing = sum.missing.saturating_sub(range.len());
+        if sum.missing == 0
+            && let Some(sum) = state.sums.remove(&key)
+        {
+            sum.answer.send_replace(Some(Arc::new(sum.buffer)));
+        }
+    }
+
+    /// Ranks that take part in sums over a group.
+    pub fn ranks_of(&self, group: &Range<u32>) -> Vec<Rank> {
+        self.layout.plan.ranks_of(group)
+    }
+
+    /// This node's rank.
+    pub fn rank(&self) -> Rank {
+        self.layout.rank
+    }
+
+    /// Sends a frame for an actor of this node.
+    pub fn send(&self, frame: Outgoing) -> BoxFuture<'static, ()> {
+        self.outbound.send(frame)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn shard_of(&self, header: &DataHeader) -> Option<&(Shard, Rank)> {
+        let unit = self.units.get(header.unit.0 as usize)?;
+        let range = header.start.checked_add(header.length).map(|end| header.start as usize..end as usize)?;
+        unit.shards.iter().find(|(shard, _)| shard.range == range)
+    }
+
+    // ---- gather -------------------------------------------------------------------------------
+
+    /// Opens the gather of a unit unless it is open: copies what is owned, asks for the rest.
+    fn open(&self, state: &mut State, unit: UnitId) -> Vec<Outgoing> {
+        let Some(place) = self.units.get(unit.0 as usize) else { return Vec::new() };
+        if state.gathers.contains_key(&unit) {
+            return Vec::new();
+        }
+        if let [(shard, owner)] = place.shards.as_slice()
+            && *owner == self.layout.rank
+            && let Some(whole) = state.committed.get(&shard.id)
+        {
+            let answer = watch::channel(Some(whole.clone())).0;
+            state.gathers.insert(unit, Gather { buffer: Vec::new(), missing: 0, arrived: vec![true], releases: 0, answer });
+            return Vec::new();
+        }
+        let mut buffer = vec![0.0; place.length];
+        let mut arrived = vec![false; place.shards.len()];
+        let mut wants = Vec::new();
+        for (index, (shard, owner)) in place.shards.iter().enumerate() {
+            if *owner == self.layout.rank {
+                if let Some(values) = state.committed.get(&shard.id) {
+                    buffer[shard.range.clone()].copy_from_slice(values);
+                    arrived[index] = true;
+                }
+            } else {
+                let header = self.header(state.step, DataKind::Want, 0, unit, shard.range.clone());
+                wants.push(Outgoing { to: *owner, header, values: Arc::default(), range: 0..0 });
+            }
+        }
+        let missing = arrived.iter().filter(|there| !**there).count();
+        let mut gather = Gather { buffer, missing, arrived, releases: 0, answer: watch::channel(None).0 };
+        finish(&mut gather);
+        state.gathers.insert(unit, gather);
+        wants
+    }
+
+    /// Answers a peer's want, or parks it until the step that it is for has been committed here.
+    fn answer(self: &Arc<Self>, from: Rank, want: DataHeader) {
+        let mut state = self.lock();
+        if state.over {
+            return;
+        }
+        if want.step > state.step {
+            if state.parked.len() < PARKED_MAX {
+                state.parked.push((from, want));
+            }
+            return;
+        }
+        let Some((shard, _)) = self.shard_of(&want) else { return };
+        let Some(values) = state.committed.get(&shard.id).cloned() else { return };
+        drop(state);
+        let header = DataHeader { kind: DataKind::Gathered, ..want };
+        let range = 0..values.len();
+        tokio::spawn(self.outbound.send(Outgoing { to: from, header, values, range }));
+    }
+
+    fn gathered(&self, header: &DataHeader, values: &[f32]) {
+        let Some((shard, _)) = self.shard_of(header) else { return };
+        let mut state = self.lock();
+        if header.step != state.step {
+            return;
+        }
+        let Some(gather) = state.gathers.get_mut(&header.unit) else { return };
+        let index = shard.id.index as usize;
+        if gather.arrived[index] || values.len() != shard.range.len() {
+            return;
+        }
+        gather.buffer[shard.range.clone()].copy_from_slice(values);
+        gather.arrived[index] = true;
+        gather.missing -= 1;
+        finish(gather);
+    }
+
+    async fn gather_unit(self: Arc<Self>, step: Step, unit: UnitId) -> Result<Vector, Aborted> {
+        loop {
+            let mut turn = self.room.subscribe();
+            let (wants, answer) = {
+                let mut state = self.lock();
+                if state.over || state.step != step || unit.0 as usize >= self.units.len() {
+                    return Err(Aborted);
+                }
+                if !state.gathers.contains_key(&unit) && !self.has_room(&state, unit) {
+                    (Vec::new(), None)
+                } else {
+                    let mut wants = self.open(&mut state, unit);
+                    wants.extend(self.prefetch(&mut state, unit));
+                    let answer = state.gathers.get(&unit).map(|gather| gather.answer.subscribe());
+                    (wants, answer)
+                }
+            };
+            for want in wants {
+                self.outbound.send(want).await;
+            }
+            match answer {
+                Some(mut answer) => return answer.wait_for(Option::is_some).await.map_err(|_| Aborted)?.clone().ok_or(Aborted),
+                None => turn.changed().await.map_err(|_| Aborted)?,
+            }
+        }
+    }
+
+    /// Two units are always held; more only within the budget.
+    fn has_room(&self, state: &State, unit: UnitId) -> bool {
+        let held: usize = state.gathers.keys().map(|unit| self.length(*unit)).sum();
+        state.gathers.len() < 2 || held + self.length(unit) <= self.layout.gathered_values_max
+    }
+
+    fn length(&self, unit: UnitId) -> usize {
+        self.units.get(unit.0 as usize).map_or(0, |place| place.length)
+    }
+
+    /// The whole model is asked for at once where it fits; otherwise the next unit is on its way
+    /// while this one is used.
+    fn prefetch(&self, state: &mut State, unit: UnitId) -> Vec<Outgoing> {
+        let mut wants = Vec::new();
+        for next in (0..self.units.len() as u32).map(UnitId).filter(|next| *next > unit) {
+            if state.gathers.contains_key(&next) {
+                continue;
+            }
+            if !self.has_room(state, next) {
+                break;
+            }
+            wants.extend(self.open(state, next));
+        }
+        wants
+    }
+
+    // ---- reduce -------------------------------------------------------------------------------
+
+    fn add_lane_gradient(&self, step: Step, lane: Lane, unit: UnitId, gradient: Vec<f32>) -> Result<Vec<Outgoing>, Aborted> {
+        let (node, total) = {
+            let mut state = self.lock();
+            if state.over || state.step != step || gradient.len() != self.length(unit) {
+                return Err(Aborted);
+            }
+            let subtrees = || Subtrees::new(self.layout.plan.subtrees(self.layout.rank, &(0..self.layout.lanes)));
+            let mine = state.gradients.entry(unit).or_insert_with(subtrees);
+            match mine.add(lane.0, gradient).map_err(|_| Aborted)? {
+                Some(node) => node,
+                None => return Ok(Vec::new()),
+            }
+        };
+        let total = Arc::new(total);
+        let mut frames = Vec::new();
+        for (shard, owner) in &self.units[unit.0 as usize].shards {
+            let mut header = self.header(step, DataKind::Gradient, 0, unit, shard.range.clone());
+            (header.lanes_start, header.lanes_end) = (node.start, node.end);
+            if *owner == self.layout.rank {
+                self.add_gradient(&header, total[shard.range.clone()].to_vec());
+            } else {
+                frames.push(Outgoing { to: *owner, header, values: total.clone(), range: shard.range.clone() });
+            }
+        }
+        Ok(frames)
+    }
+
+    /// A subtree's gradient of an owned shard has arrived: the owner finishes the tree.
+    fn add_gradient(&self, header: &DataHeader, values: Vec<f32>) {
+        let Some((shard, owner)) = self.shard_of(header) else { return };
+        if *owner != self.layout.rank {
+            return;
+        }
+        let mut state = self.lock();
+        if state.over || header.step < state.step {
+            return;
+        }
+        let lanes = self.layout.lanes;
+        let key = (header.step, shard.id);
+        let tree = state.reductions.entry(key).or_insert_with(|| TreeSum::new(lanes));
+        match tree.add(header.lanes(), values) {
+            Ok(None) => {}
+            Ok(Some(mut sum)) => {
+                let scale = 1.0 / lanes as f32;
+                sum.iter_mut().for_each(|value| *value *= scale);
+                state.reductions.remove(&key);
+                state.reduced.insert(shard.id, sum);
+                if state.reduced.len() == state.committed.len() {
+                    drop(state);
+                    self.inward.reduced(header.step);
+                }
+            }
+            Err(refused) => {
+                drop(state);
+                self.inward.broken(format!("a gradient of {} at {} does not add up: {refused}", shard.id, header.step));
+            }
+        }
+    }
+
+    // ---- small sums ---------------------------------------------------------------------------
+
+    fn add_to_sum(&self, step: Step, lane: Lane, call: CallId, group: Range<u32>, rows: bool, values: Vec<f32>) -> Result<(watch::Receiver<Option<Vector>>, Vec<Outgoing>), Aborted> {
+        let in_group = group.contains(&lane.0) && group.end <= self.layout.lanes;
+        let mut state = self.lock();
+        if state.over || state.step != step || !in_group {
+            return Err(Aborted);
+        }
+        let key = (rows, call.0, group.start);
+        let length = values.len();
+        let sum = state.sums.entry(key).or_insert_with(|| Sum {
+            local: Subtrees::new(self.layout.plan.subtrees(self.layout.rank, &group)),
+            answer: watch::channel(None).0,
+            buffer: vec![0.0; length],
+            missing: length,
+        });
+        let answer = sum.answer.subscribe();
+        let Some((node, total)) = sum.local.add(lane.0 - group.start, values).map_err(|_| Aborted)? else {
+            return Ok((answer, Vec::new()));
+        };
+        if node == (0..group.end - group.start) {
+            // All lanes of the group are ours: nobody else needs to know.
+            sum.answer.send_replace(Some(Arc::new(total)));
+            state.sums.remove(&key);
+            return Ok((answer, Vec::new()));
+        }
+        drop(state);
+        let (kind, owners) = if rows {
+            (DataKind::Rows, self.layout.plan.aggregators(length))
+        } else {
+            (DataKind::Partial, self.layout.plan.summer(call.0, &group).map(|rank| (0..length, rank)).into_iter().collect())
+        };
+        let total = Arc::new(total);
+        let mut frames = Vec::new();
+        for (range, owner) in owners {
+            let mut header = self.header(step, kind, call.0, UnitId(0), range.clone());
+            (header.lanes_start, header.lanes_end) = (node.start, node.end);
+            (header.group_start, header.group_end) = (group.start, group.end);
+            if owner == self.layout.rank {
+                self.inward.partial(header, total[range].to_vec());
+            } else {
+                frames.push(Outgoing { to: owner, header, values: total.clone(), range });
+            }
+        }
+        Ok((answer, frames))
+    }
+
+    fn header(&self, step: Step, kind: DataKind, call: u64, unit: UnitId, range: Range<usize>) -> DataHeader {
+        DataHeader {
+            epoch: self.layout.epoch,
+            step,
+            kind,
+            call,
+            unit,
+            start: range.start as u64,
+            length: range.len() as u64,
+            lanes_start: 0,
+            lanes_end: 0,
+            group_start: 0,
+            group_end: 0,
+        }
+    }
+
+    async fn summed(self: Arc<Self>, opened: Result<(watch::Receiver<Option<Vector>>, Vec<Outgoing>), Aborted>) -> Result<Vector, Aborted> {
+        let (mut answer, frames) = opened?;
+        for frame in frames {
+            self.outbound.send(frame).await;
+        }
+        answer.wait_for(Option::is_some).await.map_err(|_| Aborted)?.clone().ok_or(Aborted)
+    }
+}
+
+/// Wants that wait for a commit at most: every shard once from some hundred peers.
+const PARKED_MAX: usize = 1 << 20;
+
+/// Values of one small sum at most: prototypes and channels, never gradients.
+const SUM_VALUES_MAX: u64 = 1 << 20;
+
+fn finish(gather: &mut Gather) {
+    if gather.missing == 0 {
+        gather.answer.send_replace(Some(Arc::new(std::mem::take(&mut gather.buffer))));
+    }
+}
+
+/// The lanes' handle on the exchange.
+#[derive(Debug, Clone)]
+pub struct Lanes(pub Arc<Exchange>);
+
+impl Collective for Lanes {
+    fn gather(&self, step: Step, _: Lane, unit: UnitId) -> BoxFuture<'static, Result<Vector, Aborted>> {
+        self.0.clone().gather_unit(step, unit).boxed()
+    }
+
+    fn release(&self, step: Step, _: Lane, unit: UnitId, _: Option<UnitId>) {
+        let exchange = &self.0;
+        let lanes = exchange.layout.plan.lanes.get(exchange.layout.rank.0 as usize).map_or(0, |mine| mine.end - mine.start);
+        let mut state = exchange.lock();
+        if state.over || state.step != step {
+            return;
+        }
+        let total: usize = exchange.units.iter().map(|unit| unit.length).sum();
+        let Some(gather) = state.gathers.get_mut(&unit) else { return };
+        gather.releases += 1;
+        if gather.releases >= lanes {
+            gather.releases = 0;
+            if total > exchange.layout.gathered_values_max {
+                state.gathers.remove(&unit);
+                drop(state);
+                exchange.room.send_modify(|turn| *turn += 1);
+            }
+        }
+    }
+
+    fn reduce(&self, step: Step, lane: Lane, unit: UnitId, gradient: Vec<f32>) -> BoxFuture<'static, Result<(), Aborted>> {
+        let exchange = self.0.clone();
+        async move {
+            for frame in exchange.add_lane_gradient(step, lane, unit, gradient)? {
+                exchange.outbound.send(frame).await;
+            }
+            Ok(())
+        }
+        .boxed()
+    }
+
+    fn sum(&self, step: Step, lane: Lane, call: CallId, group: Range<u32>, values: Vec<f32>) -> BoxFuture<'static, Result<Vector, Aborted>> {
+        let opened = self.0.add_to_sum(step, lane, call, group, false, values);
+        self.0.clone().summed(opened).boxed()
+    }
+
+    fn sinkhorn(&self, step: Step, lane: Lane, call: CallId, rows: Vec<f32>) -> BoxFuture<'static, Result<Vector, Aborted>> {
+        let opened = self.0.add_to_sum(step, lane, call, 0..self.0.layout.lanes, true, rows);
+        self.0.clone().summed(opened).boxed()
+    }
+}

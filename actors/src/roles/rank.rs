@@ -1,0 +1,404 @@
+//! The rank: drives one device. Its lanes compute, its shards are updated, its votes are cast.
+//!
+//! Supervised by [`super::node`]; its death ends the node, because its shards die with it. Handlers
+//! stay short: lanes run on their own threads, sums of large vectors and updates on blocking ones,
+//! and all of them answer by message.
+//!
+//! Invariant: the committed shards are never written. A step's new versions lie beside them until
+//! the step is stable; whatever happens before leaves no trace.
+
+use std::collections::BTreeMap;
+use std::ops::Range;
+use std::sync::Arc;
+use std::time::Instant;
+
+use ractor::{Actor, ActorProcessingErr, ActorRef};
+use tokio::sync::oneshot;
+
+use super::exchange::{Exchange, Lanes};
+use super::loader::LoaderMsg;
+use crate::mailbox::{ActorStats, Mailbox};
+use crate::protocol::ids::{Epoch, Lane, ShardId, Step};
+use crate::wire::message::{Control, LaneMetrics, Outcome, ShardPartials};
+use crate::workload::{LaneError, LaneReport, NewShard, Peers, ShardView, SourceError, Sums, Workload};
+
+/// A version of a shard. Shared, never written.
+#[derive(Debug, Clone)]
+pub struct ShardState {
+    /// First value's index in the unit.
+    pub start: usize,
+    /// Values.
+    pub values: Arc<Vec<f32>>,
+    /// Optimizer slots.
+    pub slots: Arc<Vec<Vec<f32>>>,
+}
+
+/// One version of all shards of a rank.
+pub type Shards = BTreeMap<ShardId, ShardState>;
+
+/// What the rank is told.
+#[derive(Debug)]
+pub enum RankMsg {
+    /// An epoch begins with these shards; wait for [`RankMsg::Go`].
+    Begin {
+        /// The collectives of the epoch.
+        exchange: Arc<Exchange>,
+        /// Our lanes.
+        lanes: Range<u32>,
+        /// Our shards as of the first step.
+        shards: Shards,
+    },
+    /// All members are ready: run this step.
+    Go {
+        /// In this epoch.
+        epoch: Epoch,
+        /// First step.
+        step: Step,
+    },
+    /// A lane has ended.
+    LaneDone {
+        /// In this epoch.
+        epoch: Epoch,
+        /// Its step.
+        step: Step,
+        /// Which lane.
+        lane: Lane,
+        /// How.
+        result: Result<LaneReport, LaneFailure>,
+        /// Seconds from its start.
+        busy_s: f32,
+    },
+    /// The mean gradients of our shards are complete.
+    Reduced {
+        /// In this epoch.
+        epoch: Epoch,
+        /// Of this step.
+        step: Step,
+    },
+    /// The partial sums of our shards were computed; the gradients come back.
+    Partials {
+        /// In this epoch.
+        epoch: Epoch,
+        /// Of this step.
+        step: Step,
+        /// The sums.
+        partials: Vec<ShardPartials>,
+        /// The mean gradients.
+        gradients: Gradients,
+    },
+    /// The global sums.
+    Sums {
+        /// In this epoch.
+        epoch: Epoch,
+        /// Of this step.
+        step: Step,
+        /// The sums.
+        sums: Sums,
+    },
+    /// The new versions were computed.
+    Updated {
+        /// In this epoch.
+        epoch: Epoch,
+        /// Of this step.
+        step: Step,
+        /// The new versions.
+        shards: Shards,
+    },
+    /// The step is stable.
+    Stable {
+        /// In this epoch.
+        epoch: Epoch,
+        /// This step.
+        step: Step,
+        /// Whether to offer a snapshot of the state after it.
+        checkpoint: bool,
+        /// Whether no step follows.
+        last: bool,
+    },
+    /// The epoch has ended: drop what is in flight.
+    Abort,
+}
+
+/// Mean gradients of the owned shards.
+pub type Gradients = BTreeMap<ShardId, Vec<f32>>;
+
+/// Why a lane failed, with what that means for the run.
+#[derive(Debug, Clone)]
+pub enum LaneFailure {
+    /// The epoch ended.
+    Aborted,
+    /// The lane itself failed.
+    Failed(String),
+    /// Its data cannot be used.
+    Data(SourceError),
+}
+
+/// What the rank asks of its node.
+pub trait Superior: Send + Sync + 'static {
+    /// Sends to the leader.
+    fn tell_leader(&self, message: Control);
+    /// Offers the state after a step to the checkpoint writer. Costs the rank only reference counts.
+    fn snapshot(&self, epoch: Epoch, step: Step, shards: Shards, stall_ms: f64);
+}
+
+/// The actor; see the module's text.
+pub struct RankActor<W> {
+    /// Its counters in the node's actor table.
+    pub stats: Arc<ActorStats>,
+    /// What it computes.
+    pub workload: Arc<W>,
+    /// Where its batches come from.
+    pub loader: Mailbox<LoaderMsg>,
+    /// Its node.
+    pub superior: Arc<dyn Superior>,
+    /// One past the last step of the run.
+    pub end: Step,
+}
+
+impl<W> std::fmt::Debug for RankActor<W> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "RankActor(end: {})", self.end)
+    }
+}
+
+/// What an epoch means to the rank.
+#[derive(Debug)]
+struct Term {
+    exchange: Arc<Exchange>,
+    lanes: Range<u32>,
+    committed: Shards,
+    flight: Flight,
+}
+
+/// One step in flight.
+#[derive(Debug, Default)]
+struct Flight {
+    step: Step,
+    reports: BTreeMap<u32, LaneMetrics>,
+    reduced: bool,
+    summing: bool,
+    partials: Option<Vec<ShardPartials>>,
+    gradients: Option<Gradients>,
+    next: Option<Shards>,
+}
+
+/// The rank's state: nothing before the first epoch.
+#[derive(Debug, Default)]
+pub struct State {
+    term: Option<Term>,
+}
+
+impl<W: Workload> Actor for RankActor<W> {
+    type Msg = RankMsg;
+    type State = State;
+    type Arguments = ();
+
+    async fn pre_start(&self, _: ActorRef<RankMsg>, (): ()) -> Result<State, ActorProcessingErr> {
+        Ok(State::default())
+    }
+
+    async fn handle(&self, myself: ActorRef<RankMsg>, message: RankMsg, state: &mut State) -> Result<(), ActorProcessingErr> {
+        let _at_work = self.stats.handling(message.name());
+        match message {
+            RankMsg::Begin { exchange, lanes, shards } => self.begin(state, exchange, lanes, shards).await,
+            RankMsg::Abort => abort(state),
+            other => {
+                let Some(term) = state.term.as_mut().filter(|term| other.belongs(term)) else { return Ok(()) };
+                match other {
+                    RankMsg::Go { step, .. } => self.go(&myself, term, step),
+                    RankMsg::LaneDone { lane, result, busy_s, .. } => self.lane_done(&myself, term, lane, result, busy_s),
+                    RankMsg::Reduced { .. } => {
+                        term.flight.reduced = true;
+                        self.add_up(&myself, term);
+                    }
+                    RankMsg::Partials { partials, gradients, .. } => {
+                        term.flight.partials = Some(partials);
+                        term.flight.gradients = Some(gradients);
+                        self.report(term);
+                    }
+                    RankMsg::Sums { sums, .. } => self.update(&myself, term, sums),
+                    RankMsg::Updated { step, shards, .. } => {
+                        term.flight.next = Some(shards);
+                        self.superior.tell_leader(Control::Prepared { epoch: term.exchange.epoch(), step });
+                    }
+                    RankMsg::Stable { checkpoint, last, .. } => self.commit(&myself, term, checkpoint, last),
+                    RankMsg::Begin { .. } | RankMsg::Abort => {}
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+impl RankMsg {
+    fn name(&self) -> &'static str {
+        match self {
+            Self::Begin { .. } => "begin",
+            Self::Go { .. } => "go",
+            Self::LaneDone { .. } => "lane_done",
+            Self::Reduced { .. } => "reduced",
+            Self::Partials { .. } => "partials",
+            Self::Sums { .. } => "sums",
+            Self::Updated { .. } => "updated",
+            Self::Stable { .. } => "stable",
+            Self::Abort => "abort",
+        }
+    }
+
+    /// Whether the message is of this epoch and of the step in flight; `Go` sets the step.
+    fn belongs(&self, term: &Term) -> bool {
+        let (epoch, step) = match self {
+            Self::Begin { .. } | Self::Abort => return true,
+            Self::Go { epoch, .. } => (epoch, &term.flight.step),
+            Self::LaneDone { epoch, step, .. }
+            | Self::Reduced { epoch, step }
+            | Self::Partials { epoch, step, .. }
+            | Self::Sums { epoch, step, .. }
+            | Self::Updated { epoch, step, .. }
+            | Self::Stable { epoch, step, .. } => (epoch, step),
+        };
+        *epoch == term.exchange.epoch() && *step == term.flight.step
+    }
+}
+
+fn abort(state: &mut State) {
+    if let Some(term) = &mut state.term {
+        term.exchange.abort();
+        term.flight = Flight { step: term.flight.step, ..Flight::default() };
+    }
+}
+
+impl<W: Workload> RankActor<W> {
+    async fn begin(&self, state: &mut State, exchange: Arc<Exchange>, lanes: Range<u32>, shards: Shards) {
+        abort(state);
+        state.term = Some(Term { exchange, lanes, committed: shards, flight: Flight::default() });
+    }
+
+    fn go(&self, myself: &ActorRef<RankMsg>, term: &mut Term, step: Step) {
+        let follow = LoaderMsg::Follow { step, lanes: term.lanes.clone(), end: self.end };
+        if self.loader.try_send(follow).is_err() {
+            return self.fail(term, Outcome::Lost, "the loader does not keep up with its mailbox".into());
+        }
+        self.start(myself, term, step);
+    }
+
+    fn start(&self, myself: &ActorRef<RankMsg>, term: &mut Term, step: Step) {
+        term.flight = Flight { step, ..Flight::default() };
+        for lane in term.lanes.clone() {
+            self.start_lane(myself, term, step, Lane(lane));
+        }
+        // A rank without lanes may have had all gradients of the step before it learnt that it may start.
+        term.flight.reduced = term.exchange.is_reduced();
+        self.add_up(myself, term);
+    }
+
+    fn start_lane(&self, myself: &ActorRef<RankMsg>, term: &Term, step: Step, lane: Lane) {
+        let epoch = term.exchange.epoch();
+        let (reply, batch) = oneshot::channel();
+        if self.loader.try_send(LoaderMsg::Take { step, lane, reply }).is_err() {
+            return self.fail(term, Outcome::Lost, "the loader does not keep up with its mailbox".into());
+        }
+        let peers = Peers::new(step, lane, Arc::new(Lanes(term.exchange.clone())), tokio::runtime::Handle::current());
+        let (workload, rank) = (self.workload.clone(), myself.clone());
+        tokio::spawn(async move {
+            let batch = batch.await.unwrap_or_else(|_| Err(SourceError(format!("the loader ended before {step} {lane} was decoded"))));
+            let began = Instant::now();
+            let result = match batch {
+                Err(error) => Err(LaneFailure::Data(error)),
+                Ok(batch) => workload.lane(step, batch, peers).await.map_err(|error| match error {
+                    LaneError::Aborted(_) => LaneFailure::Aborted,
+                    LaneError::Failed(because) => LaneFailure::Failed(because),
+                }),
+            };
+            let busy_s = began.elapsed().as_secs_f32();
+            // A rank that is gone needs no report.
+            let _ = rank.send_message(RankMsg::LaneDone { epoch, step, lane, result, busy_s });
+        });
+    }
+
+    fn lane_done(&self, myself: &ActorRef<RankMsg>, term: &mut Term, lane: Lane, result: Result<LaneReport, LaneFailure>, busy_s: f32) {
+        match result {
+            Ok(report) => {
+                let metrics = report.metrics.into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
+                term.flight.reports.insert(lane.0, LaneMetrics { lane: lane.0, metrics, wait_s: report.wait_s, busy_s });
+                self.add_up(myself, term);
+            }
+            Err(LaneFailure::Aborted) => {}
+            Err(LaneFailure::Failed(because)) => self.fail(term, Outcome::Lost, format!("lane {lane} failed at step {}: {because}", term.flight.step.0)),
+            Err(LaneFailure::Data(error)) => self.fail(term, Outcome::Unusable, error.to_string()),
+        }
+    }
+
+    /// All lanes have ended and all gradients are in: computes the partial sums of our shards.
+    fn add_up(&self, myself: &ActorRef<RankMsg>, term: &mut Term) {
+        let lanes = (term.lanes.end - term.lanes.start) as usize;
+        if !term.flight.reduced || term.flight.reports.len() < lanes || std::mem::replace(&mut term.flight.summing, true) {
+            return;
+        }
+        let (epoch, step) = (term.exchange.epoch(), term.flight.step);
+        let gradients = term.exchange.take_reduced();
+        let (workload, committed, rank) = (self.workload.clone(), term.committed.clone(), myself.clone());
+        tokio::task::spawn_blocking(move || {
+            let partials = committed.iter().filter_map(|(id, shard)| {
+                let sums = workload.partials(shard.view(*id), gradients.get(id)?);
+                Some(ShardPartials { shard: *id, norms: sums.norms, nonfinite: sums.nonfinite })
+            });
+            let partials = partials.collect();
+            let _ = rank.send_message(RankMsg::Partials { epoch, step, partials, gradients });
+        });
+    }
+
+    fn report(&self, term: &mut Term) {
+        let Some(partials) = term.flight.partials.take() else { return };
+        let lanes = std::mem::take(&mut term.flight.reports).into_values().collect();
+        self.superior.tell_leader(Control::Reduced { epoch: term.exchange.epoch(), step: term.flight.step, partials, lanes });
+    }
+
+    /// Computes the new versions beside the old ones.
+    fn update(&self, myself: &ActorRef<RankMsg>, term: &mut Term, sums: Sums) {
+        let Some(gradients) = term.flight.gradients.take() else { return };
+        let (epoch, step) = (term.exchange.epoch(), term.flight.step);
+        let (workload, committed, rank) = (self.workload.clone(), term.committed.clone(), myself.clone());
+        tokio::task::spawn_blocking(move || {
+            let updated = committed.iter().filter_map(|(id, shard)| {
+                let NewShard { values, slots } = workload.update(step, shard.view(*id), gradients.get(id)?, &sums);
+                Some((*id, ShardState { start: shard.start, values: Arc::new(values), slots: Arc::new(slots) }))
+            });
+            let shards = updated.collect();
+            let _ = rank.send_message(RankMsg::Updated { epoch, step, shards });
+        });
+    }
+
+    /// The step is stable: the new versions take the place of the old ones, and the next step starts.
+    fn commit(&self, myself: &ActorRef<RankMsg>, term: &mut Term, checkpoint: bool, last: bool) {
+        let Some(next) = term.flight.next.take() else {
+            return self.fail(term, Outcome::Lost, format!("step {} was called stable before this rank had voted", term.flight.step.0));
+        };
+        let step = term.flight.step;
+        term.committed = next;
+        let values = term.committed.iter().map(|(id, shard)| (*id, shard.values.clone())).collect();
+        term.exchange.commit(step, values);
+        if checkpoint {
+            let began = Instant::now();
+            let shards = term.committed.clone();
+            let stall_ms = began.elapsed().as_secs_f64() * 1e3;
+            self.superior.snapshot(term.exchange.epoch(), step.next(), shards, stall_ms);
+        }
+        if last {
+            term.flight = Flight { step: step.next(), ..Flight::default() };
+        } else {
+            self.start(myself, term, step.next());
+        }
+    }
+
+    fn fail(&self, term: &Term, outcome: Outcome, because: String) {
+        self.superior.tell_leader(Control::Failed { epoch: term.exchange.epoch(), outcome, because });
+    }
+}
+
+impl ShardState {
+    /// The shard as the optimizer sees it.
+    pub fn view(&self, id: ShardId) -> ShardView<'_> {
+        ShardView { id, start: self.start, values: &self.values, slots: &self.slots }
+    }
+}

@@ -4,6 +4,7 @@
 //! derives) alone. `ARCHITECTURE.md` at the root of the repository walks through it.
 
 pub mod alone;
+pub mod checkpoint;
 pub mod event;
 pub mod protocol;
 pub mod store;

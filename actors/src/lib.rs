@@ -7,7 +7,6 @@ pub mod alone;
 pub mod checkpoint;
 pub mod clock;
 pub mod event;
-pub mod mailbox;
 pub mod protocol;
 pub mod roles;
 pub mod store;

@@ -10,7 +10,7 @@ use crate::store::{Created, Store, StoreError};
 
 use super::digest::Digest;
 use super::error::{CheckpointError, Damage};
-use super::manifest::{MANIFEST_MAX, Manifest};
+use super::manifest::{MANIFEST_MAX, Manifest, PartRecord};
 use super::part;
 
 /// How many parts are looked at (head) at a time.
@@ -109,15 +109,17 @@ pub async fn publish(store: &Store, manifest: &Manifest) -> Result<(), Checkpoin
 }
 
 async fn check_present(store: &Store, manifest: &Manifest) -> Result<(), CheckpointError> {
-    let heads = futures::stream::iter(&manifest.parts).map(|part| async move {
-        let damage = match store.head(&part.key).await? {
-            Some(found) if found == part.bytes => return Ok(()),
-            Some(found) => Damage::length(part.shard, found, part.bytes),
-            None => Damage::missing(part.shard),
-        };
-        Err(CheckpointError::Damaged { place: store.at(&part.key), damage })
-    });
-    heads.buffer_unordered(HEADS_AT_ONCE).try_collect().await
+    let heads: Vec<_> = manifest.parts.iter().map(|part| check_length(store, part)).collect();
+    futures::stream::iter(heads).buffer_unordered(HEADS_AT_ONCE).try_collect().await
+}
+
+async fn check_length(store: &Store, part: &PartRecord) -> Result<(), CheckpointError> {
+    let damage = match store.head(&part.key).await? {
+        Some(found) if found == part.bytes => return Ok(()),
+        Some(found) => Damage::length(part.shard, found, part.bytes),
+        None => Damage::missing(part.shard),
+    };
+    Err(CheckpointError::Damaged { place: store.at(&part.key), damage })
 }
 
 /// The manifest of one step; its parts are not looked at.
@@ -180,14 +182,17 @@ async fn look_at(store: &Store, step: Step, sizes: &BTreeMap<&str, u64>) -> Resu
 /// # Errors
 /// [`CheckpointError::Store`] when the store failed: nothing is then known.
 pub async fn verify(store: &Store, manifest: &Manifest) -> Result<Vec<(ShardId, PassedOver)>, CheckpointError> {
-    let reads = futures::stream::iter(&manifest.parts).map(|part| async move {
-        match part::checked_data(store, manifest, part).await {
-            Ok(_) => Ok(None),
-            Err(CheckpointError::Damaged { place, damage }) => Ok(Some((part.shard, PassedOver { step: manifest.step, place, damage }))),
-            Err(error) => Err(error),
-        }
-    });
-    reads.buffered(READS_AT_ONCE).try_filter_map(async |bad| Ok(bad)).try_collect().await
+    let reads: Vec<_> = manifest.parts.iter().map(|part| check_content(store, manifest, part)).collect();
+    let found: Vec<Option<_>> = futures::stream::iter(reads).buffered(READS_AT_ONCE).try_collect().await?;
+    Ok(found.into_iter().flatten().collect())
+}
+
+async fn check_content(store: &Store, manifest: &Manifest, part: &PartRecord) -> Result<Option<(ShardId, PassedOver)>, CheckpointError> {
+    match part::checked_data(store, manifest, part).await {
+        Ok(_) => Ok(None),
+        Err(CheckpointError::Damaged { place, damage }) => Ok(Some((part.shard, PassedOver { step: manifest.step, place, damage }))),
+        Err(error) => Err(error),
+    }
 }
 
 /// The newest checkpoint that verifies from end to end.

@@ -13,7 +13,7 @@ use std::sync::Arc;
 use ractor::{Actor, ActorProcessingErr, ActorRef};
 
 use super::exchange::{Exchange, Inward, Outgoing};
-use crate::mailbox::ActorStats;
+use crate::net::mailbox::ActorStats;
 use crate::protocol::ids::{Epoch, Step};
 use crate::protocol::tree::TreeSum;
 use crate::wire::message::{DataHeader, DataKind};

@@ -12,7 +12,7 @@ use ractor::{Actor, ActorProcessingErr, ActorRef};
 
 use crate::checkpoint::PartRecord;
 use crate::event::Event;
-use crate::mailbox::ActorStats;
+use crate::net::mailbox::ActorStats;
 use crate::protocol::ids::{Epoch, NodeId, Rank, ShardId, Step};
 use crate::protocol::membership::{Gathering, Terms, Verdict};
 use crate::protocol::plan::{Plan, plan};

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::oneshot;
 
 use crate::event::{Event, MemberInfo, Recorded};
-use crate::mailbox::{ActorReport, ActorStats, ActorTable};
+use crate::net::mailbox::{ActorReport, ActorStats, ActorTable};
 use crate::protocol::ids::{Epoch, NodeId, Step};
 
 /// Steps over which images per second are averaged.
@@ -47,7 +47,31 @@ pub struct Status {
     /// Why nothing is computed, if so.
     pub waiting: Option<String>,
     /// The actors of this node.
-    pub actors: Vec<ActorReport>,
+    pub actors: Vec<ActorView>,
+}
+
+/// An actor at one moment, for people.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ActorView {
+    /// Its name.
+    pub name: String,
+    /// Messages that wait.
+    pub depth: usize,
+    /// The most that ever waited.
+    pub high_water: usize,
+    /// The most that may wait.
+    pub capacity: usize,
+    /// Messages handled.
+    pub handled: u64,
+    /// The handler at work and for how many seconds.
+    pub handling: Option<(String, f64)>,
+}
+
+impl From<ActorReport> for ActorView {
+    fn from(report: ActorReport) -> Self {
+        let ActorReport { name, depth, high_water, capacity, handled, handling } = report;
+        Self { name, depth, high_water, capacity, handled, handling: handling.map(|(handler, since)| (handler.to_owned(), since.as_secs_f64())) }
+    }
 }
 
 /// What the desk is told.
@@ -117,7 +141,7 @@ impl Actor for Desk {
                 let _at_work = self.stats.handling("ask");
                 let mut view = state.view.clone();
                 view.as_of_ms = crate::clock::wall_ms();
-                view.actors = self.table.report();
+                view.actors = self.table.reports().into_iter().map(ActorView::from).collect();
                 // Whoever asked may have gone; the next one gets a fresh answer.
                 let _ = reply.send(view);
             }

@@ -1,13 +1,13 @@
 //! Finding the run's leader, or becoming it: every node is started by the same command.
 
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
 use super::lease::{Lease, SILENCE};
-use crate::net::{Endpoint, Link, Router};
+use crate::net::Router;
+use crate::net::endpoint::Endpoint;
 use crate::protocol::ids::{Epoch, NodeId};
 use crate::protocol::record::{EpochRecord, Member, Phase};
 use crate::store::{Created, Store, StoreError};
@@ -24,8 +24,8 @@ const DIAL_TIMEOUT: Duration = Duration::from_secs(1);
 pub enum Found {
     /// This node has created a gathering epoch and leads it.
     Lead(Epoch),
-    /// Another node leads; this is the link to it.
-    Follow(Link, NodeId),
+    /// Another node leads, and a link to it is up.
+    Follow(NodeId),
 }
 
 /// Reads the newest epoch record.
@@ -37,7 +37,7 @@ pub async fn newest_record(store: &Store) -> Result<Option<EpochRecord>, StoreEr
     let Some(epoch) = newest else { return Ok(None) };
     let key = EpochRecord::key(epoch);
     let body = store.get(&key, RECORD_BYTES_MAX).await?;
-    let record = serde_json::from_slice(&body).map_err(|error| StoreError::Unreadable { place: store.at(&key), reason: error.to_string() })?;
+    let record = serde_json::from_slice(&body).map_err(|error| StoreError::Unavailable { place: store.at(&key), because: error.to_string() })?;
     Ok(Some(record))
 }
 
@@ -47,7 +47,7 @@ pub async fn newest_record(store: &Store) -> Result<Option<EpochRecord>, StoreEr
 /// The store cannot be written.
 pub async fn create_record(store: &Store, record: &EpochRecord) -> Result<bool, StoreError> {
     let key = EpochRecord::key(record.epoch);
-    let body = serde_json::to_vec(record).map_err(|error| StoreError::Unreadable { place: store.at(&key), reason: error.to_string() })?;
+    let body = serde_json::to_vec(record).map_err(|error| StoreError::Unavailable { place: store.at(&key), because: error.to_string() })?;
     Ok(matches!(store.create(&key, Bytes::from(body)).await?, Created::Mine))
 }
 
@@ -58,8 +58,7 @@ pub async fn create_record(store: &Store, record: &EpochRecord) -> Result<bool, 
 /// The store cannot be used.
 pub async fn find_or_lead<R: Router>(
     store: &Store,
-    endpoint: &Endpoint,
-    router: &Arc<R>,
+    endpoint: &Endpoint<R>,
     me: &Member,
     nonce: impl Fn() -> String,
     mut waiting: impl FnMut(String),
@@ -86,9 +85,9 @@ pub async fn find_or_lead<R: Router>(
             && leader.node != me.node
             && let Ok(address) = leader.address.parse::<SocketAddr>()
         {
-            let dialled = tokio::time::timeout(DIAL_TIMEOUT, endpoint.connect(address, Some(leader.node), router.clone())).await;
-            if let Ok(Ok(link)) = dialled {
-                return Ok(Found::Follow(link, leader.node));
+            let dialled = tokio::time::timeout(DIAL_TIMEOUT, endpoint.connect(address, Some(leader.node))).await;
+            if let Ok(Ok(_)) = dialled {
+                return Ok(Found::Follow(leader.node));
             }
         }
         let now = Instant::now();

@@ -12,7 +12,7 @@ use std::sync::Arc;
 use ractor::{Actor, ActorProcessingErr, ActorRef};
 use tokio::sync::{Semaphore, oneshot};
 
-use crate::mailbox::ActorStats;
+use crate::net::mailbox::ActorStats;
 use crate::protocol::ids::{Lane, Step};
 use crate::workload::{Batch, Source, SourceError};
 

@@ -26,8 +26,11 @@ use super::rank::{RankActor, RankMsg, ShardState, Shards, Superior};
 use crate::checkpoint::writer::{CheckpointWriter, Snapshot, WriterConfig, WriterMessage};
 use crate::checkpoint::{self, Digest, Draft, OnBad, PartRecord, SnapshotShard};
 use crate::event::{Event, MemberInfo, Recorded};
-use crate::mailbox::{ActorTable, Mailbox};
-use crate::net::{Endpoint, Identity, Link, LinkDown, Payload, Reject, Role, Router};
+use crate::net::mailbox::{ActorStats, ActorTable, Mailbox};
+use crate::net::endpoint::{BindError, Endpoint, Options};
+use crate::net::link::{Link, LinkDown, Payload};
+use crate::net::tls::{Identity, Role};
+use crate::net::{Reject, Router};
 use crate::protocol::ids::{Epoch, NodeId, Rank, ShardId, Step};
 use crate::protocol::membership::Terms;
 use crate::protocol::record::{EpochRecord, Member, Origin, Phase};
@@ -129,7 +132,7 @@ pub enum NodeError {
     Store(#[from] StoreError),
     /// The address cannot be listened on.
     #[error(transparent)]
-    Net(#[from] crate::net::NetError),
+    Bind(#[from] BindError),
     /// An actor could not be started.
     #[error("the {0} could not be started: {1}")]
     Spawn(&'static str, String),
@@ -178,8 +181,9 @@ pub enum NodeMsg {
 
 /// What links, actors and tasks of a node share.
 struct Shared {
-    me: Member,
-    links: DashMap<NodeId, Link>,
+    me: NodeId,
+    host: String,
+    links: DashMap<NodeId, Link<Control>>,
     linked: watch::Sender<u64>,
     node: OnceLock<Mailbox<NodeMsg>>,
     rank: OnceLock<Mailbox<RankMsg>>,
@@ -224,7 +228,7 @@ impl Shared {
     }
 
     fn record(&self, event: Event) {
-        let recorded = Recorded { at_ms: crate::clock::wall_ms(), node: self.me.node, event };
+        let recorded = Recorded { at_ms: crate::clock::wall_ms(), node: self.me, event };
         self.tell(&self.desk, "desk", DeskMsg::Happened(recorded.clone()));
         self.unsaved.lock().unwrap_or_else(PoisonError::into_inner).push(recorded.clone());
         if self.events.try_send(recorded).is_err() {
@@ -234,11 +238,11 @@ impl Shared {
 
     /// Sends to a node, or delivers here when it is this one.
     fn send(self: &Arc<Self>, to: NodeId, message: Control) {
-        if to == self.me.node {
+        if to == self.me {
             return self.route(to, message);
         }
         let Some(link) = self.links.get(&to).map(|link| link.clone()) else { return };
-        if let Err(error) = link.try_control(message) {
+        if let Err(error) = link.try_control(&message) {
             let because = format!("its link takes no more control messages: {error}");
             self.tell(&self.node, "node", NodeMsg::Down { peer: to, because });
         }
@@ -292,15 +296,21 @@ pub struct NodeRouter(Arc<Shared>);
 
 impl std::fmt::Debug for NodeRouter {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "NodeRouter({})", self.0.me.node)
+        write!(f, "NodeRouter({})", self.0.me)
     }
 }
 
 impl Router for NodeRouter {
     type Control = Control;
 
-    fn control(&self, from: NodeId, role: Role, message: Control) {
-        if role != Role::Node && message != Control::AskStatus {
+    fn up(&self, link: Link<Control>) {
+        self.0.links.insert(link.peer(), link);
+        self.0.linked.send_modify(|count| *count += 1);
+    }
+
+    fn control(&self, from: NodeId, message: Control) {
+        let role = self.0.links.get(&from).map(|link| link.certificate().role);
+        if role != Some(Role::Node) && message != Control::AskStatus {
             tracing::warn!(%from, "an operator's message that only nodes may send was turned away");
             return;
         }
@@ -340,7 +350,10 @@ impl Outbound for Wires {
         async move {
             // A peer that is gone ends the epoch through its link; nothing is to be done here.
             if let Some(link) = link {
-                let _ = link.send(frame.header, Payload::shared(frame.values, frame.range)).await;
+                let payload = if frame.range.is_empty() { Ok(Payload::empty()) } else { Payload::shared(frame.values, frame.range) };
+                if let Ok(payload) = payload {
+                    let _ = link.send(&frame.header, payload).await;
+                }
             }
         }
         .boxed()
@@ -381,9 +394,10 @@ impl Superior for Desks {
 
 /// The actor; see the module's text.
 pub struct NodeActor<W> {
+    stats: Arc<ActorStats>,
     shared: Arc<Shared>,
     workload: Arc<W>,
-    endpoint: Endpoint,
+    endpoint: Arc<Endpoint<NodeRouter>>,
     shards: Arc<Vec<Shard>>,
     writer: ActorRef<WriterMessage>,
     gathered_values_max: usize,
@@ -392,7 +406,7 @@ pub struct NodeActor<W> {
 
 impl<W> std::fmt::Debug for NodeActor<W> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "NodeActor({})", self.shared.me.node)
+        write!(f, "NodeActor({})", self.shared.me)
     }
 }
 
@@ -413,6 +427,7 @@ impl<W: Workload> Actor for NodeActor<W> {
     }
 
     async fn handle(&self, _: ActorRef<NodeMsg>, message: NodeMsg, state: &mut State) -> Result<(), ActorProcessingErr> {
+        let _at_work = self.stats.handling(message.name());
         if state.over {
             return Ok(());
         }
@@ -438,6 +453,19 @@ impl<W: Workload> Actor for NodeActor<W> {
     }
 }
 
+impl NodeMsg {
+    fn name(&self) -> &'static str {
+        match self {
+            Self::Said { .. } => "said",
+            Self::Down { .. } => "down",
+            Self::Loaded { .. } => "loaded",
+            Self::Snapshot { .. } => "snapshot",
+            Self::Ordered(_) => "ordered",
+            Self::Broken(_) => "broken",
+        }
+    }
+}
+
 impl<W: Workload> NodeActor<W> {
     fn said(&self, state: &mut State, from: NodeId, message: Control) {
         let from_leader = self.shared.leader() == Some(from);
@@ -445,10 +473,10 @@ impl<W: Workload> NodeActor<W> {
             Control::Begin { record } if from_leader => self.begin(state, &record),
             Control::Refused { because } if from_leader => self.end(state, Outcome::Unusable, because),
             Control::Bye { outcome, because } if from_leader => self.end(state, outcome, because),
-            Control::Published { step, bytes, seconds, stall_ms } if from_leader && from != self.shared.me.node => {
+            Control::Published { step, bytes, seconds, stall_ms } if from_leader && from != self.shared.me => {
                 self.shared.record(Event::CheckpointSaved { step, bytes, seconds, stall_ms });
             }
-            Control::SaveFailed { step, because } if from_leader && from != self.shared.me.node => {
+            Control::SaveFailed { step, because } if from_leader && from != self.shared.me => {
                 self.shared.record(Event::CheckpointFailed { step, because });
             }
             _ => {}
@@ -463,7 +491,7 @@ impl<W: Workload> NodeActor<W> {
             Err(error) => return self.broken(state, format!("the leader's epoch record cannot be read: {error}")),
         };
         let Phase::Training { plan, step, origin } = record.phase.clone() else { return };
-        let Some(rank) = record.rank_of(self.shared.me.node) else { return };
+        let Some(rank) = record.rank_of(self.shared.me) else { return };
         let members = record.members.iter().zip(&plan.lanes).enumerate().map(|(rank, (member, lanes))| MemberInfo {
             node: member.node,
             rank: rank as u32,
@@ -505,7 +533,7 @@ impl<W: Workload> NodeActor<W> {
             Ok(shards) => shards,
             Err(because) => return self.tell_leader_failed(epoch, because),
         };
-        let Some(rank) = record.members.iter().position(|member| member.node == self.shared.me.node) else { return };
+        let Some(rank) = record.members.iter().position(|member| member.node == self.shared.me) else { return };
         let lanes = plan.lanes[rank].clone();
         let layout = Layout {
             epoch,
@@ -550,7 +578,7 @@ impl<W: Workload> NodeActor<W> {
     // ---- trouble and the end ------------------------------------------------------------------
 
     fn down(&self, state: &mut State, peer: NodeId, because: String) {
-        if self.shared.leader() == Some(self.shared.me.node) {
+        if self.shared.leader() == Some(self.shared.me) {
             self.shared.tell(&self.shared.coordinator, "coordinator", CoordinatorMsg::Lost { node: peer, because });
             return;
         }
@@ -568,7 +596,7 @@ impl<W: Workload> NodeActor<W> {
 
     fn died(&self, state: &mut State, pid: u32, because: String) {
         let Some(record) = &state.record else { return };
-        let dead = record.members.iter().find(|member| member.pid == pid && member.host == self.shared.me.host);
+        let dead = record.members.iter().find(|member| member.pid == pid && member.host == self.shared.host);
         if let Some(peer) = dead.map(|member| member.node) {
             self.down(state, peer, because);
         }
@@ -610,14 +638,12 @@ fn name(record: &EpochRecord, rank: usize) -> String {
 }
 
 /// Connects to every member: the lower id dials, the other waits.
-async fn meet(shared: &Arc<Shared>, endpoint: &Endpoint, members: &[Member]) -> Result<(), String> {
-    let me = shared.me.node;
+async fn meet(shared: &Arc<Shared>, endpoint: &Endpoint<NodeRouter>, members: &[Member]) -> Result<(), String> {
+    let me = shared.me;
     for member in members.iter().filter(|member| member.node > me && !shared.links.contains_key(&member.node)) {
         let address: SocketAddr = member.address.parse().map_err(|_| format!("{} has no address that can be dialled: {:?}", member.node, member.address))?;
-        let link = endpoint.connect(address, Some(member.node), Arc::new(NodeRouter(shared.clone()))).await;
-        let link = link.map_err(|error| format!("{} ({}, pid {}) cannot be reached: {error}", member.node, member.host, member.pid))?;
-        shared.links.insert(member.node, link);
-        shared.linked.send_modify(|count| *count += 1);
+        let link = endpoint.connect(address, Some(member.node)).await;
+        link.map_err(|error| format!("{} ({}, pid {}) cannot be reached: {error}", member.node, member.host, member.pid))?;
     }
     let mut linked = shared.linked.subscribe();
     let absent = || members.iter().find(|member| member.node != me && !shared.links.contains_key(&member.node));
@@ -694,7 +720,7 @@ impl Office for LeaderOffice {
             for passed in found.passed_over {
                 shared.record(Event::CheckpointFailed { step: passed.step, because: format!("set aside: {}: {}", passed.place, passed.damage) });
             }
-            Ok(found.newest.map(|manifest| manifest.step))
+            Ok(found.manifest.map(|manifest| manifest.step))
         }
         .boxed()
     }
@@ -713,7 +739,7 @@ impl Office for LeaderOffice {
     }
 
     fn nonce(&self) -> String {
-        nonce(&self.shared.me)
+        nonce(self.shared.me)
     }
 }
 
@@ -731,7 +757,7 @@ async fn publish(shared: &Shared, draft: Draft, parts: Vec<PartRecord>, keep: us
 async fn save_events(shared: &Shared, epoch: Epoch, step: Step) {
     let events = std::mem::take(&mut *shared.unsaved.lock().unwrap_or_else(PoisonError::into_inner));
     let lines: Vec<String> = events.iter().filter_map(|event| serde_json::to_string(event).ok()).collect();
-    let key = format!("events/{:010}-{:010}-{}.jsonl", epoch.0, step.0, nonce(&shared.me));
+    let key = format!("events/{:010}-{:010}-{}.jsonl", epoch.0, step.0, nonce(shared.me));
     if !lines.is_empty()
         && let Err(error) = shared.store.put(&key, bytes::Bytes::from(lines.join("\n") + "\n")).await
     {
@@ -740,10 +766,10 @@ async fn save_events(shared: &Shared, epoch: Epoch, step: Step) {
 }
 
 /// Unique to this process and moment: told apart by who reads a record back, never by chance.
-fn nonce(me: &Member) -> String {
+fn nonce(me: NodeId) -> String {
     static COUNT: std::sync::atomic::AtomicU64 = std::sync::atomic::AtomicU64::new(0);
     let count = COUNT.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-    format!("{}-{}-{count}-{}", me.node, me.pid, crate::clock::wall_ms())
+    format!("{me}-{}-{count}-{}", std::process::id(), crate::clock::wall_ms())
 }
 
 // ---- starting a node --------------------------------------------------------------------------
@@ -753,17 +779,9 @@ fn nonce(me: &Member) -> String {
 /// # Errors
 /// [`NodeError`] when it could not be started; how the run itself ends is [`Ended`].
 pub async fn run<W: Workload>(args: NodeArgs<W>) -> Result<Ended, NodeError> {
-    let endpoint = Endpoint::bind(args.bind, args.identity)?;
-    let me = Member {
-        node: endpoint.node(),
-        address: endpoint.address().to_string(),
-        host: args.host,
-        pid: std::process::id(),
-        slot: args.slot,
-    };
-    args.store.probe(&nonce(&me)).await?;
     let shared = Arc::new(Shared {
-        me: me.clone(),
+        me: args.identity.id(),
+        host: args.host.clone(),
         links: DashMap::new(),
         linked: watch::channel(0).0,
         node: OnceLock::new(),
@@ -777,6 +795,11 @@ pub async fn run<W: Workload>(args: NodeArgs<W>) -> Result<Ended, NodeError> {
         unsaved: Mutex::default(),
         store: args.store.clone(),
     });
+    let router = Arc::new(NodeRouter(shared.clone()));
+    let endpoint = Arc::new(Endpoint::bind(args.bind, args.identity, Options::default(), router, None)?);
+    let address = endpoint.local_addr().map_err(|error| BindError::Io { address: args.bind, error })?.to_string();
+    let me = Member { node: shared.me, address, host: args.host, pid: std::process::id(), slot: args.slot };
+    args.store.probe(&nonce(shared.me)).await?;
     let table = Arc::new(ActorTable::default());
     let units: Arc<[_]> = args.workload.units().into();
     let shapes: Vec<UnitShape> = units.iter().map(|unit| UnitShape { length: unit.len(), row: unit.row }).collect();
@@ -786,7 +809,9 @@ pub async fn run<W: Workload>(args: NodeArgs<W>) -> Result<Ended, NodeError> {
     let (writer, _) = CheckpointWriter::spawn(None, CheckpointWriter, WriterConfig { in_flight: 2, ..WriterConfig::new(args.store.clone(), &args.run, units.clone()) })
         .await
         .map_err(|error| NodeError::Spawn("checkpoint writer", error.to_string()))?;
+    let stats = table.register("node", MAILBOX_MAX);
     let node = NodeActor {
+        stats: stats.clone(),
         shared: shared.clone(),
         workload: args.workload.clone(),
         endpoint: endpoint.clone(),
@@ -795,17 +820,16 @@ pub async fn run<W: Workload>(args: NodeArgs<W>) -> Result<Ended, NodeError> {
         gathered_values_max: args.gathered_values_max,
         finished: Mutex::new(Some(finished)),
     };
-    let stats = table.register("node");
     let (node, node_task) = Actor::spawn(None, node, ()).await.map_err(|error| NodeError::Spawn("node", error.to_string()))?;
     writer.link(node.get_cell());
-    let _ = shared.node.set(Mailbox::new(node.clone(), stats, MAILBOX_MAX));
+    let _ = shared.node.set(Mailbox::new(node.clone(), stats));
     let superior = node.get_cell();
     macro_rules! start {
         ($slot:expr, $name:literal, $make:expr, $arguments:expr) => {{
-            let stats = table.register($name);
+            let stats = table.register($name, MAILBOX_MAX);
             let make = $make;
             let (actor, _) = Actor::spawn_linked(None, make(stats.clone()), $arguments, superior.clone()).await.map_err(|error| NodeError::Spawn($name, error.to_string()))?;
-            let mailbox = Mailbox::new(actor, stats, MAILBOX_MAX);
+            let mailbox = Mailbox::new(actor, stats);
             let _ = $slot.set(mailbox.clone());
             mailbox
         }};
@@ -820,11 +844,10 @@ pub async fn run<W: Workload>(args: NodeArgs<W>) -> Result<Ended, NodeError> {
     let desks = Arc::new(Desks(shared.clone()));
     start!(shared.rank, "rank", |stats| RankActor { stats, workload, loader, superior: desks, end: args.steps }, ());
 
-    let router = Arc::new(NodeRouter(shared.clone()));
-    let accepting = tokio::spawn(accept(endpoint.clone(), shared.clone()));
+    let accepting = tokio::spawn(accept(endpoint.clone()));
     let ordering = tokio::spawn(obey(args.orders, shared.clone()));
 
-    let search = finding::find_or_lead(&args.store, &endpoint, &router, &me, || nonce(&me), |because| shared.record(Event::Waiting { because }));
+    let search = finding::find_or_lead(&args.store, &endpoint, &me, || nonce(me.node), |because| shared.record(Event::Waiting { because }));
     let leader_of = match search.await? {
         Found::Lead(epoch) => {
             *shared.leader.write().unwrap_or_else(PoisonError::into_inner) = Some(me.node);
@@ -843,8 +866,7 @@ pub async fn run<W: Workload>(args: NodeArgs<W>) -> Result<Ended, NodeError> {
             start!(shared.coordinator, "coordinator", |stats| Coordinator { stats, me: me.node, orders, office }, epoch);
             Some(epoch)
         }
-        Found::Follow(link, leader) => {
-            shared.links.insert(leader, link);
+        Found::Follow(leader) => {
             *shared.leader.write().unwrap_or_else(PoisonError::into_inner) = Some(leader);
             None
         }
@@ -895,11 +917,9 @@ async fn part(shared: &Arc<Shared>, epoch: Epoch) {
     }
 }
 
-async fn accept(endpoint: Endpoint, shared: Arc<Shared>) {
-    while let Some(link) = endpoint.accept(Arc::new(NodeRouter(shared.clone()))).await {
-        shared.links.insert(link.peer(), link);
-        shared.linked.send_modify(|count| *count += 1);
-    }
+/// Links announce themselves to the router; what is left to do is to keep the door open.
+async fn accept(endpoint: Arc<Endpoint<NodeRouter>>) {
+    while endpoint.accept().await.is_some() {}
 }
 
 async fn obey(mut orders: mpsc::Receiver<Order>, shared: Arc<Shared>) {

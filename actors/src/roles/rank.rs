@@ -17,7 +17,7 @@ use tokio::sync::oneshot;
 
 use super::exchange::{Exchange, Lanes};
 use super::loader::LoaderMsg;
-use crate::mailbox::{ActorStats, Mailbox};
+use crate::net::mailbox::{ActorStats, Mailbox};
 use crate::protocol::ids::{Epoch, Lane, ShardId, Step};
 use crate::wire::message::{Control, LaneMetrics, Outcome, ShardPartials};
 use crate::workload::{LaneError, LaneReport, NewShard, Peers, ShardView, SourceError, Sums, Workload};
@@ -199,6 +199,7 @@ impl<W: Workload> Actor for RankActor<W> {
 
     async fn handle(&self, myself: ActorRef<RankMsg>, message: RankMsg, state: &mut State) -> Result<(), ActorProcessingErr> {
         let _at_work = self.stats.handling(message.name());
+        let myself = Mailbox::new(myself, self.stats.clone());
         match message {
             RankMsg::Begin { exchange, lanes, shards } => self.begin(state, exchange, lanes, shards).await,
             RankMsg::Abort => abort(state),
@@ -274,7 +275,7 @@ impl<W: Workload> RankActor<W> {
         state.term = Some(Term { exchange, lanes, committed: shards, flight: Flight::default() });
     }
 
-    fn go(&self, myself: &ActorRef<RankMsg>, term: &mut Term, step: Step) {
+    fn go(&self, myself: &Mailbox<RankMsg>, term: &mut Term, step: Step) {
         let follow = LoaderMsg::Follow { step, lanes: term.lanes.clone(), end: self.end };
         if self.loader.try_send(follow).is_err() {
             return self.fail(term, Outcome::Lost, "the loader does not keep up with its mailbox".into());
@@ -282,7 +283,7 @@ impl<W: Workload> RankActor<W> {
         self.start(myself, term, step);
     }
 
-    fn start(&self, myself: &ActorRef<RankMsg>, term: &mut Term, step: Step) {
+    fn start(&self, myself: &Mailbox<RankMsg>, term: &mut Term, step: Step) {
         term.flight = Flight { step, ..Flight::default() };
         for lane in term.lanes.clone() {
             self.start_lane(myself, term, step, Lane(lane));
@@ -292,7 +293,7 @@ impl<W: Workload> RankActor<W> {
         self.add_up(myself, term);
     }
 
-    fn start_lane(&self, myself: &ActorRef<RankMsg>, term: &Term, step: Step, lane: Lane) {
+    fn start_lane(&self, myself: &Mailbox<RankMsg>, term: &Term, step: Step, lane: Lane) {
         let epoch = term.exchange.epoch();
         let (reply, batch) = oneshot::channel();
         if self.loader.try_send(LoaderMsg::Take { step, lane, reply }).is_err() {
@@ -312,11 +313,11 @@ impl<W: Workload> RankActor<W> {
             };
             let busy_s = began.elapsed().as_secs_f32();
             // A rank that is gone needs no report.
-            let _ = rank.send_message(RankMsg::LaneDone { epoch, step, lane, result, busy_s });
+            let _ = rank.try_send(RankMsg::LaneDone { epoch, step, lane, result, busy_s });
         });
     }
 
-    fn lane_done(&self, myself: &ActorRef<RankMsg>, term: &mut Term, lane: Lane, result: Result<LaneReport, LaneFailure>, busy_s: f32) {
+    fn lane_done(&self, myself: &Mailbox<RankMsg>, term: &mut Term, lane: Lane, result: Result<LaneReport, LaneFailure>, busy_s: f32) {
         match result {
             Ok(report) => {
                 let metrics = report.metrics.into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
@@ -330,7 +331,7 @@ impl<W: Workload> RankActor<W> {
     }
 
     /// All lanes have ended and all gradients are in: computes the partial sums of our shards.
-    fn add_up(&self, myself: &ActorRef<RankMsg>, term: &mut Term) {
+    fn add_up(&self, myself: &Mailbox<RankMsg>, term: &mut Term) {
         let lanes = (term.lanes.end - term.lanes.start) as usize;
         if !term.flight.reduced || term.flight.reports.len() < lanes || std::mem::replace(&mut term.flight.summing, true) {
             return;
@@ -344,7 +345,7 @@ impl<W: Workload> RankActor<W> {
                 Some(ShardPartials { shard: *id, norms: sums.norms, nonfinite: sums.nonfinite })
             });
             let partials = partials.collect();
-            let _ = rank.send_message(RankMsg::Partials { epoch, step, partials, gradients });
+            let _ = rank.try_send(RankMsg::Partials { epoch, step, partials, gradients });
         });
     }
 
@@ -355,7 +356,7 @@ impl<W: Workload> RankActor<W> {
     }
 
     /// Computes the new versions beside the old ones.
-    fn update(&self, myself: &ActorRef<RankMsg>, term: &mut Term, sums: Sums) {
+    fn update(&self, myself: &Mailbox<RankMsg>, term: &mut Term, sums: Sums) {
         let Some(gradients) = term.flight.gradients.take() else { return };
         let (epoch, step) = (term.exchange.epoch(), term.flight.step);
         let (workload, committed, rank) = (self.workload.clone(), term.committed.clone(), myself.clone());
@@ -365,12 +366,12 @@ impl<W: Workload> RankActor<W> {
                 Some((*id, ShardState { start: shard.start, values: Arc::new(values), slots: Arc::new(slots) }))
             });
             let shards = updated.collect();
-            let _ = rank.send_message(RankMsg::Updated { epoch, step, shards });
+            let _ = rank.try_send(RankMsg::Updated { epoch, step, shards });
         });
     }
 
     /// The step is stable: the new versions take the place of the old ones, and the next step starts.
-    fn commit(&self, myself: &ActorRef<RankMsg>, term: &mut Term, checkpoint: bool, last: bool) {
+    fn commit(&self, myself: &Mailbox<RankMsg>, term: &mut Term, checkpoint: bool, last: bool) {
         let Some(next) = term.flight.next.take() else {
             return self.fail(term, Outcome::Lost, format!("step {} was called stable before this rank had voted", term.flight.step.0));
         };

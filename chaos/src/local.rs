@@ -1,0 +1,134 @@
+//! The local tier: several real nodes in one process, over loopback QUIC, on the ledger.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use everstep_actors::checkpoint::{self, Digest, OnBad};
+use everstep_actors::event::Recorded;
+use everstep_actors::net::tls::{Identity, Role, RunCa};
+use everstep_actors::protocol::ids::Step;
+use everstep_actors::protocol::membership::Terms;
+use everstep_actors::roles::node::{self, Ended, NodeArgs, NodeError, Order};
+use everstep_actors::store::Store;
+use everstep_actors::workload::Workload;
+use tokio::runtime::Runtime;
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+
+use crate::ledger::Ledger;
+
+/// A run on the ledger.
+#[derive(Debug, Clone)]
+pub struct Run {
+    /// The workload.
+    pub ledger: Ledger,
+    /// Steps of the run.
+    pub steps: Step,
+    /// Steps between checkpoints.
+    pub checkpoint_every: u64,
+    /// Values of a shard at most.
+    pub shard_values: usize,
+    /// Gathered values that may be kept within a step; small, so that units are gathered anew.
+    pub gathered_values_max: usize,
+}
+
+/// A node that runs, on a tokio runtime of its own, so that it can be killed without a last word.
+#[derive(Debug)]
+pub struct Running {
+    /// Orders to it; dropped, it goes on alone.
+    pub orders: mpsc::Sender<Order>,
+    /// What happens on it.
+    pub events: mpsc::Receiver<Recorded>,
+    task: JoinHandle<Result<Ended, NodeError>>,
+    runtime: Option<Runtime>,
+}
+
+impl Running {
+    /// Waits for the run's end on this node.
+    ///
+    /// # Errors
+    /// The node could not be started.
+    pub async fn ended(mut self) -> Result<Ended, NodeError> {
+        (&mut self.task).await.expect("a node does not panic")
+    }
+
+    /// Kills the node: its tasks, its sockets, its state. Nobody is told.
+    pub fn kill(self) {}
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        if let Some(runtime) = self.runtime.take() {
+            runtime.shutdown_background();
+        }
+    }
+}
+
+impl Run {
+    /// Starts one of `ranks` nodes of the run that lives in `folder`.
+    ///
+    /// # Panics
+    /// When the folder cannot be used: the harness itself is broken then.
+    pub fn start(&self, folder: &Path, ranks: u32, slot: u32) -> Running {
+        let store = Store::open(&folder.display().to_string()).expect("the folder of a test can be written");
+        let ca = RunCa::load_or_create(&folder.join("secrets"), "ledger").expect("the folder of a test can hold a certificate authority");
+        let identity = Identity::issue(&ca, Role::Node, std::time::Duration::from_secs(3_600)).expect("a certificate can be issued");
+        let (events_in, events) = mpsc::channel(65_536);
+        let (orders, orders_in) = mpsc::channel(16);
+        let args = NodeArgs {
+            workload: Arc::new(self.ledger.clone()),
+            source: Arc::new(self.ledger.clone()),
+            store,
+            run: "ledger".into(),
+            identity,
+            bind: ([127, 0, 0, 1], 0).into(),
+            host: "local".into(),
+            slot,
+            terms: Terms { build: "test".into(), recipe: "ledger".into(), hardware: "any".into() },
+            config: Digest::of(b"ledger"),
+            ranks,
+            images: u64::from(self.ledger.lanes * self.ledger.samples_per_lane),
+            steps: self.steps,
+            checkpoint_every: self.checkpoint_every,
+            checkpoint_keep: 3,
+            shard_values: self.shard_values,
+            gathered_values_max: self.gathered_values_max,
+            loader_ahead: 2,
+            loader_threads: 1,
+            events: events_in,
+            orders: orders_in,
+        };
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().expect("a test can have threads");
+        let task = runtime.spawn(node::run(args));
+        Running { orders, events, task, runtime: Some(runtime) }
+    }
+
+    /// Runs `ranks` nodes to their end.
+    ///
+    /// # Errors
+    /// The first node that could not be started.
+    pub async fn to_end(&self, folder: &Path, ranks: u32) -> Result<Vec<Ended>, NodeError> {
+        let running: Vec<Running> = (0..ranks).map(|slot| self.start(folder, ranks, slot)).collect();
+        let mut ended = Vec::new();
+        for node in running {
+            ended.push(node.ended().await?);
+        }
+        Ok(ended)
+    }
+
+    /// The weights in the newest intact checkpoint, with its step.
+    ///
+    /// # Panics
+    /// When there is none.
+    pub async fn saved(&self, folder: &Path) -> (Step, Vec<Vec<f32>>) {
+        let store = Store::open(&folder.display().to_string()).expect("the folder of a test can be read");
+        let found = checkpoint::newest_intact(&store, OnBad::Leave).await.expect("checkpoints can be read");
+        let manifest = found.manifest.expect("a checkpoint was saved");
+        let mut units: Vec<Vec<f32>> = self.ledger.units().iter().map(|unit| vec![0.0; unit.len()]).collect();
+        for part in &manifest.parts {
+            let shard = checkpoint::read_part(&store, &manifest, part.shard).await.expect("an intact part can be read");
+            units[part.shard.unit.0 as usize][shard.start..shard.start + shard.values.len()].copy_from_slice(&shard.values);
+        }
+        (manifest.step, units)
+    }
+}

@@ -12,7 +12,7 @@ pub struct Recorded {
     /// Milliseconds since the Unix epoch, by the recording node's clock.
     pub at_ms: u64,
     /// The node that recorded it.
-    pub node: NodeId,
+    pub recorded_by: NodeId,
     /// What happened.
     #[serde(flatten)]
     pub event: Event,
@@ -128,4 +128,17 @@ pub enum Event {
         /// One sentence.
         because: String,
     },
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_lost_node_and_who_saw_it_are_told_apart_in_the_log() {
+        let event = Event::NodeLost { node: NodeId([1; 16]), rank: 1, because: "killed".into() };
+        let recorded = Recorded { at_ms: 5, recorded_by: NodeId([2; 16]), event };
+        let line = serde_json::to_string(&recorded).unwrap();
+        assert_eq!(serde_json::from_str::<Recorded>(&line).unwrap(), recorded, "{line}");
+    }
 }

@@ -41,7 +41,7 @@ async fn ranks_without_lanes_keep_in_step() {
 /// A run that is stopped in the middle and resumed with another number of ranks has the same bits.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn stopped_and_resumed_with_other_ranks_ends_the_same() {
-    let run = run(40);
+    let mut run = run(1_000_000);
     let folder = tempfile::tempdir().unwrap();
     let mut nodes: Vec<_> = (0..2).map(|slot| run.start(folder.path(), 2, slot)).collect();
     let leader = until_step(&mut nodes, 7).await;
@@ -51,6 +51,7 @@ async fn stopped_and_resumed_with_other_ranks_ends_the_same() {
     }
     let (step, _) = run.saved(folder.path()).await;
     assert!(step >= Step(7) && step < run.steps, "stopped at {step}");
+    run.steps = Step(step.0 + 10);
     let ended = run.to_end(folder.path(), 3).await.unwrap();
     assert!(ended.iter().all(|end| end.outcome == Outcome::Done), "{ended:?}");
     assert!(run.saved(folder.path()).await.1 == run.ledger.expected(run.steps));
@@ -59,8 +60,8 @@ async fn stopped_and_resumed_with_other_ranks_ends_the_same() {
 /// A rank that dies ends the others with a sentence that names it, and the run resumes to the same bits.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_lost_rank_ends_the_others_with_its_name_and_the_run_resumes() {
-    let run = run(60);
     for lose_leader in [false, true] {
+        let mut run = run(1_000_000);
         let folder = tempfile::tempdir().unwrap();
         let mut nodes: Vec<_> = (0..3).map(|slot| run.start(folder.path(), 3, slot)).collect();
         let leader = until_step(&mut nodes, 12).await;
@@ -71,6 +72,7 @@ async fn a_lost_rank_ends_the_others_with_its_name_and_the_run_resumes() {
             assert_eq!(ended.outcome, Outcome::Lost);
             assert!(ended.because.contains("rank ") && ended.because.contains("was lost"), "{}", ended.because);
         }
+        run.steps = Step(run.saved(folder.path()).await.0.0 + 10);
         let ended = run.to_end(folder.path(), 2).await.unwrap();
         assert!(ended.iter().all(|end| end.outcome == Outcome::Done), "{ended:?}");
         assert!(run.saved(folder.path()).await.1 == run.ledger.expected(run.steps), "lose_leader: {lose_leader}");

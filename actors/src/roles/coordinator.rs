@@ -126,14 +126,13 @@ struct Term {
     metrics: BTreeMap<u32, LaneMetrics>,
     committed_at: Instant,
     metrics_of_step: (BTreeMap<String, f64>, f64),
-    saving: Option<Saving>,
+    saving: BTreeMap<Step, Saving>,
     last: bool,
 }
 
 /// A checkpoint whose parts come in.
 #[derive(Debug)]
 struct Saving {
-    step: Step,
     began: Instant,
     parts: BTreeMap<u32, Vec<PartRecord>>,
     stall_ms: f64,
@@ -268,7 +267,7 @@ impl Coordinator {
             metrics: BTreeMap::new(),
             committed_at: Instant::now(),
             metrics_of_step: (BTreeMap::new(), 0.0),
-            saving: None,
+            saving: BTreeMap::new(),
             last: false,
         });
         Ok(())
@@ -314,11 +313,11 @@ impl Coordinator {
         let done = step.next();
         let finished = done >= self.orders.steps;
         let last = finished || stopping;
-        // Only one checkpoint is in flight: the next one waits for its turn, the last one for the end.
-        let checkpoint = last || (done.0.is_multiple_of(self.orders.checkpoint_every.max(1)) && term.saving.is_none());
+        // One checkpoint is in flight at a time; only the last one does not wait for the one before it.
+        let checkpoint = last || (done.0.is_multiple_of(self.orders.checkpoint_every.max(1)) && term.saving.is_empty());
         let (metrics, wait) = std::mem::take(&mut term.metrics_of_step);
-        if checkpoint && term.saving.is_none() {
-            term.saving = Some(Saving { step: done, began: Instant::now(), parts: BTreeMap::new(), stall_ms: 0.0 });
+        if checkpoint {
+            term.saving.insert(done, Saving { began: Instant::now(), parts: BTreeMap::new(), stall_ms: 0.0 });
         }
         term.last = last;
         let stable = Control::Stable { epoch, step, checkpoint, last, metrics: metrics.clone().into_iter().collect(), wait };
@@ -338,15 +337,7 @@ impl Coordinator {
                 return;
             }
         };
-        // The last step may come while an earlier checkpoint is still being written.
-        let saving = match &mut term.saving {
-            Some(saving) if saving.step == step => saving,
-            Some(saving) if saving.step < step && term.last => {
-                *saving = Saving { step, began: Instant::now(), parts: BTreeMap::new(), stall_ms: 0.0 };
-                saving
-            }
-            _ => return,
-        };
+        let Some(saving) = term.saving.get_mut(&step) else { return };
         saving.parts.insert(rank.0, records);
         saving.stall_ms = saving.stall_ms.max(stall_ms);
         if saving.parts.len() == term.members.len() {
@@ -360,7 +351,7 @@ impl Coordinator {
             Err(because) => self.save_failed(state, step, because),
             Ok(bytes) => {
                 let Some(term) = &mut state.term else { return };
-                let Some(saving) = term.saving.take_if(|saving| saving.step == step) else { return };
+                let Some(saving) = term.saving.remove(&step) else { return };
                 let (seconds, stall_ms) = (saving.began.elapsed().as_secs_f64(), saving.stall_ms);
                 self.office.record(Event::CheckpointSaved { step, bytes, seconds, stall_ms });
                 self.broadcast(term, &Control::Published { step, bytes, seconds, stall_ms });
@@ -375,7 +366,7 @@ impl Coordinator {
     /// A failed save never stops training; only the last one has nothing to wait for any more.
     fn save_failed(&self, state: &mut State, step: Step, because: String) {
         let Some(term) = &mut state.term else { return };
-        if term.saving.take_if(|saving| saving.step == step).is_none() {
+        if term.saving.remove(&step).is_none() {
             return;
         }
         self.office.record(Event::CheckpointFailed { step, because: because.clone() });

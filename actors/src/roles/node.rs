@@ -228,7 +228,7 @@ impl Shared {
     }
 
     fn record(&self, event: Event) {
-        let recorded = Recorded { at_ms: crate::clock::wall_ms(), node: self.me, event };
+        let recorded = Recorded { at_ms: crate::clock::wall_ms(), recorded_by: self.me, event };
         self.tell(&self.desk, "desk", DeskMsg::Happened(recorded.clone()));
         self.unsaved.lock().unwrap_or_else(PoisonError::into_inner).push(recorded.clone());
         if self.events.try_send(recorded).is_err() {

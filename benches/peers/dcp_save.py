@@ -24,14 +24,20 @@ from torch.distributed.tensor import DTensor, Shard
 TENSORS, WORLD = 16, 2
 
 
-def slowest(action):
-    """Runs `action` on both processes; returns its result and the slower one's seconds."""
+def slowest(action, then=lambda result: None):
+    """Seconds of `action` on the slower of both processes; `then` gets its result and is not timed."""
     dist.barrier()
     started = time.perf_counter()
     result = action()
     seconds = torch.tensor([time.perf_counter() - started], dtype=torch.float64)
+    then(result)
     dist.all_reduce(seconds, dist.ReduceOp.MAX)
-    return result, seconds.item()
+    return seconds.item()
+
+
+def finish(saving):
+    """Waits for an asynchronous save: its thread uses the same group, so no other collective may run meanwhile."""
+    (getattr(saving, "upload_completion", None) or saving).result()
 
 
 def clear(folder):
@@ -63,13 +69,11 @@ def process(rank, args):
     save, raw, stall = [], [], []
     for _ in range(args.rounds):
         clear(args.dir)
-        save.append(slowest(lambda: dcp.save(state, storage_writer=dcp.FileSystemWriter(args.dir)))[1])
+        save.append(slowest(lambda: dcp.save(state, storage_writer=dcp.FileSystemWriter(args.dir))))
         clear(args.dir)
-        raw.append(slowest(lambda: write_and_sync(f"{args.dir}/{rank}", local))[1])
+        raw.append(slowest(lambda: write_and_sync(f"{args.dir}/{rank}", local)))
         clear(args.dir)
-        future, held = slowest(lambda: dcp.async_save(state, storage_writer=dcp.FileSystemWriter(args.dir)))
-        (getattr(future, "upload_completion", None) or future).result()
-        stall.append(held * 1e3)
+        stall.append(1e3 * slowest(lambda: dcp.async_save(state, storage_writer=dcp.FileSystemWriter(args.dir)), finish))
     clear(args.dir)
     if rank == 0:
         shutil.rmtree(args.dir)

@@ -182,6 +182,9 @@ impl Manifest {
         if head.format > FORMAT {
             return Err(CheckpointError::NewerFormat { place: place.into(), found: head.format, known: FORMAT });
         }
+        if head.format == 0 {
+            return Err(corrupt("there is no format 0".into()));
+        }
         let File { digest, manifest, .. } = serde_json::from_slice(text).map_err(|error| corrupt(error.to_string()))?;
         if manifest.digest() != digest {
             return Err(corrupt("its contents do not have its digest".into()));

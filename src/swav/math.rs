@@ -26,7 +26,7 @@ pub(crate) fn exp(x: f32) -> f32 {
     const HIGH: f32 = 88.37;
     // Adding and taking off 1.5 · 2²³ rounds to the nearest integer, and leaves that integer in the low bits.
     const ROUND: f32 = 12_582_912.0;
-    const LN_2_HIGH: f32 = 0.693_359_375;
+    const LN_2_HIGH: f32 = 355.0 / 512.0;
     const LN_2_LOW: f32 = -2.121_944_4e-4;
     let shifted = x * std::f32::consts::LOG2_E + ROUND;
     let n = shifted - ROUND;

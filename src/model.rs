@@ -1,6 +1,8 @@
 //! RegNetY, projection head and prototypes as FSDP units: flat vectors and functions over them.
 
 pub mod config;
+#[cfg(test)]
+pub(crate) mod filler;
 pub mod init;
 pub mod layout;
 pub mod ops;

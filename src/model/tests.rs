@@ -108,3 +108,38 @@ fn bad_keys_are_named() {
         assert!(error.starts_with(&format!("model.{key}")), "{error}");
     }
 }
+
+/// Adds nothing: a lane by itself.
+#[derive(Debug)]
+struct Single;
+
+impl ops::batch_norm::Sums for Single {
+    fn sum(&self, values: Vec<f32>) -> Arc<Vec<f32>> {
+        Arc::new(values)
+    }
+    fn lanes(&self) -> usize {
+        1
+    }
+}
+
+#[test]
+fn forward_agrees_with_torchvision_and_timm() {
+    let fixture = filler::fixture("model_forward.safetensors");
+    for (name, size) in [("toy", 32), ("regnet_y_400mf", 64)] {
+        let model = Model::new(&named(name)).unwrap();
+        let weights = filler::units(&model);
+        let shape = [3, 3, size, size];
+        let images = filler::fill(&format!("input.{name}"), &shape);
+        let device = Device::flex();
+        let eval = model.features(&weights, images.clone(), shape, &device);
+        let distance = filler::distance(&eval, &filler::tensor(&fixture, &format!("{name}.eval")));
+        assert!(distance < 1e-4, "{name} in evaluation: {distance:e}");
+
+        let mut x = Tensor::<4>::from_data(TensorData::new(images, shape), &device);
+        for (layout, flat) in model.trunk().iter().zip(&weights) {
+            x = Pass::new(layout, flat, &device, false, Norms::Measured(Arc::new(Single))).trunk(x);
+        }
+        let distance = filler::distance(&values(ops::pool(x)), &filler::tensor(&fixture, &format!("{name}.train")));
+        assert!(distance < 1e-4, "{name} in training: {distance:e}");
+    }
+}

@@ -86,7 +86,7 @@ pub fn batch_norm(x: Tensor<4>, gamma: Tensor<1>, beta: Tensor<1>, norm: Norm) -
 
 /// The values of a tensor in order.
 pub(crate) fn values<const D: usize>(tensor: Tensor<D>) -> Vec<f32> {
-    tensor.into_data().into_vec().expect("the network computes in f32")
+    tensor.into_data().try_into_vec().expect("the network computes in f32")
 }
 
 /// Batch norm of one backend. Gradients are not differentiated again.
@@ -166,7 +166,7 @@ impl BatchNorm for Flex {
 /// Host values of a small tensor.
 fn host<B: Backend>(x: FloatTensor<B>) -> Vec<f32> {
     let data = burn::tensor::try_read_sync(B::float_into_data(x)).expect("backends of the host answer at once");
-    data.expect("a tensor that was just computed can be read").into_vec().expect("the network computes in f32")
+    data.expect("a tensor that was just computed can be read").try_into_vec().expect("the network computes in f32")
 }
 
 /// The op's step of the backward pass.

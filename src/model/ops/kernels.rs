@@ -10,54 +10,44 @@ pub(super) struct Dims {
 
 const WIDE: usize = 16;
 
-/// Σ f(a) over a row, in [`WIDE`] interleaved partial sums.
+/// Σ f(x, dy) over two rows of the same length, in [`WIDE`] interleaved partial sums.
 #[inline(always)]
-fn fold<const K: usize>(len: usize, f: impl Fn(usize) -> [f32; K]) -> [f32; K] {
-    let mut wide = [[0.0f32; WIDE]; K];
-    let whole = len / WIDE * WIDE;
-    let mut at = 0;
-    while at < whole {
+fn fold(x: &[f32], dy: &[f32], f: impl Fn(f32, f32) -> [f32; 2]) -> [f32; 2] {
+    let (mut first, mut second) = ([0.0f32; WIDE], [0.0f32; WIDE]);
+    let ((x, x_rest), (dy, dy_rest)) = (x.as_chunks::<WIDE>(), dy.as_chunks::<WIDE>());
+    for (x, dy) in x.iter().zip(dy) {
         for j in 0..WIDE {
-            let value = f(at + j);
-            for k in 0..K {
-                wide[k][j] += value[k];
-            }
-        }
-        at += WIDE;
-    }
-    let mut sums = wide.map(|w| w.iter().sum::<f32>());
-    for i in whole..len {
-        let value = f(i);
-        for k in 0..K {
-            sums[k] += value[k];
+            let [a, b] = f(x[j], dy[j]);
+            first[j] += a;
+            second[j] += b;
         }
     }
-    sums
+    for (j, (x, dy)) in x_rest.iter().zip(dy_rest).enumerate() {
+        let [a, b] = f(*x, *dy);
+        first[j] += a;
+        second[j] += b;
+    }
+    [first.iter().sum(), second.iter().sum()]
 }
 
-/// Per channel sums of K numbers of each value; `f(channel, index)`.
+/// Per channel sums of two numbers of each pair of values; `f(channel, x, dy)`.
 #[inline(always)]
-fn per_channel<const K: usize>(dims: Dims, f: impl Fn(usize, usize) -> [f32; K]) -> Vec<[f64; K]> {
-    let Dims { n, c, hw } = dims;
-    let mut sums = vec![[0.0f64; K]; c];
-    for image in 0..n {
-        for (channel, sum) in sums.iter_mut().enumerate() {
-            let start = (image * c + channel) * hw;
-            let row = fold(hw, |i| f(channel, start + i));
-            for k in 0..K {
-                sum[k] += f64::from(row[k]);
-            }
-        }
-    }
+fn per_channel(x: &[f32], dy: &[f32], dims: Dims, f: impl Fn(usize, f32, f32) -> [f32; 2]) -> Vec<[f64; 2]> {
+    let mut sums = vec![[0.0f64; 2]; dims.c];
+    rows(dims, |c, row| {
+        let [a, b] = fold(&x[row.clone()], &dy[row], |x, dy| f(c, x, dy));
+        sums[c][0] += f64::from(a);
+        sums[c][1] += f64::from(b);
+    });
     sums
 }
 
 /// Mean and sum of squared deviations of each channel: `[2, c]`. Two passes.
 pub(super) fn moments(x: &[f32], dims: Dims) -> Vec<f32> {
     let count = (dims.n * dims.hw).max(1) as f64;
-    let mean: Vec<f32> = per_channel(dims, |_, i| [x[i]]).iter().map(|[sum]| (sum / count) as f32).collect();
-    let squares = per_channel(dims, |c, i| [(x[i] - mean[c]).powi(2)]);
-    mean.iter().copied().chain(squares.iter().map(|[s]| *s as f32)).collect()
+    let mean: Vec<f32> = per_channel(x, x, dims, |_, x, _| [x, 0.0]).iter().map(|s| (s[0] / count) as f32).collect();
+    let squares = per_channel(x, x, dims, |c, x, _| [(x - mean[c]).powi(2), 0.0]);
+    mean.iter().copied().chain(squares.iter().map(|s| s[0] as f32)).collect()
 }
 
 /// Calls `f(channel, range)` for each row of height × width.
@@ -70,14 +60,14 @@ fn rows(dims: Dims, mut f: impl FnMut(usize, std::ops::Range<usize>)) {
 
 /// x·a + b per channel, below zero cut off when `relu` (NaN stays NaN).
 pub(super) fn apply(x: &[f32], dims: Dims, a: &[f32], b: &[f32], relu: bool) -> Vec<f32> {
-    let mut y = Vec::with_capacity(x.len());
+    let mut y = vec![0.0; x.len()];
     let floor = if relu { 0.0 } else { f32::NEG_INFINITY };
     rows(dims, |c, row| {
         let (a, b) = (a[c], b[c]);
-        y.extend(x[row].iter().map(|x| {
-            let y = x * a + b;
-            if y < floor { floor } else { y }
-        }));
+        for (y, x) in y[row.clone()].iter_mut().zip(&x[row]) {
+            let v = x * a + b;
+            *y = if v < floor { floor } else { v };
+        }
     });
     y
 }
@@ -85,9 +75,9 @@ pub(super) fn apply(x: &[f32], dims: Dims, a: &[f32], b: &[f32], relu: bool) -> 
 /// Σ dy and Σ dy·x̂ per channel: `[2, c]`, where x̂ = (x − mean)·inv and dy counts where x·a + b is above the floor.
 pub(super) fn gradient_sums(x: &[f32], dy: &[f32], dims: Dims, per: &PerChannel, relu: bool) -> Vec<f32> {
     let floor = if relu { 0.0 } else { f32::NEG_INFINITY };
-    let sums = per_channel(dims, |c, i| {
-        let dy = if x[i] * per.a[c] + per.b[c] <= floor { 0.0 } else { dy[i] };
-        [dy, dy * ((x[i] - per.mean[c]) * per.inv[c])]
+    let sums = per_channel(x, dy, dims, |c, x, dy| {
+        let dy = if x * per.a[c] + per.b[c] <= floor { 0.0 } else { dy };
+        [dy, dy * ((x - per.mean[c]) * per.inv[c])]
     });
     sums.iter().map(|s| s[0] as f32).chain(sums.iter().map(|s| s[1] as f32)).collect()
 }
@@ -106,15 +96,15 @@ pub(super) struct PerChannel {
 
 /// dx = a·(dy − mean(dy) − x̂·mean(dy·x̂)), the means per channel given as `[2, c]`.
 pub(super) fn gradient(x: &[f32], dy: &[f32], dims: Dims, per: &PerChannel, means: &[f32], relu: bool) -> Vec<f32> {
-    let mut dx = Vec::with_capacity(x.len());
+    let mut dx = vec![0.0; x.len()];
     let floor = if relu { 0.0 } else { f32::NEG_INFINITY };
     rows(dims, |c, row| {
         let (a, b, mean, inv) = (per.a[c], per.b[c], per.mean[c], per.inv[c]);
         let (first, second) = (means[c], means[dims.c + c]);
-        dx.extend(x[row.clone()].iter().zip(&dy[row]).map(|(x, dy)| {
+        for ((dx, x), dy) in dx[row.clone()].iter_mut().zip(&x[row.clone()]).zip(&dy[row]) {
             let dy = if x * a + b <= floor { 0.0 } else { *dy };
-            a * (dy - first - (x - mean) * inv * second)
-        }));
+            *dx = a * (dy - first - (x - mean) * inv * second);
+        }
     });
     dx
 }

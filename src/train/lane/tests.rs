@@ -312,3 +312,44 @@ fn a_panic_is_one_sentence_and_a_bad_batch_too() {
         assert!(matches!(job.step(Step(0), Batch { samples: vec![], data }, peers()), Err(LaneError::Failed(_))));
     }
 }
+
+/// CPU time of the whole process: what a shared machine can be asked for.
+fn cpu_seconds() -> f64 {
+    let stat = std::fs::read_to_string("/proc/self/stat").unwrap();
+    let fields: Vec<&str> = stat.rsplit(')').next().unwrap().split_whitespace().collect();
+    (fields[11].parse::<f64>().unwrap() + fields[12].parse::<f64>().unwrap()) / 100.0
+}
+
+/// `cargo test --release --lib lane::tests::time_of_a_step -- --ignored --nocapture`
+#[test]
+#[ignore = "a measurement"]
+fn time_of_a_step() {
+    for (lanes, recompute) in [(1, Recompute::Never), (1, Recompute::Always), (4, Recompute::Never), (4, Recompute::Always)] {
+        let settings = Settings { model: Config::default(), memory: Memory { recompute }, seed: 1, lanes, batch: 128 / lanes as usize, sizes: 2 };
+        let job = job(settings, Box::new(Quadratic));
+        let weights: Vec<_> = (0..job.model().units().len() as u32)
+            .map(|u| Arc::new(job.model().init(1, UnitId(u), 0..job.model().units()[u as usize].len())))
+            .collect();
+        let n = job.settings().batch;
+        let group = |size: usize| CropGroup { crops: 2, size, pixels: filler::fill("input", &[2 * n, 3, size, size]) };
+        let crops = Crops(vec![group(32), group(16)]);
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).build().unwrap();
+        let mut times: Vec<f64> = (0..12)
+            .map(|_| {
+                use everstep_actors::workload::Workload;
+                let hub: Arc<dyn Collective> = Alone::new(lanes, weights.clone());
+                let start = cpu_seconds();
+                let lanes: Vec<_> = (0..lanes)
+                    .map(|lane| {
+                        let peers = Peers::new(Step(0), LaneId(lane), hub.clone(), runtime.handle().clone());
+                        runtime.spawn(job.clone().lane(Step(0), Batch { samples: vec![], data: Box::new(crops.clone()) }, peers))
+                    })
+                    .collect();
+                lanes.into_iter().for_each(|lane| drop(runtime.block_on(lane).unwrap().unwrap()));
+                cpu_seconds() - start
+            })
+            .collect();
+        times.sort_by(f64::total_cmp);
+        println!("{lanes} lanes, recompute {recompute:?}: {:.3} CPU seconds at least, {:.3} in the median", times[0], times[6]);
+    }
+}

@@ -1,22 +1,17 @@
 //! The differentiable operations that the network is made of.
 //!
-//! What Burn does well enough is called through [`burn::tensor`]; batch norm is ours, because its
-//! moments are sums over lanes.
+//! What Burn does well enough is called through [`burn::tensor`]. Batch norm is ours, because its moments are sums
+//! over lanes; convolution is ours, because Burn's gradient of a grouped one is several times slower.
 
 pub mod batch_norm;
+pub mod conv;
+mod im2col;
 mod kernels;
 
 use burn::tensor::Tensor;
-use burn::tensor::module;
-use burn::tensor::ops::ConvOptions;
 
 pub use batch_norm::batch_norm;
-
-/// 2-D convolution without a bias, padded so that a stride of 1 keeps the size: x `[n, i, h, w]`, weight `[o, i / groups, k, k]`.
-pub fn conv(x: Tensor<4>, weight: Tensor<4>, stride: usize, groups: usize) -> Tensor<4> {
-    let [_, _, k, _] = weight.dims();
-    module::conv2d(x, weight, None, ConvOptions::new([stride; 2], [k / 2; 2], [1, 1], groups))
-}
+pub use conv::conv;
 
 /// Mean over height and width: `[n, c, h, w]` to `[n, c]`.
 pub fn pool(x: Tensor<4>) -> Tensor<2> {

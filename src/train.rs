@@ -167,10 +167,9 @@ impl Workload for Swav {
             // Nobody waits any more when the step was dropped: that is no error of the lane.
             let _ = done.send(report.unwrap_or_else(|panic| Err(failed(lane.0, step, &*panic))));
         };
-        std::thread::Builder::new()
-            .name(name)
-            .spawn(work)
-            .map_err(|error| LaneError::Failed(format!("{lane} cannot start a thread ({error}); raise the limit of threads or use fewer lanes")))?;
+        std::thread::Builder::new().name(name).spawn(work).map_err(|error| {
+            LaneError::Failed(format!("{lane} cannot start a thread ({error}); raise the limit of threads or use fewer lanes"))
+        })?;
         result.await.unwrap_or_else(|_| Err(LaneError::Failed(format!("{lane} ended without a result at step {}", step.0))))
     }
 

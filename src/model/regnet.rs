@@ -284,7 +284,9 @@ mod tests {
     fn nonsense_is_refused_with_a_sentence() {
         let error = Trunk::Named("resnet50".into()).stages(Rounding::Classy).unwrap_err();
         assert!(error.to_string().contains("resnet50") && error.to_string().contains("regnet_y_400mf"));
-        for numbers in [(0, 32.0, 1.0, 2.0, 8), (4, 32.0, 1.0, 1.0, 8), (4, 32.0, 1e9, 2.0, 8), (4, f64::NAN, 1.0, 2.0, 8), (4, 32.0, 1.0, 2.0, 0)] {
+        for numbers in
+            [(0, 32.0, 1.0, 2.0, 8), (4, 32.0, 1.0, 1.0, 8), (4, 32.0, 1e9, 2.0, 8), (4, f64::NAN, 1.0, 2.0, 8), (4, 32.0, 1.0, 2.0, 0)]
+        {
             let (depth, w_0, w_a, w_m, group_width) = numbers;
             assert!(Trunk::Numbers(Numbers { depth, w_0, w_a, w_m, group_width }).stages(Rounding::Classy).is_err(), "{numbers:?}");
         }

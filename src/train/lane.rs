@@ -9,11 +9,11 @@ use everstep_actors::workload::{LaneError, LaneReport, Peers};
 use super::link::{Group, Link};
 use super::trunk::{Runner, Trace, contribute, seeded};
 use super::{CropGroup, Crops, Loss, Scores, Swav};
+use crate::model::Recompute;
 use crate::model::layout::Layout;
 use crate::model::ops::batch_norm::{Sums, values};
 use crate::model::ops::pool;
 use crate::model::pass::{Norms, Pass};
-use crate::model::Recompute;
 
 /// Forward, loss and backward of one lane: reduces the gradient of every unit once.
 ///

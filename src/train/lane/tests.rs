@@ -325,7 +325,8 @@ fn cpu_seconds() -> f64 {
 #[ignore = "a measurement"]
 fn time_of_a_step() {
     for (lanes, recompute) in [(1, Recompute::Never), (1, Recompute::Always), (4, Recompute::Never), (4, Recompute::Always)] {
-        let settings = Settings { model: Config::default(), memory: Memory { recompute }, seed: 1, lanes, batch: 128 / lanes as usize, sizes: 2 };
+        let settings =
+            Settings { model: Config::default(), memory: Memory { recompute }, seed: 1, lanes, batch: 128 / lanes as usize, sizes: 2 };
         let job = job(settings, Box::new(Quadratic));
         let weights: Vec<_> = (0..job.model().units().len() as u32)
             .map(|u| Arc::new(job.model().init(1, UnitId(u), 0..job.model().units()[u as usize].len())))

@@ -19,7 +19,7 @@ pub(super) struct Trace {
 
 #[derive(Debug)]
 enum Kept {
-    Input(Tensor<4>),
+    Input(Box<Tensor<4>>),
     Graph(Box<Graph>),
 }
 
@@ -50,7 +50,7 @@ impl Runner<'_> {
                 let mut pass = Pass::new(self.layout, self.flat, self.device, false, norms);
                 let y = pass.trunk(x.clone());
                 let (moments, _) = pass.finish();
-                (y, Trace { kept: Kept::Input(x), moments })
+                (y, Trace { kept: Kept::Input(Box::new(x)), moments })
             }
             Recompute::Never => {
                 let (graph, moments) = self.graph(x, norms);
@@ -80,7 +80,7 @@ impl Trace {
     pub(super) fn backward(self, runner: Option<Runner<'_>>, dy: Tensor<4>, gradient: &mut [f32]) -> Option<Tensor<4>> {
         let graph = match (self.kept, runner) {
             (Kept::Graph(graph), _) => *graph,
-            (Kept::Input(x), Some(runner)) => runner.graph(x, Norms::Again(runner.sums.clone(), self.moments)).0,
+            (Kept::Input(x), Some(runner)) => runner.graph(*x, Norms::Again(runner.sums.clone(), self.moments)).0,
             (Kept::Input(_), None) => return None,
         };
         let mut gradients = seeded(graph.y, dy);

@@ -6,4 +6,5 @@ pub mod eval;
 pub mod model;
 pub mod optim;
 pub mod swav;
+pub mod train;
 pub mod weights;

@@ -1,0 +1,203 @@
+//! SwAV on RegNetY as a [`Workload`]: what the elastic runtime trains.
+
+pub mod lane;
+pub mod link;
+mod trunk;
+
+use std::any::Any;
+use std::ops::Range;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+
+use burn::tensor::Device;
+use everstep_actors::protocol::ids::{Step, UnitId};
+use everstep_actors::workload::{Aborted, Batch, LaneError, LaneReport, NewShard, Partials, Peers, ShardView, Sums, Unit, Workload};
+use tokio::sync::oneshot;
+
+use crate::model::{Config, Memory, Model, ModelError};
+
+/// Crops of one size of a lane's images.
+#[derive(Debug, Clone, PartialEq)]
+pub struct CropGroup {
+    /// How many crops of this size each image has.
+    pub crops: usize,
+    /// Height and width in pixels.
+    pub size: usize,
+    /// Normalised pixels `[crops · images, 3, size, size]`, crop-major: all images' first crop, then their second, ….
+    pub pixels: Vec<f32>,
+}
+
+/// What a lane works on: the crops of its images, one group for each size; the first group's first two are assigned codes.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Crops(pub Vec<CropGroup>);
+
+/// Scores of one lane.
+#[derive(Debug, Clone, Copy)]
+pub struct Scores<'a> {
+    /// `[crops · batch, prototypes]`, crop-major.
+    pub values: &'a [f32],
+    /// Crops of an image, all sizes together.
+    pub crops: usize,
+    /// Images of the lane.
+    pub batch: usize,
+    /// Prototypes.
+    pub prototypes: usize,
+    /// Lanes of the run.
+    pub lanes: u32,
+}
+
+/// A lane's loss and its derivative.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Loss {
+    /// The lane's mean loss.
+    pub loss: f32,
+    /// d loss / d scores, shaped like the scores.
+    pub d_scores: Vec<f32>,
+}
+
+/// Sums a vector over all lanes through the Sinkhorn aggregators.
+pub type SinkhornSum<'a> = dyn FnMut(Vec<f32>) -> Result<Arc<Vec<f32>>, Aborted> + 'a;
+
+/// From scores to loss: SwAV's codes and cross entropy.
+pub trait Objective: Send + Sync + 'static {
+    /// The lane's loss. Every lane makes the same calls of `sum` in the same order.
+    ///
+    /// # Errors
+    /// [`Aborted`] when the epoch has ended.
+    fn loss(&self, step: Step, scores: Scores<'_>, sum: &mut SinkhornSum<'_>) -> Result<Loss, Aborted>;
+}
+
+/// From mean gradients to new values.
+pub trait Optimizer: Send + Sync + 'static {
+    /// Slots a value (momentum: 1).
+    fn slots(&self) -> usize;
+    /// Partial sums of one shard of `unit`.
+    fn partials(&self, unit: &Unit, shard: ShardView<'_>, gradient: &[f32]) -> Partials;
+    /// The shard's new version. Buffers become decay · buffer + gradient slot.
+    fn update(&self, step: Step, unit: &Unit, decay: f32, shard: ShardView<'_>, gradient: &[f32], sums: &Sums) -> NewShard;
+}
+
+/// What of the config a lane's arithmetic depends on.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Settings {
+    /// Section `[model]`.
+    pub model: Config,
+    /// Section `[memory]`.
+    pub memory: Memory,
+    /// Where the initial weights come from.
+    pub seed: u64,
+    /// Lanes of the run.
+    pub lanes: u32,
+    /// Images of a lane.
+    pub batch: usize,
+    /// How many sizes of crops there are: passes of the trunk in one step.
+    pub sizes: usize,
+}
+
+/// SwAV on RegNetY.
+pub struct Swav {
+    settings: Settings,
+    model: Model,
+    objective: Box<dyn Objective>,
+    optimizer: Box<dyn Optimizer>,
+    device: Device,
+}
+
+impl std::fmt::Debug for Swav {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Swav").field("settings", &self.settings).finish_non_exhaustive()
+    }
+}
+
+impl Swav {
+    /// A job on `device`.
+    ///
+    /// # Errors
+    /// [`ModelError`] names the key that makes no network.
+    pub fn new(
+        settings: Settings,
+        objective: Box<dyn Objective>,
+        optimizer: Box<dyn Optimizer>,
+        device: Device,
+    ) -> Result<Self, ModelError> {
+        let model = Model::new(&settings.model)?;
+        Ok(Self { settings, model, objective, optimizer, device })
+    }
+
+    /// The shape of the model.
+    pub fn model(&self) -> &Model {
+        &self.model
+    }
+    /// What the arithmetic depends on.
+    pub fn settings(&self) -> &Settings {
+        &self.settings
+    }
+    /// Where it computes.
+    pub fn device(&self) -> &Device {
+        &self.device
+    }
+
+    fn unit(&self, id: UnitId) -> &Unit {
+        &self.model.units()[id.0 as usize]
+    }
+}
+
+impl Workload for Swav {
+    fn units(&self) -> &[Unit] {
+        self.model.units()
+    }
+    fn lanes(&self) -> u32 {
+        self.settings.lanes
+    }
+    fn slots(&self) -> usize {
+        self.optimizer.slots()
+    }
+    fn init(&self, unit: UnitId, range: Range<usize>) -> Vec<f32> {
+        self.model.init(self.settings.seed, unit, range)
+    }
+
+    /// Runs the lane on a thread of its own, because collective calls inside the backward pass wait for other lanes:
+    /// a pool with fewer threads than lanes would wait for ever.
+    async fn lane(self: Arc<Self>, step: Step, batch: Batch, peers: Peers) -> Result<LaneReport, LaneError> {
+        let name = format!("lane-{}", peers.lane().0);
+        let lane = peers.lane();
+        let (done, result) = oneshot::channel();
+        let work = move || {
+            let report = catch_unwind(AssertUnwindSafe(|| self.step(step, batch, peers)));
+            // Nobody waits any more when the step was dropped: that is no error of the lane.
+            let _ = done.send(report.unwrap_or_else(|panic| Err(failed(lane.0, step, &*panic))));
+        };
+        std::thread::Builder::new().name(name).spawn(work).map_err(|error| {
+            LaneError::Failed(format!("{lane} cannot start a thread ({error}); raise the limit of threads or use fewer lanes"))
+        })?;
+        result.await.unwrap_or_else(|_| Err(LaneError::Failed(format!("{lane} ended without a result at step {}", step.0))))
+    }
+
+    fn partials(&self, shard: ShardView<'_>, gradient: &[f32]) -> Partials {
+        self.optimizer.partials(self.unit(shard.id.unit), shard, gradient)
+    }
+
+    fn update(&self, step: Step, shard: ShardView<'_>, gradient: &[f32], sums: &Sums) -> NewShard {
+        let decay = self.model.decay(shard.id.unit, self.settings.sizes);
+        self.optimizer.update(step, self.unit(shard.id.unit), decay, shard, gradient, sums)
+    }
+}
+
+impl Swav {
+    /// One lane's step on the calling thread.
+    ///
+    /// # Errors
+    /// [`LaneError::Aborted`] once the epoch has ended; [`LaneError::Failed`] for a batch that does not fit.
+    pub fn step(&self, step: Step, batch: Batch, peers: Peers) -> Result<LaneReport, LaneError> {
+        let lane = peers.lane();
+        let crops = batch.data.downcast::<Crops>().map_err(|_| LaneError::Failed(format!("{lane} got a batch that holds no crops")))?;
+        lane::run(self, step, *crops, peers)
+    }
+}
+
+/// A panic of the backend as one sentence.
+fn failed(lane: u32, step: Step, panic: &(dyn Any + Send)) -> LaneError {
+    let text = panic.downcast_ref::<String>().map(String::as_str).or_else(|| panic.downcast_ref::<&str>().copied());
+    let text = text.unwrap_or("no message").replace('\n', " ");
+    LaneError::Failed(format!("lane {lane} failed at step {}: {text}", step.0))
+}

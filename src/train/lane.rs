@@ -1,0 +1,199 @@
+//! What one lane does in one step: a straight program that every lane runs on its own images.
+
+use std::sync::Arc;
+
+use burn::tensor::{Tensor, TensorData};
+use everstep_actors::protocol::ids::{Step, UnitId};
+use everstep_actors::workload::{LaneError, LaneReport, Peers};
+
+use super::link::{Group, Link};
+use super::trunk::{Runner, Trace, contribute, seeded};
+use super::{CropGroup, Crops, Loss, Scores, Swav};
+use crate::model::Recompute;
+use crate::model::layout::Layout;
+use crate::model::ops::batch_norm::{Sums, values};
+use crate::model::ops::pool;
+use crate::model::pass::{Norms, Pass};
+
+/// Forward, loss and backward of one lane: reduces the gradient of every unit once.
+///
+/// # Errors
+/// [`LaneError::Aborted`] once the epoch has ended; [`LaneError::Failed`] when the crops do not fit the config.
+pub fn run(job: &Swav, step: Step, crops: Crops, peers: Peers) -> Result<LaneReport, LaneError> {
+    let settings = job.settings();
+    let lane = peers.lane();
+    check(job, &crops).map_err(|what| LaneError::Failed(format!("{lane} got {what}")))?;
+    let link = Link::new(peers);
+    let sums: Arc<dyn Sums> = Group::new(link.clone(), settings.model.sync.group(lane.0, settings.lanes));
+    let lane = Lane { job, link: &link, sums: &sums };
+
+    let count: usize = crops.0.iter().map(|g| g.crops).sum();
+    let images = crops.0.into_iter().map(|group| pixels(job, group)).collect();
+    let (maps, traces) = lane.forward(images)?;
+    let (dmaps, metrics) = lane.head(step, maps, count)?;
+    lane.backward(traces, dmaps)?;
+    Ok(LaneReport { metrics, wait_s: link.waited_s() })
+}
+
+type Metrics = Vec<(&'static str, f32)>;
+
+struct Lane<'a> {
+    job: &'a Swav,
+    link: &'a Arc<Link>,
+    sums: &'a Arc<dyn Sums>,
+}
+
+impl Lane<'_> {
+    fn runner<'b>(&'b self, unit: usize, layout: &'b Layout, flat: &'b [f32]) -> Runner<'b> {
+        Runner { layout, flat, device: self.job.device(), sums: self.sums, first: unit == 0 }
+    }
+
+    /// The trunk forward, units outermost so that each is gathered once: feature maps of each crop group, and what is kept.
+    fn forward(&self, mut x: Vec<Tensor<4>>) -> Result<(Vec<Tensor<4>>, Vec<Vec<Trace>>), LaneError> {
+        let mut traces = Vec::new();
+        for (unit, layout) in self.job.model().trunk().iter().enumerate() {
+            let id = UnitId(unit as u32);
+            let flat = self.link.gather(id)?;
+            let runner = self.runner(unit, layout, &flat);
+            let passes = x.into_iter().map(|x| runner.forward(x, self.job.settings().memory.recompute));
+            let (y, kept) = passes.unzip();
+            self.link.alive()?;
+            self.link.release(id, Some(UnitId(id.0 + 1)));
+            x = y;
+            traces.push(kept);
+        }
+        Ok((x, traces))
+    }
+
+    /// Pool, head, scores, loss and the way back: d loss / d feature maps.
+    fn head(&self, step: Step, maps: Vec<Tensor<4>>, crops: usize) -> Result<(Vec<Tensor<4>>, Metrics), LaneError> {
+        let model = self.job.model();
+        let (head_id, prototypes_id) = (model.head_id(), model.prototypes_id());
+        let graph = self.job.device().clone().autodiff();
+
+        let head = self.link.gather(head_id)?;
+        let maps: Vec<Tensor<4>> = maps.into_iter().map(|x| x.autodiff().require_grad()).collect();
+        let features = Tensor::cat(maps.iter().cloned().map(pool).collect(), 0);
+        let mut pass = Pass::new(model.head(), &head, &graph, true, Norms::Measured(self.sums.clone()));
+        let z = pass.head(features);
+        let (moments, head_leaves) = pass.finish();
+        self.link.alive()?;
+
+        let prototypes = self.link.gather(prototypes_id)?;
+        let embedding = z.clone().inner().autodiff().require_grad();
+        let mut pass = Pass::new(model.prototypes(), &prototypes, &graph, true, Norms::Running);
+        let scores = pass.scores(embedding.clone());
+        let (_, leaves) = pass.finish();
+
+        let (loss, metrics) = self.loss(step, scores.clone().inner(), z.clone().inner(), crops)?;
+
+        let mut gradient = vec![0.0; prototypes.len()];
+        let d_scores = Tensor::from_data(TensorData::new(loss.d_scores, scores.dims()), self.job.device());
+        let mut gradients = seeded(scores, d_scores);
+        leaves.add(&mut gradients, &mut gradient);
+        let dz = embedding.grad_remove(&mut gradients).ok_or_else(|| no_gradient("the embedding"))?;
+        self.link.reduce(prototypes_id, gradient)?;
+        self.link.release(prototypes_id, Some(head_id));
+
+        let mut gradient = vec![0.0; head.len()];
+        contribute(model.head(), &[&moments], &mut gradient);
+        let mut gradients = seeded(z, dz);
+        head_leaves.add(&mut gradients, &mut gradient);
+        let dmaps = maps.iter().map(|x| x.grad_remove(&mut gradients).ok_or_else(|| no_gradient("a feature map")));
+        let dmaps = dmaps.collect::<Result<_, _>>()?;
+        self.link.reduce(head_id, gradient)?;
+        self.link.release(head_id, head_id.0.checked_sub(1).map(UnitId));
+        Ok((dmaps, metrics))
+    }
+
+    /// The step of the loss: the one place that knows the objective. A queue's scores would be appended to `values` here.
+    fn loss(&self, step: Step, scores: Tensor<2>, z: Tensor<2>, crops: usize) -> Result<(Loss, Metrics), LaneError> {
+        let [rows, prototypes] = scores.dims();
+        let (batch, lanes) = (rows / crops, self.job.settings().lanes);
+        let scores_of = |values| Scores { values, crops, batch, prototypes, lanes };
+        let values = values(scores);
+        let loss = self.job.objective.loss(step, scores_of(&values), &mut |rows| self.link.sinkhorn(rows))?;
+        let used = self.link.sum(0..lanes, assigned(&values[..2.min(crops) * batch * prototypes], prototypes))?;
+        let metrics = vec![("loss", loss.loss), ("prototype_entropy", entropy(&used)), ("embedding_std", spread(z))];
+        Ok((loss, metrics))
+    }
+
+    /// The trunk backward, last unit first.
+    fn backward(&self, mut traces: Vec<Vec<Trace>>, mut dy: Vec<Tensor<4>>) -> Result<(), LaneError> {
+        let recompute = self.job.settings().memory.recompute == Recompute::Always;
+        for (unit, layout) in self.job.model().trunk().iter().enumerate().rev() {
+            let id = UnitId(unit as u32);
+            let flat = if recompute { Some(self.link.gather(id)?) } else { None };
+            let runner = flat.as_ref().map(|flat| self.runner(unit, layout, flat));
+            let mut gradient = vec![0.0; layout.unit.len()];
+            let passes = traces.pop().ok_or_else(|| no_gradient(&layout.unit.name))?;
+            let moments: Vec<_> = passes.iter().map(Trace::moments).collect();
+            contribute(layout, &moments, &mut gradient);
+            dy = passes.into_iter().zip(dy).filter_map(|(trace, dy)| trace.backward(runner, dy, &mut gradient)).collect();
+            self.link.reduce(id, gradient)?;
+            if recompute {
+                self.link.release(id, id.0.checked_sub(1).map(UnitId));
+            }
+        }
+        Ok(())
+    }
+}
+
+fn no_gradient(what: &str) -> LaneError {
+    LaneError::Failed(format!("the backward pass gave no gradient for {what}; this is a defect of the program, report it"))
+}
+
+/// What is wrong with the crops.
+fn check(job: &Swav, crops: &Crops) -> Result<(), String> {
+    let batch = job.settings().batch;
+    if crops.0.len() != job.settings().sizes {
+        return Err(format!("crops of {} sizes where the config has {}", crops.0.len(), job.settings().sizes));
+    }
+    for group in &crops.0 {
+        let expected = group.crops * batch * 3 * group.size * group.size;
+        if group.pixels.len() != expected || expected == 0 {
+            return Err(format!("{} pixel values for {} crops of {batch} images of size {}", group.pixels.len(), group.crops, group.size));
+        }
+    }
+    Ok(())
+}
+
+fn pixels(job: &Swav, group: CropGroup) -> Tensor<4> {
+    let shape = [group.crops * job.settings().batch, 3, group.size, group.size];
+    Tensor::from_data(TensorData::new(group.pixels, shape), job.device())
+}
+
+/// How many rows have each prototype as their best.
+fn assigned(scores: &[f32], prototypes: usize) -> Vec<f32> {
+    let mut used = vec![0.0; prototypes];
+    for row in scores.chunks_exact(prototypes) {
+        let best = row.iter().enumerate().fold(0, |best, (i, v)| if *v > row[best] { i } else { best });
+        used[best] += 1.0;
+    }
+    used
+}
+
+/// Entropy of the counts over its largest possible value: 1 when all prototypes are used alike.
+fn entropy(counts: &[f32]) -> f32 {
+    let total: f32 = counts.iter().sum();
+    let entropy: f32 = counts.iter().filter(|c| **c > 0.0).map(|c| c / total).map(|p| -p * p.ln()).sum();
+    entropy / (counts.len() as f32).ln()
+}
+
+/// Standard deviation of embeddings over the batch, root mean square over dimensions, times √dim:
+/// near 1 when they fill the sphere, 0 when they have collapsed.
+fn spread(z: Tensor<2>) -> f32 {
+    let [n, _] = z.dims();
+    let z = values(z);
+    let dim = z.len() / n;
+    let mut variance = 0.0f64;
+    for d in 0..dim {
+        let column = || z.iter().skip(d).step_by(dim).map(|v| f64::from(*v));
+        let mean = column().sum::<f64>() / n as f64;
+        variance += column().map(|v| (v - mean).powi(2)).sum::<f64>() / n as f64;
+    }
+    variance.sqrt() as f32
+}
+
+#[cfg(test)]
+mod tests;

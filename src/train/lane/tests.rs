@@ -1,0 +1,356 @@
+//! Steps of whole lanes against plain autodiff, against one batch in float64, and under faults.
+
+use std::ops::Range;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use burn::tensor::Device;
+use everstep_actors::alone::Alone;
+use everstep_actors::protocol::ids::Lane as LaneId;
+use everstep_actors::workload::{Aborted, Batch, CallId, Collective, NewShard, Partials, ShardView, TensorKind, Unit};
+use tokio::sync::watch;
+
+use super::*;
+use crate::model::regnet::Stages;
+use crate::model::{Config, Memory, Model, Recompute, Sync, Trunk, filler};
+use crate::train::{Objective, Optimizer, Settings, SinkhornSum};
+
+type BoxFuture<T> = std::pin::Pin<Box<dyn Future<Output = Result<T, Aborted>> + Send>>;
+
+/// ½·mean over rows of ‖score − target‖², as `quadratic` in `tests/reference/model.py`.
+struct Quadratic;
+
+impl Objective for Quadratic {
+    fn loss(&self, _: Step, scores: Scores<'_>, sum: &mut SinkhornSum<'_>) -> Result<Loss, Aborted> {
+        sum(vec![1.0; scores.prototypes])?;
+        let rows = (scores.crops * scores.batch) as f32;
+        let difference = |(i, s): (usize, &f32)| s - 0.1 * ((i % scores.prototypes) % 7) as f32;
+        let d: Vec<f32> = scores.values.iter().enumerate().map(difference).collect();
+        let loss = 0.5 * d.iter().map(|d| d * d).sum::<f32>() / rows;
+        Ok(Loss { loss, d_scores: d.iter().map(|d| d / rows).collect() })
+    }
+}
+
+struct Panics;
+
+impl Objective for Panics {
+    fn loss(&self, _: Step, _: Scores<'_>, _: &mut SinkhornSum<'_>) -> Result<Loss, Aborted> {
+        panic!("out of\nmemory")
+    }
+}
+
+struct Still;
+
+impl Optimizer for Still {
+    fn slots(&self) -> usize {
+        0
+    }
+    fn partials(&self, _: &Unit, _: ShardView<'_>, _: &[f32]) -> Partials {
+        Partials::default()
+    }
+    fn update(&self, _: Step, _: &Unit, decay: f32, shard: ShardView<'_>, g: &[f32], _: &everstep_actors::workload::Sums) -> NewShard {
+        NewShard { values: shard.values.iter().zip(g).map(|(v, g)| decay * v + g).collect(), slots: vec![] }
+    }
+}
+
+const SIZES: [(&str, usize); 2] = [("large", 16), ("small", 8)];
+const BATCH: usize = 16;
+
+fn settings(lanes: u32, recompute: Recompute) -> Settings {
+    let model = Config {
+        trunk: Trunk::Stages(Stages { widths: vec![16, 32], depths: vec![1, 2], group_width: 8 }),
+        stem_width: 8,
+        head: vec![24, 12],
+        prototypes: 20,
+        unit_min: 1000,
+        ..Config::default()
+    };
+    Settings { model, memory: Memory { recompute }, seed: 1, lanes, batch: BATCH / lanes as usize, sizes: 2 }
+}
+
+fn job(settings: Settings, objective: Box<dyn Objective>) -> Arc<Swav> {
+    Arc::new(Swav::new(settings, objective, Box::new(Still), Device::flex()).unwrap())
+}
+
+/// The lane's images out of the global batch.
+fn batch(job: &Swav, lane: u32) -> Batch {
+    let n = job.settings().batch;
+    let group = |(name, size): (&str, usize)| {
+        let all = filler::fill(&format!("input.{name}"), &[2 * BATCH, 3, size, size]);
+        let image = 3 * size * size;
+        let crops = (0..2).flat_map(|c| {
+            let first = (c * BATCH + lane as usize * n) * image;
+            all[first..first + n * image].to_vec()
+        });
+        CropGroup { crops: 2, size, pixels: crops.collect() }
+    };
+    Batch { samples: vec![], data: Box::new(Crops(SIZES.map(group).to_vec())) }
+}
+
+/// Runs all lanes, each on a thread of its own.
+fn run_all(job: &Arc<Swav>, hub: &Arc<dyn Collective>) -> Vec<Result<LaneReport, LaneError>> {
+    use everstep_actors::workload::Workload;
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).build().unwrap();
+    let lanes = (0..job.settings().lanes).map(|lane| {
+        let peers = Peers::new(Step(0), LaneId(lane), hub.clone(), runtime.handle().clone());
+        runtime.spawn(job.clone().lane(Step(0), batch(job, lane), peers))
+    });
+    let lanes: Vec<_> = lanes.collect();
+    lanes.into_iter().map(|lane| runtime.block_on(lane).unwrap()).collect()
+}
+
+fn step(settings: Settings) -> (Arc<Swav>, Vec<LaneReport>, Vec<Vec<f32>>) {
+    let job = job(settings, Box::new(Quadratic));
+    let alone = Alone::new(job.settings().lanes, filler::units(job.model()));
+    let hub: Arc<dyn Collective> = alone.clone();
+    let reports = run_all(&job, &hub).into_iter().map(Result::unwrap).collect();
+    (job, reports, alone.gradients().into_values().collect())
+}
+
+#[derive(Debug)]
+struct Single;
+
+impl Sums for Single {
+    fn sum(&self, values: Vec<f32>) -> Arc<Vec<f32>> {
+        Arc::new(values)
+    }
+    fn lanes(&self) -> usize {
+        1
+    }
+}
+
+/// The same model as one autodiff graph.
+fn plain(model: &Model, weights: &[Arc<Vec<f32>>], crops: &Crops) -> Vec<Vec<f32>> {
+    let device = Device::flex().autodiff();
+    let sums: Arc<dyn Sums> = Arc::new(Single);
+    let mut leaves = Vec::new();
+    let mut features = Vec::new();
+    for group in &crops.0 {
+        let shape = [group.crops * BATCH, 3, group.size, group.size];
+        let mut x = Tensor::<4>::from_data(TensorData::new(group.pixels.clone(), shape), &device);
+        for (unit, layout) in model.trunk().iter().enumerate() {
+            let mut pass = Pass::new(layout, &weights[unit], &device, true, Norms::Measured(sums.clone()));
+            x = pass.trunk(x);
+            leaves.push((unit, pass.finish().1));
+        }
+        features.push(pool(x));
+    }
+    let (head, prototypes) = (model.trunk().len(), model.trunk().len() + 1);
+    let mut pass = Pass::new(model.head(), &weights[head], &device, true, Norms::Measured(sums));
+    let z = pass.head(Tensor::cat(features, 0));
+    leaves.push((head, pass.finish().1));
+    let mut pass = Pass::new(model.prototypes(), &weights[prototypes], &device, true, Norms::Running);
+    let scores = pass.scores(z);
+    leaves.push((prototypes, pass.finish().1));
+
+    let s = values(scores.clone().inner());
+    let shape = Scores { values: &s, crops: 4, batch: BATCH, prototypes: model.count(), lanes: 1 };
+    let loss = Quadratic.loss(Step(0), shape, &mut |rows| Ok(Arc::new(rows))).unwrap();
+    let d = Tensor::<2>::from_data(TensorData::new(loss.d_scores, scores.dims()), &Device::flex());
+    let mut gradients = seeded(scores, d);
+    let mut flat: Vec<Vec<f32>> = model.units().iter().map(|u| vec![0.0; u.len()]).collect();
+    for (unit, leaves) in leaves {
+        leaves.add(&mut gradients, &mut flat[unit]);
+    }
+    flat
+}
+
+#[test]
+fn sharded_and_recomputed_gradients_equal_plain_autodiff_bit_for_bit() {
+    for recompute in [Recompute::Always, Recompute::Never] {
+        let (job, _, gradients) = step(settings(1, recompute));
+        let model = job.model();
+        assert!(model.trunk().len() > 2, "several units");
+        let crops = batch(&job, 0).data.downcast::<Crops>().unwrap();
+        let reference = plain(model, &filler::units(model), &crops);
+        assert_eq!(gradients.len(), reference.len());
+        for (unit, (ours, plain)) in model.units().iter().zip(gradients.iter().zip(&reference)) {
+            for tensor in unit.tensors.iter().filter(|t| t.kind == TensorKind::Parameter) {
+                assert!(plain[tensor.range()].iter().any(|v| *v != 0.0), "{} has a gradient", tensor.name);
+                assert_eq!(ours[tensor.range()], plain[tensor.range()], "{} with recompute {recompute:?}", tensor.name);
+            }
+        }
+    }
+}
+
+fn against_float64(lanes: u32, recompute: Recompute) {
+    let fixture = filler::fixture("model_step.safetensors");
+    let (job, reports, gradients) = step(settings(lanes, recompute));
+    let metric = |name| reports.iter().map(|r| r.metrics.iter().find(|m| m.0 == name).unwrap().1).sum::<f32>() / lanes as f32;
+    let loss = filler::tensor(&fixture, "quadratic.loss")[0];
+    assert!((metric("loss") - loss).abs() < 1e-5 * loss, "{} {loss}", metric("loss"));
+    assert!((0.0..=1.0).contains(&metric("prototype_entropy")) && metric("embedding_std") > 0.0);
+    let (mut checked, weights) = (0, filler::units(job.model()));
+    for (id, unit) in job.model().units().iter().enumerate() {
+        let decay = job.model().decay(UnitId(id as u32), 2);
+        for tensor in &unit.tensors {
+            let ours = &gradients[id][tensor.range()];
+            let (ours, reference) = match tensor.kind {
+                TensorKind::Parameter => (ours.to_vec(), filler::tensor(&fixture, &format!("quadratic.grad.{}", tensor.name))),
+                TensorKind::Buffer => {
+                    let old = &weights[id][tensor.range()];
+                    let new = old.iter().zip(ours).map(|(r, c)| decay * r + c).collect();
+                    (new, filler::tensor(&fixture, &format!("buffer.{}", tensor.name)))
+                }
+            };
+            // A bias before a batch norm has no gradient but rounding's.
+            if reference.iter().all(|v| v.abs() < 1e-12) {
+                assert!(ours.iter().all(|v| v.abs() < 1e-6), "{}", tensor.name);
+                continue;
+            }
+            let distance = filler::distance(&ours, &reference);
+            assert!(distance < 1e-4, "{} with {lanes} lanes: {distance:e}", tensor.name);
+            checked += 1;
+        }
+    }
+    assert!(checked > 50, "{checked} tensors");
+}
+
+#[test]
+fn four_lanes_equal_one_batch_in_float64() {
+    against_float64(4, Recompute::Always);
+}
+
+#[test]
+fn one_lane_equals_one_batch_in_float64() {
+    against_float64(1, Recompute::Never);
+}
+
+#[test]
+fn both_memory_plans_give_the_same_bits() {
+    let (_, reports, kept) = step(settings(4, Recompute::Never));
+    let (_, again, recomputed) = step(settings(4, Recompute::Always));
+    assert_eq!(kept, recomputed);
+    let metrics = |reports: &[LaneReport]| reports.iter().map(|r| r.metrics.clone()).collect::<Vec<_>>();
+    assert_eq!(metrics(&reports), metrics(&again));
+}
+
+#[test]
+fn lanes_by_themselves_differ_from_lanes_together() {
+    let mut alone = settings(4, Recompute::Never);
+    alone.model.sync = Sync::Lane;
+    let mut pairs = settings(4, Recompute::Never);
+    pairs.model.sync = Sync::Group(2);
+    let all = step(settings(4, Recompute::Never)).2;
+    let (alone, pairs) = (step(alone).2, step(pairs).2);
+    assert!(alone != all && pairs != all && alone != pairs);
+}
+
+/// Ends the epoch at the n-th call of any lane; calls that wait then end too.
+struct Ends {
+    inner: Arc<Alone>,
+    left: AtomicUsize,
+    ended: watch::Sender<bool>,
+}
+
+impl Ends {
+    fn ended(&self) -> bool {
+        let last = self.left.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |n| Some(n.saturating_sub(1))) == Ok(0);
+        if last {
+            self.ended.send_replace(true);
+        }
+        last
+    }
+    fn until_end<T: Send + 'static>(&self, call: impl FnOnce() -> BoxFuture<T>) -> BoxFuture<T> {
+        if self.ended() {
+            return Box::pin(async { Err(Aborted) });
+        }
+        let (call, mut ended) = (call(), self.ended.subscribe());
+        Box::pin(async move {
+            tokio::select! {
+                result = call => result,
+                _ = ended.wait_for(|e| *e) => Err(Aborted),
+            }
+        })
+    }
+}
+
+impl Collective for Ends {
+    fn gather(&self, step: Step, lane: LaneId, unit: UnitId) -> BoxFuture<Arc<Vec<f32>>> {
+        self.until_end(|| self.inner.gather(step, lane, unit))
+    }
+    fn release(&self, _: Step, _: LaneId, _: UnitId, _: Option<UnitId>) {}
+    fn reduce(&self, step: Step, lane: LaneId, unit: UnitId, gradient: Vec<f32>) -> Result<(), Aborted> {
+        if self.ended() { Err(Aborted) } else { self.inner.reduce(step, lane, unit, gradient) }
+    }
+    fn sum(&self, step: Step, lane: LaneId, call: CallId, group: Range<u32>, values: Vec<f32>) -> BoxFuture<Arc<Vec<f32>>> {
+        self.until_end(|| self.inner.sum(step, lane, call, group, values))
+    }
+    fn sinkhorn(&self, step: Step, lane: LaneId, call: CallId, rows: Vec<f32>) -> BoxFuture<Arc<Vec<f32>>> {
+        self.until_end(|| self.inner.sinkhorn(step, lane, call, rows))
+    }
+}
+
+#[test]
+fn an_epoch_that_ends_at_any_call_aborts_the_lanes() {
+    let job = job(settings(2, Recompute::Always), Box::new(Quadratic));
+    let units = filler::units(job.model());
+    for at in 0.. {
+        let (inner, left, ended) = (Alone::new(2, units.clone()), AtomicUsize::new(at), watch::Sender::new(false));
+        let hub: Arc<dyn Collective> = Arc::new(Ends { inner, left, ended });
+        let results = run_all(&job, &hub);
+        if results.iter().all(Result::is_ok) {
+            assert!(at > 100, "{at} calls, those inside backward passes among them");
+            return;
+        }
+        for result in results {
+            assert!(matches!(result, Ok(_) | Err(LaneError::Aborted(_))), "at call {at}: {result:?}");
+        }
+    }
+}
+
+#[test]
+fn a_panic_is_one_sentence_and_a_bad_batch_too() {
+    let job = job(settings(1, Recompute::Never), Box::new(Panics));
+    let hub: Arc<dyn Collective> = Alone::new(1, filler::units(job.model()));
+    let error = run_all(&job, &hub).remove(0).unwrap_err();
+    assert_eq!(error.to_string(), "lane 0 failed at step 0: out of memory");
+
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).build().unwrap();
+    let peers = || Peers::new(Step(0), LaneId(0), hub.clone(), runtime.handle().clone());
+    let short = Crops(vec![CropGroup { crops: 2, size: 16, pixels: vec![0.0; 5] }; 2]);
+    for data in [Box::new(short) as Box<dyn std::any::Any + Send>, Box::new(3)] {
+        assert!(matches!(job.step(Step(0), Batch { samples: vec![], data }, peers()), Err(LaneError::Failed(_))));
+    }
+}
+
+/// CPU time of the whole process: what a shared machine can be asked for.
+fn cpu_seconds() -> f64 {
+    let stat = std::fs::read_to_string("/proc/self/stat").unwrap();
+    let fields: Vec<&str> = stat.rsplit(')').next().unwrap().split_whitespace().collect();
+    (fields[11].parse::<f64>().unwrap() + fields[12].parse::<f64>().unwrap()) / 100.0
+}
+
+/// `cargo test --release --lib lane::tests::time_of_a_step -- --ignored --nocapture`
+#[test]
+#[ignore = "a measurement"]
+fn time_of_a_step() {
+    for (lanes, recompute) in [(1, Recompute::Never), (1, Recompute::Always), (4, Recompute::Never), (4, Recompute::Always)] {
+        let settings =
+            Settings { model: Config::default(), memory: Memory { recompute }, seed: 1, lanes, batch: 128 / lanes as usize, sizes: 2 };
+        let job = job(settings, Box::new(Quadratic));
+        let weights: Vec<_> = (0..job.model().units().len() as u32)
+            .map(|u| Arc::new(job.model().init(1, UnitId(u), 0..job.model().units()[u as usize].len())))
+            .collect();
+        let n = job.settings().batch;
+        let group = |size: usize| CropGroup { crops: 2, size, pixels: filler::fill("input", &[2 * n, 3, size, size]) };
+        let crops = Crops(vec![group(32), group(16)]);
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).build().unwrap();
+        let mut times: Vec<f64> = (0..12)
+            .map(|_| {
+                use everstep_actors::workload::Workload;
+                let hub: Arc<dyn Collective> = Alone::new(lanes, weights.clone());
+                let start = cpu_seconds();
+                let lanes: Vec<_> = (0..lanes)
+                    .map(|lane| {
+                        let peers = Peers::new(Step(0), LaneId(lane), hub.clone(), runtime.handle().clone());
+                        runtime.spawn(job.clone().lane(Step(0), Batch { samples: vec![], data: Box::new(crops.clone()) }, peers))
+                    })
+                    .collect();
+                lanes.into_iter().for_each(|lane| drop(runtime.block_on(lane).unwrap().unwrap()));
+                cpu_seconds() - start
+            })
+            .collect();
+        times.sort_by(f64::total_cmp);
+        println!("{lanes} lanes, recompute {recompute:?}: {:.3} CPU seconds at least, {:.3} in the median", times[0], times[6]);
+    }
+}

@@ -5,8 +5,8 @@
 
 pub mod alone;
 pub mod event;
+pub mod net;
 pub mod protocol;
 pub mod store;
 pub mod wire;
-pub mod net;
 pub mod workload;

@@ -137,7 +137,14 @@ pub trait Collective: Send + Sync + 'static {
     /// [`Aborted`] when the epoch has ended.
     fn reduce(&self, step: Step, lane: Lane, unit: UnitId, gradient: Vec<f32>) -> Result<(), Aborted>;
     /// The canonical sum over the lanes of `group`, which all of them call with the same `call` and length.
-    fn sum(&self, step: Step, lane: Lane, call: CallId, group: Range<u32>, values: Vec<f32>) -> BoxFuture<'static, Result<Arc<Vec<f32>>, Aborted>>;
+    fn sum(
+        &self,
+        step: Step,
+        lane: Lane,
+        call: CallId,
+        group: Range<u32>,
+        values: Vec<f32>,
+    ) -> BoxFuture<'static, Result<Arc<Vec<f32>>, Aborted>>;
     /// As [`Collective::sum`] over all lanes, through the Sinkhorn aggregators: each sums a range of the prototypes.
     fn sinkhorn(&self, step: Step, lane: Lane, call: CallId, rows: Vec<f32>) -> BoxFuture<'static, Result<Arc<Vec<f32>>, Aborted>>;
 }

@@ -113,16 +113,16 @@ mod tests {
     #[test]
     fn regions_follow_scale_and_aspect() {
         let recipe = GroupRecipe { scale: [0.14, 1.0], ..GroupRecipe::default() };
-        let regions: Vec<Region> = draws(&recipe, 500, 375, 4000).iter().map(|draw| draw.region).collect();
+        let regions: Vec<Region> = draws(&recipe, 500, 375, 20_000).iter().map(|draw| draw.region).collect();
         for r in &regions {
             assert!(r.left + r.width <= 500 && r.top + r.height <= 375, "{r:?}");
             let share = (r.width * r.height) as f32 / (500.0 * 375.0);
             let aspect = r.width as f32 / r.height as f32;
             assert!((0.135..=1.0).contains(&share) && (0.73..=1.37).contains(&aspect), "{r:?}: share {share}, aspect {aspect}");
         }
-        let mean = regions.iter().map(|r| (r.width * r.height) as f32 / (500.0 * 375.0)).sum::<f32>() / 4000.0;
-        // Uniform over .14–1 would be .57; large tries that do not fit are drawn again.
-        assert!((0.48..0.57).contains(&mean), "mean share {mean}");
+        let mean = regions.iter().map(|r| (r.width * r.height) as f32 / (500.0 * 375.0)).sum::<f32>() / 20_000.0;
+        // torchvision 0.29 gives 0.464 here: uniform over .14–1 would be .57, but large tries often do not fit.
+        assert!((0.45..0.48).contains(&mean), "mean share {mean}");
         assert!(regions.iter().any(|r| r.left == 0) && regions.iter().any(|r| r.left > 200));
     }
 

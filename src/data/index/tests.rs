@@ -86,7 +86,7 @@ fn an_unchanged_source_comes_from_the_cache_and_a_changed_one_does_not() {
     assert_eq!(Index::open(place, Some(cache.path())).unwrap(), marked);
 
     let mut bytes = std::fs::read(&file).unwrap();
-    for broken in [100, 20, bytes.len() - 1] {
+    for broken in [20, 100, 300] {
         bytes[broken] ^= 1;
         std::fs::write(&file, &bytes).unwrap();
         assert_eq!(Index::open(place, Some(cache.path())).unwrap(), built, "byte {broken}: a corrupt cache is built again");

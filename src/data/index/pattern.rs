@@ -27,7 +27,7 @@ pub(super) fn list(pattern: &str) -> Result<Listing, OpenError> {
             continue;
         }
         for path in glob::glob(&part).map_err(|error| wrong(error.msg))? {
-            let path = path.map_err(|error| OpenError::Io { path: error.path().to_owned(), source: error.into_error() })?;
+            let path = path.map_err(|error| OpenError::Io { path: error.path().to_owned(), source: error.into() })?;
             let metadata = std::fs::metadata(&path).map_err(OpenError::io(&path))?;
             if metadata.is_file() && has_extension(&path, &["tar"]) {
                 shards.push(ListedFile::new(path, &metadata));

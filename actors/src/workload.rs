@@ -134,7 +134,14 @@ pub trait Collective: Send + Sync + 'static {
     /// Adds the lane's gradient of a whole unit to the mean over lanes. Waits for room on the wire, never for other lanes.
     fn reduce(&self, step: Step, lane: Lane, unit: UnitId, gradient: Vec<f32>) -> BoxFuture<'static, Result<(), Aborted>>;
     /// The canonical sum over the lanes of `group`, which all of them call with the same `call` and length.
-    fn sum(&self, step: Step, lane: Lane, call: CallId, group: Range<u32>, values: Vec<f32>) -> BoxFuture<'static, Result<Arc<Vec<f32>>, Aborted>>;
+    fn sum(
+        &self,
+        step: Step,
+        lane: Lane,
+        call: CallId,
+        group: Range<u32>,
+        values: Vec<f32>,
+    ) -> BoxFuture<'static, Result<Arc<Vec<f32>>, Aborted>>;
     /// As [`Collective::sum`] over all lanes, through the Sinkhorn aggregators: each sums a range of the prototypes.
     fn sinkhorn(&self, step: Step, lane: Lane, call: CallId, rows: Vec<f32>) -> BoxFuture<'static, Result<Arc<Vec<f32>>, Aborted>>;
 }

@@ -54,8 +54,7 @@ impl Step {
 }
 
 /// A fixed slice of a unit's vector with its optimizer state: the unit of placement of state.
-#[derive(Archive, Serialize, Deserialize, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-#[derive(serde::Serialize, serde::Deserialize)]
+#[derive(Archive, Serialize, Deserialize, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize)]
 #[rkyv(derive(Debug))]
 pub struct ShardId {
     /// The unit that the shard is a slice of.

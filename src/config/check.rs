@@ -40,8 +40,10 @@ pub(super) fn exactly_one(keys: &[(&str, bool)]) -> Result<(), Invalid> {
     match given[..] {
         [_] => Ok(()),
         [] => Err(Invalid { key: keys[0].0.into(), problem: "is missing".into(), remedy: format!("give exactly one of {all}") }),
-        [first, second, ..] => {
-            Err(Invalid { key: second.into(), problem: format!("and `{first}` are both given"), remedy: format!("keep exactly one of {all}") })
-        }
+        [first, second, ..] => Err(Invalid {
+            key: second.into(),
+            problem: format!("and `{first}` are both given"),
+            remedy: format!("keep exactly one of {all}"),
+        }),
     }
 }

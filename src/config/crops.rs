@@ -59,10 +59,7 @@ pub struct Jitter {
 impl Default for Crops {
     fn default() -> Self {
         Self {
-            group: vec![
-                Group { count: 2, size: 224, scale: [0.14, 1.0] },
-                Group { count: 6, size: 96, scale: [0.05, 0.14] },
-            ],
+            group: vec![Group { count: 2, size: 224, scale: [0.14, 1.0] }, Group { count: 6, size: 96, scale: [0.05, 0.14] }],
             flip: 0.5,
             jitter: Jitter::default(),
             grayscale: 0.2,
@@ -83,9 +80,7 @@ impl Default for Jitter {
 impl Crops {
     pub(super) fn check(&self) -> Result<(), Invalid> {
         check::require(!self.group.is_empty(), "crops.group", || ("is empty".into(), "add a table `[[crops.group]]`".into()))?;
-        check::require(self.group.len() <= 16, "crops.group", || {
-            (format!("has {} tables", self.group.len()), "use at most 16".into())
-        })?;
+        check::require(self.group.len() <= 16, "crops.group", || (format!("has {} tables", self.group.len()), "use at most 16".into()))?;
         for (index, group) in self.group.iter().enumerate() {
             let key = |name: &str| format!("crops.group.{index}.{name}");
             check::within(&key("count"), group.count, 1, 64)?;
@@ -95,7 +90,8 @@ impl Crops {
                 (format!("is [{from}, {to}]"), "use shares of the area with 0 < from <= to <= 1".into())
             })?;
         }
-        for (key, value) in [("flip", self.flip), ("grayscale", self.grayscale), ("blur", self.blur), ("jitter.chance", self.jitter.chance)] {
+        for (key, value) in [("flip", self.flip), ("grayscale", self.grayscale), ("blur", self.blur), ("jitter.chance", self.jitter.chance)]
+        {
             check::fraction(&format!("crops.{key}"), value)?;
         }
         let Jitter { strength, brightness, contrast, saturation, hue, .. } = self.jitter;
@@ -103,10 +99,8 @@ impl Crops {
             check::not_negative(&format!("crops.jitter.{key}"), value)?;
         }
         check::within("crops.jitter.hue", hue, 0.0, 0.5)?;
-        check::within("crops.jitter.strength", strength * hue, 0.0, 0.5).map_err(|invalid| Invalid {
-            problem: format!("times `crops.jitter.hue` is {}", strength * hue),
-            ..invalid
-        })?;
+        check::within("crops.jitter.strength", strength * hue, 0.0, 0.5)
+            .map_err(|invalid| Invalid { problem: format!("times `crops.jitter.hue` is {}", strength * hue), ..invalid })?;
         let [from, to] = self.blur_sigma;
         check::require(from > 0.0 && from <= to && to <= 64.0, "crops.blur_sigma", || {
             (format!("is [{from}, {to}]"), "use pixels with 0 < from <= to <= 64".into())

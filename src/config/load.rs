@@ -6,9 +6,9 @@ use std::path::Path;
 
 use toml::{Table, Value};
 
+use super::Recipe;
 use super::error::{ConfigError, Invalid};
 use super::places::Places;
-use super::Recipe;
 
 /// No recipe is longer than this many bytes.
 const MAX_BYTES: u64 = 1 << 20;
@@ -151,9 +151,7 @@ fn insert(table: &mut Table, key: &str, value: Value) -> Result<(), Invalid> {
     for part in parts {
         at = match at {
             Value::Table(inner) => inner.entry(part).or_insert_with(|| Value::Table(Table::new())),
-            Value::Array(items) => {
-                part.parse::<usize>().ok().and_then(|index| items.get_mut(index)).ok_or_else(|| no_table(name))?
-            }
+            Value::Array(items) => part.parse::<usize>().ok().and_then(|index| items.get_mut(index)).ok_or_else(|| no_table(name))?,
             _ => return Err(no_table(name)),
         };
         name = part;
@@ -167,15 +165,22 @@ fn explain(key: &str, message: &str) -> Invalid {
     let message = one_line(message);
     let quoted: Vec<&str> = message.split('`').skip(1).step_by(2).collect();
     let invalid = |key: &str, problem: String, remedy: String| Invalid { key: key.into(), problem, remedy };
-    if message.starts_with("unknown field") && let Some((unknown, known)) = quoted.split_first() {
+    if message.starts_with("unknown field")
+        && let Some((unknown, known)) = quoted.split_first()
+    {
         let key = if key.is_empty() { unknown } else { key };
-        let remedy = nearest(unknown, known).map_or_else(|| format!("the keys here are {}", known.join(", ")), |near| format!("did you mean `{near}`?"));
+        let remedy = nearest(unknown, known)
+            .map_or_else(|| format!("the keys here are {}", known.join(", ")), |near| format!("did you mean `{near}`?"));
         return invalid(key, "is not a known key".into(), remedy);
     }
-    if message.starts_with("unknown variant") && let Some((unknown, known)) = quoted.split_first() {
+    if message.starts_with("unknown variant")
+        && let Some((unknown, known)) = quoted.split_first()
+    {
         return invalid(key, format!("is \"{unknown}\""), format!("use \"{}\"", known.join("\" or \"")));
     }
-    if message.starts_with("missing field") && let Some(field) = quoted.first() {
+    if message.starts_with("missing field")
+        && let Some(field) = quoted.first()
+    {
         let key = if key.is_empty() { (*field).to_owned() } else { format!("{key}.{field}") };
         return invalid(&key, "is missing".into(), "add it".into());
     }

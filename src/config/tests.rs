@@ -26,7 +26,9 @@ fn an_unknown_key_is_named_with_its_place_and_the_nearest_key() {
 
 #[test]
 fn an_unknown_key_in_a_table_of_an_array_is_found() {
-    let text = format!("{MINIMAL}[[crops.group]]\ncount = 2\nsize = 32\nscale = [0.1, 1]\n[[crops.group]]\ncount = 2\nsizes = 32\nscale = [0.1, 1]\n");
+    let text = format!(
+        "{MINIMAL}[[crops.group]]\ncount = 2\nsize = 32\nscale = [0.1, 1]\n[[crops.group]]\ncount = 2\nsizes = 32\nscale = [0.1, 1]\n"
+    );
     assert_eq!(complaint(&text, &[]), "a.toml:15:1: `crops.group.1.sizes` is not a known key: did you mean `size`?");
 }
 
@@ -37,10 +39,7 @@ fn a_wrong_type_is_told_in_plain_words() {
     let text = format!("{MINIMAL}[memory]\nrecompute = \"often\"\n");
     assert_eq!(complaint(&text, &[]), "a.toml:10:13: `memory.recompute` is \"often\": use \"always\" or \"never\"");
     let text = MINIMAL.replace("[swav]", "sync = \"groups\"\n[swav]");
-    assert_eq!(
-        complaint(&text, &[]),
-        "a.toml:7:8: `model.sync` is \"groups\", which names no lanes: use \"lane\", \"group:N\" or \"all\""
-    );
+    assert_eq!(complaint(&text, &[]), "a.toml:7:8: `model.sync` is \"groups\", which names no lanes: use \"lane\", \"group:N\" or \"all\"");
     let text = format!("{MINIMAL}[[crops.group]]\ncount = 2\nscale = [0.1, 1]\n");
     let missing = complaint(&text, &[]);
     assert!(missing.ends_with("`crops.group.0.size` is missing: add it"), "{missing}");
@@ -63,10 +62,7 @@ fn a_value_that_cannot_work_is_named_where_it_stands() {
         bad("steps = 10", "steps = 10\npasses = 2"),
         "a.toml:3:1: `run.passes` and `run.steps` are both given: keep exactly one of `run.steps`, `run.passes`"
     );
-    assert_eq!(
-        bad("steps = 10", ""),
-        "a.toml:1:2: `run.steps` is missing: give exactly one of `run.steps`, `run.passes`"
-    );
+    assert_eq!(bad("steps = 10", ""), "a.toml:1:2: `run.steps` is missing: give exactly one of `run.steps`, `run.passes`");
     let no_data = bad("train = \"images\"", "");
     assert!(no_data.starts_with("a.toml:3:2: `data.train` is missing: add it, give `--data PATH`"), "{no_data}");
     assert!(bad("regnet_y_400mf", "resnet50").starts_with("a.toml:6:1: `model.trunk` is \"resnet50\", which names no trunk: use one of"));
@@ -79,7 +75,10 @@ fn sections_must_fit_each_other() {
         with("[batch]\nlanes = 2\n[cluster]\nranks = 3\n"),
         "a.toml:12:1: `cluster.ranks` is 3, more than the 2 lanes of `batch.lanes`: use at most 2 ranks, or cut the batch into more lanes"
     );
-    assert!(complaint(&MINIMAL.replace("[swav]", "sync = \"group:3\"\n[swav]"), &[]).starts_with("a.toml:7:1: `model.sync` makes groups of 3 lanes"));
+    assert!(
+        complaint(&MINIMAL.replace("[swav]", "sync = \"group:3\"\n[swav]"), &[])
+            .starts_with("a.toml:7:1: `model.sync` makes groups of 3 lanes")
+    );
     assert!(with("queue = 100\n").starts_with("a.toml:9:1: `swav.queue` is 100, no multiple of the global batch of 128"));
     assert!(with("[data.make]\nsize = 32\n").contains("`data.make` and `data.train` are both given"));
     assert!(with("[crops]\nflip = 1.5\n").starts_with("a.toml:10:1: `crops.flip` is 1.5: use a value from 0 to 1"));

@@ -1,0 +1,158 @@
+//! The picture of a run: loss, kNN and pace over the steps, with checkpoints and incidents, as one self-contained SVG.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+
+use everstep_actors::event::{Event, Recorded};
+
+use super::names;
+use panel::{Axis, Panel, escape};
+
+mod panel;
+
+const WIDTH: f64 = 960.0;
+const LEFT: f64 = 64.0;
+const RIGHT: f64 = 150.0;
+const TOP: f64 = 74.0;
+const PANEL: f64 = 170.0;
+const GAP: f64 = 44.0;
+/// More points than this in a curve are averaged in groups.
+const POINTS: usize = 600;
+/// More incidents than this are counted, not drawn.
+const INCIDENTS: usize = 200;
+
+/// The colours follow the reader's light or dark setting.
+const STYLE: &str = "\
+:root{--paper:#fff;--ink:#1f2328;--faint:#59636e;--grid:#e4e7eb;--a:#0969da;--b:#1a7f37;--c:#8250df;--bad:#cf222e}\
+@media(prefers-color-scheme:dark){:root{--paper:#0d1117;--ink:#e6edf3;--faint:#9198a1;--grid:#262c36;--a:#58a6ff;--b:#3fb950;--c:#bc8cff;--bad:#ff7b72}}\
+text{font:12px system-ui,sans-serif;fill:var(--faint)}.title{font-size:18px;font-weight:600;fill:var(--ink)}.name{font-weight:600;fill:var(--ink)}\
+.grid{stroke:var(--grid)}.curve{fill:none;stroke-width:1.8;stroke-linejoin:round}.base{stroke-dasharray:5 4;stroke:var(--faint);stroke-width:1.2}\
+.bad{stroke:var(--bad);stroke-width:1.2;stroke-dasharray:2 3}.saved{fill:var(--faint)}";
+
+/// What the curves are drawn from, sorted by step; of a step that came twice the later event counts.
+#[derive(Debug, Default)]
+struct Story {
+    loss: BTreeMap<u64, f64>,
+    pace: BTreeMap<u64, f64>,
+    knn: BTreeMap<u64, f64>,
+    baselines: BTreeMap<&'static str, f64>,
+    saved: BTreeMap<u64, ()>,
+    incidents: Vec<(u64, String)>,
+    step: u64,
+}
+
+impl Story {
+    fn new(events: &[Recorded]) -> Self {
+        let mut story = Self::default();
+        events.iter().for_each(|recorded| story.take_in(&recorded.event));
+        story
+    }
+
+    fn take_in(&mut self, event: &Event) {
+        match event {
+            Event::StepCommitted { step, metrics, seconds, images, .. } => {
+                self.step = step.0.saturating_add(1);
+                if let Some(loss) = metrics.get(names::LOSS).filter(|loss| loss.is_finite()) {
+                    self.loss.insert(self.step, *loss);
+                }
+                if seconds.is_finite() && *seconds > 0.0 {
+                    self.pace.insert(self.step, *images as f64 / seconds);
+                }
+            }
+            Event::Evaluated { step, scores } => {
+                for (name, score) in scores.iter().filter(|(_, score)| score.is_finite()) {
+                    if name == names::KNN {
+                        self.knn.insert(step.0, *score);
+                    } else if let Some((_, label)) = BASELINES.iter().find(|(baseline, _)| baseline == name) {
+                        self.baselines.insert(label, *score);
+                    }
+                }
+            }
+            Event::CheckpointSaved { step, .. } => drop(self.saved.insert(step.0, ())),
+            Event::CheckpointFailed { step, because } => self.incidents.push((step.0, format!("checkpoint failed: {because}"))),
+            Event::NodeLost { rank, because, .. } => self.incidents.push((self.step, format!("rank {rank} lost: {because}"))),
+            Event::EpochBegan { epoch, step, because, .. } if epoch.0 > 1 => {
+                self.incidents.push((step.0, format!("epoch {}: {because}", epoch.0)));
+            }
+            _ => {}
+        }
+    }
+}
+
+const BASELINES: [(&str, &str); 3] =
+    [(names::KNN_RANDOM, "random init"), (names::KNN_PIXELS, "raw pixels"), (names::KNN_COLOURS, "colour histogram")];
+
+/// Draws the run's curves. `total` is the number of steps of the whole run; `prototypes` gives ln K.
+pub fn svg(title: &str, total: u64, prototypes: u32, events: &[Recorded]) -> String {
+    let story = Story::new(events);
+    let last = [story.step, *story.knn.keys().next_back().unwrap_or(&0), 1].into_iter().fold(total, u64::max);
+    let x = Axis::new(0.0, last as f64, LEFT, WIDTH - RIGHT);
+    let panels = panels(&story, prototypes, x);
+    let bottom = TOP + panels.len() as f64 * (PANEL + GAP);
+    let mut out = format!(
+        "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {WIDTH} {h}\" role=\"img\"><title>{title}</title><style>{STYLE}</style>\
+         <rect width=\"{WIDTH}\" height=\"{h}\" style=\"fill:var(--paper)\"/><text class=\"title\" x=\"{LEFT}\" y=\"34\">{title}</text>",
+        h = bottom + 26.0,
+        title = escape(title),
+    );
+    panels.iter().for_each(|panel| panel.draw(&mut out));
+    draw_marks(&mut out, &story, x, bottom - GAP);
+    let _ = write!(out, "<text x=\"{}\" y=\"{}\" text-anchor=\"middle\">step</text></svg>\n", (x.from + x.to) / 2.0, bottom + 4.0);
+    out
+}
+
+fn panels(story: &Story, prototypes: u32, x: Axis) -> Vec<Panel> {
+    let ln_k = f64::from(prototypes.max(1)).ln();
+    let baselines = story.baselines.iter().map(|(label, score)| (format!("{label} {score:.1}"), *score)).collect();
+    let all = [
+        ("loss, nats", "--a", &story.loss, vec![(format!("ln K = {ln_k:.2}"), ln_k)], false, false),
+        ("kNN, % correct", "--b", &story.knn, baselines, true, false),
+        ("pace, images/s", "--c", &story.pace, Vec::new(), false, true),
+    ];
+    let shown = all.into_iter().filter(|(_, _, points, lines, ..)| !points.is_empty() || lines.len() > 1);
+    let build = |(index, (name, colour, points, lines, dots, from_zero)): (usize, (_, _, &BTreeMap<u64, f64>, _, _, _))| {
+        let top = TOP + index as f64 * (PANEL + GAP);
+        Panel::new(name, colour, thin(points), lines, dots, from_zero, x, (top, top + PANEL))
+    };
+    shown.enumerate().map(build).collect()
+}
+
+/// Averages neighbours until at most [`POINTS`] points are left.
+fn thin(points: &BTreeMap<u64, f64>) -> Vec<(f64, f64)> {
+    let all: Vec<(f64, f64)> = points.iter().map(|(step, value)| (*step as f64, *value)).collect();
+    let group = all.len().div_ceil(POINTS).max(1);
+    let mean = |chunk: &[(f64, f64)]| {
+        let sum = chunk.iter().fold((0.0, 0.0), |sum, point| (sum.0 + point.0, sum.1 + point.1));
+        (sum.0 / chunk.len() as f64, sum.1 / chunk.len() as f64)
+    };
+    all.chunks(group).map(mean).collect()
+}
+
+/// Checkpoints as small triangles on the top edge, incidents as lines through all panels.
+fn draw_marks(out: &mut String, story: &Story, x: Axis, bottom: f64) {
+    for step in story.saved.keys() {
+        let at = x.place(*step as f64);
+        let (a, b, y) = (at - 4.0, at + 4.0, TOP - 8.0);
+        let _ = write!(
+            out,
+            "<path class=\"saved\" d=\"M{a:.1} {y}H{b:.1}L{at:.1} {}Z\"><title>checkpoint of step {step}</title></path>",
+            TOP - 2.0
+        );
+    }
+    for (step, text) in story.incidents.iter().take(INCIDENTS) {
+        let at = x.place(*step as f64);
+        let _ = write!(out, "<path class=\"bad\" d=\"M{at:.1} {TOP}V{bottom}\"><title>step {step}: {}</title></path>", escape(text));
+    }
+    let more = story.incidents.len().saturating_sub(INCIDENTS);
+    let more = if more > 0 { format!(" ({more} more not drawn)") } else { String::new() };
+    let legend = match (story.saved.is_empty(), story.incidents.is_empty()) {
+        (true, true) => return,
+        (false, true) => "\u{25be} checkpoint".to_owned(),
+        (true, false) => format!("\u{250a} incident{more}"),
+        (false, false) => format!("\u{25be} checkpoint   \u{250a} incident{more}"),
+    };
+    let _ = write!(out, "<text x=\"{}\" y=\"34\" text-anchor=\"end\">{legend}</text>", x.to);
+}
+
+#[cfg(test)]
+mod tests;

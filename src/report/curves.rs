@@ -12,22 +12,24 @@ mod panel;
 
 const WIDTH: f64 = 960.0;
 const LEFT: f64 = 64.0;
-const RIGHT: f64 = 150.0;
+const RIGHT: f64 = 164.0;
 const TOP: f64 = 74.0;
 const PANEL: f64 = 170.0;
-const GAP: f64 = 44.0;
+const GAP: f64 = 62.0;
 /// More points than this in a curve are averaged in groups.
 const POINTS: usize = 600;
 /// More incidents than this are counted, not drawn.
 const INCIDENTS: usize = 200;
 
-/// The colours follow the reader's light or dark setting.
+/// The colours follow the reader's light or dark setting. Plain colours, no CSS variables: many viewers do not know those.
 const STYLE: &str = "\
-:root{--paper:#fff;--ink:#1f2328;--faint:#59636e;--grid:#e4e7eb;--a:#0969da;--b:#1a7f37;--c:#8250df;--bad:#cf222e}\
-@media(prefers-color-scheme:dark){:root{--paper:#0d1117;--ink:#e6edf3;--faint:#9198a1;--grid:#262c36;--a:#58a6ff;--b:#3fb950;--c:#bc8cff;--bad:#ff7b72}}\
-text{font:12px system-ui,sans-serif;fill:var(--faint)}.title{font-size:18px;font-weight:600;fill:var(--ink)}.name{font-weight:600;fill:var(--ink)}\
-.grid{stroke:var(--grid)}.curve{fill:none;stroke-width:1.8;stroke-linejoin:round}.base{stroke-dasharray:5 4;stroke:var(--faint);stroke-width:1.2}\
-.bad{stroke:var(--bad);stroke-width:1.2;stroke-dasharray:2 3}.saved{fill:var(--faint)}";
+text{font:12px system-ui,sans-serif;fill:#59636e}.title{font-size:18px;font-weight:600}.name{font-weight:600}.title,.name{fill:#1f2328}\
+.paper{fill:#fff}.grid{stroke:#e4e7eb}.curve{fill:none;stroke-width:1.8;stroke-linejoin:round}\
+.base{stroke:#59636e;stroke-dasharray:5 4;stroke-width:1.2}.saved{fill:#59636e}.bad{stroke:#cf222e;stroke-width:1.4;stroke-dasharray:2 3}\
+.loss{stroke:#0969da}.knn{stroke:#1a7f37}.pace{stroke:#8250df}.fill-loss{fill:#0969da}.fill-knn{fill:#1a7f37}.fill-pace{fill:#8250df}\
+@media(prefers-color-scheme:dark){text{fill:#9198a1}.title,.name{fill:#e6edf3}.paper{fill:#0d1117}.grid{stroke:#262c36}.base{stroke:#9198a1}\
+.saved{fill:#9198a1}.bad{stroke:#ff7b72}.loss{stroke:#58a6ff}.knn{stroke:#3fb950}.pace{stroke:#bc8cff}\
+.fill-loss{fill:#58a6ff}.fill-knn{fill:#3fb950}.fill-pace{fill:#bc8cff}}";
 
 /// What the curves are drawn from, sorted by step; of a step that came twice the later event counts.
 #[derive(Debug, Default)]
@@ -91,13 +93,13 @@ pub fn svg(title: &str, total: u64, prototypes: u32, events: &[Recorded]) -> Str
     let bottom = TOP + panels.len() as f64 * (PANEL + GAP);
     let mut out = format!(
         "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {WIDTH} {h}\" role=\"img\"><title>{title}</title><style>{STYLE}</style>\
-         <rect width=\"{WIDTH}\" height=\"{h}\" style=\"fill:var(--paper)\"/><text class=\"title\" x=\"{LEFT}\" y=\"34\">{title}</text>",
-        h = bottom + 26.0,
+         <rect width=\"{WIDTH}\" height=\"{h}\" class=\"paper\"/><text class=\"title\" x=\"{LEFT}\" y=\"34\">{title}</text>",
+        h = bottom - 12.0,
         title = escape(title),
     );
     panels.iter().for_each(|panel| panel.draw(&mut out));
     draw_marks(&mut out, &story, x, bottom - GAP);
-    let _ = write!(out, "<text x=\"{}\" y=\"{}\" text-anchor=\"middle\">step</text></svg>\n", (x.from + x.to) / 2.0, bottom + 4.0);
+    let _ = write!(out, "<text x=\"{}\" y=\"{}\" text-anchor=\"middle\">step</text></svg>\n", (x.from + x.to) / 2.0, bottom - 26.0);
     out
 }
 
@@ -105,14 +107,14 @@ fn panels(story: &Story, prototypes: u32, x: Axis) -> Vec<Panel> {
     let ln_k = f64::from(prototypes.max(1)).ln();
     let baselines = story.baselines.iter().map(|(label, score)| (format!("{label} {score:.1}"), *score)).collect();
     let all = [
-        ("loss, nats", "--a", &story.loss, vec![(format!("ln K = {ln_k:.2}"), ln_k)], false, false),
-        ("kNN, % correct", "--b", &story.knn, baselines, true, false),
-        ("pace, images/s", "--c", &story.pace, Vec::new(), false, true),
+        ("loss, nats", "loss", &story.loss, vec![(format!("ln K = {ln_k:.2}"), ln_k)], false, false),
+        ("kNN, % correct", "knn", &story.knn, baselines, true, false),
+        ("pace, images/s", "pace", &story.pace, Vec::new(), false, true),
     ];
     let shown = all.into_iter().filter(|(_, _, points, lines, ..)| !points.is_empty() || lines.len() > 1);
-    let build = |(index, (name, colour, points, lines, dots, from_zero)): (usize, (_, _, &BTreeMap<u64, f64>, _, _, _))| {
+    let build = |(index, (name, class, points, lines, dots, from_zero)): (usize, (_, _, &BTreeMap<u64, f64>, _, _, _))| {
         let top = TOP + index as f64 * (PANEL + GAP);
-        Panel::new(name, colour, thin(points), lines, dots, from_zero, x, (top, top + PANEL))
+        Panel::new(name, class, thin(points), lines, dots, from_zero, x, (top, top + PANEL))
     };
     shown.enumerate().map(build).collect()
 }

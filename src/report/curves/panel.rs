@@ -65,7 +65,7 @@ fn number(value: f64) -> String {
 #[derive(Debug)]
 pub(super) struct Panel {
     name: &'static str,
-    colour: &'static str,
+    class: &'static str,
     points: Vec<(f64, f64)>,
     lines: Vec<(String, f64)>,
     dots: bool,
@@ -78,7 +78,7 @@ impl Panel {
     #[expect(clippy::too_many_arguments, reason = "a plain constructor with one caller")]
     pub(super) fn new(
         name: &'static str,
-        colour: &'static str,
+        class: &'static str,
         points: Vec<(f64, f64)>,
         lines: Vec<(String, f64)>,
         dots: bool,
@@ -92,7 +92,7 @@ impl Panel {
         let margin = 0.08 * (high - low).max(1e-3 * high.abs()).max(1e-6);
         let low = if from_zero { 0.0 } else { low - margin };
         let y = Axis::new(low, high + margin, span.1, span.0);
-        Self { name, colour, points, lines, dots, x, y }
+        Self { name, class, points, lines, dots, x, y }
     }
 
     /// Appends the panel to the picture.
@@ -115,14 +115,14 @@ impl Panel {
         let places: Vec<(f64, f64)> = self.points.iter().map(|(step, value)| (self.x.place(*step), self.y.place(*value))).collect();
         let path: Vec<String> = places.iter().map(|(x, y)| format!("{x:.1} {y:.1}")).collect();
         if path.len() > 1 {
-            let _ = write!(out, "<path class=\"curve\" style=\"stroke:var({})\" d=\"M{}\"/>", self.colour, path.join("L"));
+            let _ = write!(out, "<path class=\"curve {}\" d=\"M{}\"/>", self.class, path.join("L"));
         }
         if self.dots || places.len() == 1 {
             for ((x, y), (step, value)) in places.iter().zip(&self.points) {
                 let _ = write!(
                     out,
-                    "<circle cx=\"{x:.1}\" cy=\"{y:.1}\" r=\"3.5\" style=\"fill:var({})\"><title>step {step}: {value:.2}</title></circle>",
-                    self.colour
+                    "<circle cx=\"{x:.1}\" cy=\"{y:.1}\" r=\"3.5\" class=\"fill-{}\"><title>step {step}: {value:.2}</title></circle>",
+                    self.class
                 );
             }
         }
@@ -131,20 +131,24 @@ impl Panel {
     /// The panel's name, the lines to compare with, and values at the right edge, moved apart where they would overlap.
     fn draw_labels(&self, out: &mut String) {
         let _ = write!(out, "<text class=\"name\" x=\"{}\" y=\"{}\">{}</text>", self.x.from, self.y.to - 14.0, self.name);
-        let mut labels: Vec<(f64, String, &str)> = Vec::new();
+        let mut labels: Vec<(f64, String, String)> = Vec::new();
         for (label, value) in &self.lines {
             let at = self.y.place(*value);
             let _ = write!(out, "<path class=\"base\" d=\"M{} {at:.1}H{}\"/>", self.x.from, self.x.to);
-            labels.push((at, escape(label), "--faint"));
+            labels.push((at, escape(label), "label".into()));
         }
         if let Some((_, value)) = self.points.last() {
-            labels.push((self.y.place(*value), format!("{} now", number((value * 100.0).round() / 100.0)), self.colour));
+            labels.push((
+                self.y.place(*value),
+                if *value >= 100.0 { format!("{value:.0} now") } else { format!("{value:.2} now") },
+                format!("fill-{}", self.class),
+            ));
         }
         labels.sort_by(|a, b| a.0.total_cmp(&b.0));
         let mut above = f64::NEG_INFINITY;
-        for (at, label, colour) in labels {
+        for (at, label, class) in labels {
             above = at.max(above + 15.0);
-            let _ = write!(out, "<text x=\"{}\" y=\"{:.1}\" style=\"fill:var({colour})\">{label}</text>", self.x.to + 8.0, above + 4.0);
+            let _ = write!(out, "<text x=\"{}\" y=\"{:.1}\" class=\"{class}\">{label}</text>", self.x.to + 8.0, above + 4.0);
         }
     }
 }

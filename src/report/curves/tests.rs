@@ -52,6 +52,7 @@ fn the_picture_is_whole_and_shows_everything() {
     assert!(picture.contains("rank 1 lost: killed &lt;by&gt; &quot;someone&quot; &amp; &#39;co&#39; "));
     assert!(picture.contains("prefers-color-scheme:dark"));
     assert!(!picture.replace("http://www.w3.org/2000/svg", "").contains("http"), "nothing is fetched");
+    assert!(!picture.contains("var("), "viewers without CSS variables would draw it all black");
     if let Some(path) = std::env::var_os("EVERSTEP_TEST_SVG") {
         std::fs::write(path, &picture).unwrap();
     }

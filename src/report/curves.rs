@@ -99,7 +99,7 @@ pub fn svg(title: &str, total: u64, prototypes: u32, events: &[Recorded]) -> Str
     );
     panels.iter().for_each(|panel| panel.draw(&mut out));
     draw_marks(&mut out, &story, x, bottom - GAP);
-    let _ = write!(out, "<text x=\"{}\" y=\"{}\" text-anchor=\"middle\">step</text></svg>\n", (x.from + x.to) / 2.0, bottom - 26.0);
+    let _ = writeln!(out, "<text x=\"{}\" y=\"{}\" text-anchor=\"middle\">step</text></svg>", (x.from + x.to) / 2.0, bottom - 26.0);
     out
 }
 

@@ -1,10 +1,12 @@
 //! Everstep trains SwAV on RegNetY on machines that come and go.
 
+pub mod cli;
 pub mod config;
 pub mod data;
 pub mod eval;
 pub mod model;
 pub mod optim;
+pub mod report;
 pub mod swav;
 pub mod train;
 pub mod weights;

@@ -1,0 +1,276 @@
+//! The command line: what can be typed, and how it ends.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+pub use failure::{ExitCode, Failure};
+
+use crate::config::Override;
+
+mod failure;
+
+const EXAMPLES: &str = "\
+Examples:
+  everstep train configs/quickstart.toml                  a first run; makes its own images
+  everstep train configs/cifar10.toml --data photos/      your own images
+  everstep status --run runs/quickstart                   what a run is doing, from a second terminal
+  everstep export --run runs/quickstart --format timm -o trunk.safetensors
+
+Exit codes:
+  0  done, or stopped on request         70  internal error, please report it
+  1  failed                              75  try again: the same command resumes the run
+  2  usage                               78  bad config or data: do not retry
+  3  not found   4  unreachable   5  unhealthy   7  refused";
+
+/// Trains SwAV on RegNetY on machines that come and go.
+#[derive(Debug, Parser)]
+#[command(name = "everstep", version, about, after_help = EXAMPLES, arg_required_else_help = true)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Train; the same command again resumes the run from its newest intact checkpoint
+    Train(TrainArgs),
+    /// One node of a run, started by `train`
+    #[command(hide = true)]
+    Node(NodeArgs),
+    /// Measure what a trunk has learned
+    #[command(subcommand)]
+    Eval(EvalCommand),
+    /// Write the trunk as safetensors, with the names that timm or torchvision expect
+    Export(ExportArgs),
+    /// Print the digest of the whole state (weights, optimizer slots, buffers) in one line
+    Digest(StateArgs),
+    /// List or verify checkpoints
+    #[command(subcommand)]
+    Checkpoint(CheckpointCommand),
+    /// Make or inspect images
+    #[command(subcommand)]
+    Data(DataCommand),
+    /// Show who is in, which step, since when, how fast, and why it waits
+    Status(RunArgs),
+}
+
+/// `everstep train`.
+#[derive(Debug, Clone, Args)]
+#[command(after_help = "\
+Examples:
+  everstep train configs/quickstart.toml
+  everstep train configs/cifar10.toml --data 'shards/train-{000..015}.tar' --ranks 4
+  everstep train configs/quickstart.toml --set optim.lr=2 --set data.make.images=2000 --json > run.jsonl")]
+pub struct TrainArgs {
+    /// The recipe, a TOML file
+    pub config: PathBuf,
+    /// A folder of images, a tar, or a folder or pattern of tar shards (replaces data.train)
+    #[arg(long, value_name = "PATH")]
+    pub data: Option<String>,
+    /// Where the run lives; runs/<name of the recipe> by default
+    #[arg(long, value_name = "LOCATION")]
+    pub run: Option<String>,
+    /// Where the run's certificates live; within the run by default
+    #[arg(long, value_name = "LOCATION")]
+    pub secrets: Option<String>,
+    /// Processes to start on this machine (replaces cluster.ranks); never changes the results
+    #[arg(long, value_name = "N")]
+    pub ranks: Option<u32>,
+    /// Optimizer steps of the run (replaces run.steps)
+    #[arg(long, value_name = "N")]
+    pub steps: Option<u64>,
+    /// What to compute on (replaces device.name)
+    #[arg(long, value_name = "NAME")]
+    pub device: Option<String>,
+    /// Replace any value of the recipe; repeatable
+    #[arg(long, value_name = "SECTION.KEY=VALUE")]
+    pub set: Vec<String>,
+    /// One JSON object a line on stdout
+    #[arg(long)]
+    pub json: bool,
+}
+
+impl TrainArgs {
+    /// What the flags replace in the recipe: `--set` first, so that a flag of its own wins.
+    ///
+    /// # Errors
+    /// A `--set` without `=`.
+    pub fn overrides(&self) -> Result<Vec<Override>, crate::config::ConfigError> {
+        let mut all = self.set.iter().map(|argument| Override::parse(argument)).collect::<Result<Vec<_>, _>>()?;
+        let flags = [
+            ("--data", "data.train", self.data.clone()),
+            ("--ranks", "cluster.ranks", self.ranks.map(|ranks| ranks.to_string())),
+            ("--steps", "run.steps", self.steps.map(|steps| steps.to_string())),
+            ("--device", "device.name", self.device.clone()),
+        ];
+        for (flag, key, text) in flags {
+            all.extend(text.map(|text| Override { place: format!("{flag} {text}"), key: key.into(), text }));
+        }
+        Ok(all)
+    }
+
+    /// Where the run lives: as told, or under `runs/` by the recipe's name.
+    pub fn location(&self) -> String {
+        let name = || self.config.file_stem().map_or_else(|| "run".into(), |stem| stem.to_string_lossy().into_owned());
+        self.run.clone().unwrap_or_else(|| format!("runs/{}", name()))
+    }
+}
+
+/// `everstep node`: a child process of the launcher.
+#[derive(Debug, Clone, Args)]
+pub struct NodeArgs {
+    /// Where the run lives
+    #[arg(long, value_name = "LOCATION")]
+    pub run: String,
+    /// The resolved recipe
+    #[arg(long, value_name = "FILE")]
+    pub config: PathBuf,
+    /// Where the run's certificates live
+    #[arg(long, value_name = "LOCATION")]
+    pub secrets: Option<String>,
+    /// Which of the launcher's nodes this is, from 0
+    #[arg(long, value_name = "N")]
+    pub index: u32,
+    /// How many nodes the launcher starts
+    #[arg(long, value_name = "N")]
+    pub nodes: u32,
+}
+
+/// `everstep eval`.
+#[derive(Debug, Clone, Subcommand)]
+pub enum EvalCommand {
+    /// Weighted vote of the nearest training images by cosine
+    Knn(KnnArgs),
+    /// A linear layer on frozen features; the best of a few learning rates
+    Linear(ProbeArgs),
+}
+
+/// What `eval knn` and `eval linear` share.
+#[derive(Debug, Clone, Args)]
+pub struct ProbeArgs {
+    /// Which state
+    #[command(flatten)]
+    pub state: StateArgs,
+    /// Labelled images to learn from: labels are folder names or .cls entries
+    #[arg(long, value_name = "PATH")]
+    pub train: String,
+    /// Labelled images to be judged on
+    #[arg(long, value_name = "PATH")]
+    pub test: String,
+    /// One JSON object on stdout
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `everstep eval knn`.
+#[derive(Debug, Clone, Args)]
+pub struct KnnArgs {
+    /// State and images
+    #[command(flatten)]
+    pub probe: ProbeArgs,
+    /// Neighbours that vote
+    #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..))]
+    pub k: u32,
+    /// A neighbour's vote weighs exp(similarity / temperature)
+    #[arg(long, default_value_t = 0.07, value_parser = positive)]
+    pub temperature: f64,
+}
+
+fn positive(text: &str) -> Result<f64, String> {
+    let value = text.parse::<f64>().ok().filter(|value| value.is_finite() && *value > 0.0);
+    value.ok_or_else(|| "use a finite number above 0".into())
+}
+
+/// A run, and one of its states.
+#[derive(Debug, Clone, Args)]
+pub struct StateArgs {
+    /// Where the run lives
+    #[arg(long, value_name = "LOCATION")]
+    pub run: String,
+    /// Steps committed in the checkpoint to use; the newest intact one by default
+    #[arg(long, value_name = "S")]
+    pub step: Option<u64>,
+}
+
+/// A run, for people or programs.
+#[derive(Debug, Clone, Args)]
+pub struct RunArgs {
+    /// Where the run lives
+    #[arg(long, value_name = "LOCATION")]
+    pub run: String,
+    /// JSON on stdout
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `everstep export`.
+#[derive(Debug, Clone, Args)]
+pub struct ExportArgs {
+    /// Which state
+    #[command(flatten)]
+    pub state: StateArgs,
+    /// Whose names the tensors get
+    #[arg(long, value_enum)]
+    pub format: Format,
+    /// The file to write
+    #[arg(short, long, value_name = "FILE")]
+    pub output: PathBuf,
+}
+
+/// Whose names exported tensors get.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Format {
+    /// PyTorch Image Models
+    Timm,
+    /// torchvision
+    Torchvision,
+}
+
+/// `everstep checkpoint`.
+#[derive(Debug, Clone, Subcommand)]
+pub enum CheckpointCommand {
+    /// List the checkpoints of a run
+    Ls(RunArgs),
+    /// Read every checkpoint back and compare all digests
+    Verify(RunArgs),
+}
+
+/// `everstep data`.
+#[derive(Debug, Clone, Subcommand)]
+pub enum DataCommand {
+    /// Render a procedural data set: ten classes of objects as JPEG in tar shards, with labels and attributes
+    Make(MakeArgs),
+    /// Say what a source of images holds: counts, sizes, labels, and what cannot be read
+    Inspect {
+        /// A folder of images, a tar, or a folder or pattern of tar shards
+        path: String,
+        /// JSON on stdout
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+/// `everstep data make`.
+#[derive(Debug, Clone, Args)]
+pub struct MakeArgs {
+    /// The folder to fill
+    pub dir: PathBuf,
+    /// Images to train on
+    #[arg(long, default_value_t = 8000, value_parser = clap::value_parser!(u32).range(1..=100_000_000))]
+    pub images: u32,
+    /// Images to test on
+    #[arg(long, default_value_t = 2000, value_parser = clap::value_parser!(u32).range(0..=100_000_000))]
+    pub test: u32,
+    /// Side of an image, in pixels
+    #[arg(long, default_value_t = 48, value_parser = clap::value_parser!(u32).range(16..=4096))]
+    pub size: u32,
+    /// Seed of the rendering
+    #[arg(long, default_value_t = 0)]
+    pub seed: u64,
+}
+
+#[cfg(test)]
+mod tests;

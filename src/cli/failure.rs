@@ -1,0 +1,82 @@
+//! How a command ends: a code for machines, a sentence for people.
+
+use std::error::Error;
+use std::fmt;
+
+use crate::config::{ConfigError, Difference};
+
+/// The process's exit code. Schedulers requeue on 75 and give up on 78.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub enum ExitCode {
+    /// Done, or stopped on request.
+    Done = 0,
+    /// Failed, for a reason that has no code of its own.
+    Failed = 1,
+    /// The command line is wrong.
+    Usage = 2,
+    /// There is no such run, checkpoint or file.
+    NotFound = 3,
+    /// The run cannot be reached.
+    Unreachable = 4,
+    /// The run, or a checkpoint, is not well.
+    Unhealthy = 5,
+    /// The request would do harm.
+    Refused = 7,
+    /// Everstep is at fault.
+    Internal = 70,
+    /// The same command again resumes the run.
+    TryAgain = 75,
+    /// Config or data are wrong: trying again will not help.
+    Config = 78,
+}
+
+impl From<ExitCode> for std::process::ExitCode {
+    fn from(code: ExitCode) -> Self {
+        Self::from(code as u8)
+    }
+}
+
+/// Why a command ended: prints as `error: <one sentence>`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Failure {
+    /// What the process exits with.
+    pub code: ExitCode,
+    /// What went wrong, where, and what to do, in one sentence.
+    pub sentence: String,
+}
+
+impl Failure {
+    /// A failure; the causes of an error belong into its own sentence. Line breaks become spaces.
+    pub fn new(code: ExitCode, sentence: impl fmt::Display) -> Self {
+        let sentence = sentence.to_string().split_whitespace().collect::<Vec<_>>().join(" ");
+        Self { code, sentence }
+    }
+
+    /// The refusal to go on with another recipe: names the keys that differ in a way that changes the mathematics.
+    /// `None` if the run can go on.
+    pub fn from_differences(run: &str, differences: &[Difference]) -> Option<Self> {
+        let show = |value: &Option<String>| value.clone().unwrap_or_else(|| "not set".into());
+        let refused = differences.iter().filter(|difference| !difference.allowed());
+        let keys: Vec<String> = refused.map(|d| format!("`{}` ({} there, {} here)", d.key, show(&d.old), show(&d.new))).collect();
+        let sentence = || {
+            let keys = keys.join(", ");
+            format!("{run} was begun with another recipe, which differs in {keys}: restore the values or give another --run")
+        };
+        (!keys.is_empty()).then(|| Self::new(ExitCode::Config, sentence()))
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "error: {}", self.sentence)
+    }
+}
+
+impl Error for Failure {}
+
+impl From<ConfigError> for Failure {
+    fn from(error: ConfigError) -> Self {
+        Self::new(ExitCode::Config, error)
+    }
+}

@@ -7,6 +7,7 @@ pub mod eval;
 pub mod model;
 pub mod optim;
 pub mod report;
+pub mod setup;
 pub mod swav;
 pub mod train;
 pub mod weights;

@@ -2,6 +2,8 @@
 
 pub mod lane;
 pub mod link;
+pub mod objective;
+pub mod optimizer;
 mod trunk;
 
 use std::any::Any;
@@ -14,22 +16,8 @@ use everstep_actors::protocol::ids::{Step, UnitId};
 use everstep_actors::workload::{Aborted, Batch, LaneError, LaneReport, NewShard, Partials, Peers, ShardView, Sums, Unit, Workload};
 use tokio::sync::oneshot;
 
+use crate::data::LaneCrops;
 use crate::model::{Config, Memory, Model, ModelError};
-
-/// Crops of one size of a lane's images.
-#[derive(Debug, Clone, PartialEq)]
-pub struct CropGroup {
-    /// How many crops of this size each image has.
-    pub crops: usize,
-    /// Height and width in pixels.
-    pub size: usize,
-    /// Normalised pixels `[crops · images, 3, size, size]`, crop-major: all images' first crop, then their second, ….
-    pub pixels: Vec<f32>,
-}
-
-/// What a lane works on: the crops of its images, one group for each size; the first group's first two are assigned codes.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Crops(pub Vec<CropGroup>);
 
 /// Scores of one lane.
 #[derive(Debug, Clone, Copy)]
@@ -190,7 +178,7 @@ impl Swav {
     /// [`LaneError::Aborted`] once the epoch has ended; [`LaneError::Failed`] for a batch that does not fit.
     pub fn step(&self, step: Step, batch: Batch, peers: Peers) -> Result<LaneReport, LaneError> {
         let lane = peers.lane();
-        let crops = batch.data.downcast::<Crops>().map_err(|_| LaneError::Failed(format!("{lane} got a batch that holds no crops")))?;
+        let crops = batch.data.downcast::<LaneCrops>().map_err(|_| LaneError::Failed(format!("{lane} got a batch that holds no crops")))?;
         lane::run(self, step, *crops, peers)
     }
 }

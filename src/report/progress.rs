@@ -122,7 +122,7 @@ fn json(recorded: &Recorded) -> Option<String> {
     let mut value = serde_json::to_value(&recorded.event).ok()?;
     let object = value.as_object_mut()?;
     object.insert("at_ms".into(), recorded.at_ms.into());
-    object.insert("recorded_by".into(), serde_json::to_value(recorded.node).ok()?);
+    object.insert("recorded_by".into(), serde_json::to_value(recorded.recorded_by).ok()?);
     Some(value.to_string())
 }
 
@@ -162,7 +162,7 @@ pub(crate) mod tests {
     use super::*;
 
     pub(crate) fn at(at_ms: u64, event: Event) -> Recorded {
-        Recorded { at_ms, node: NodeId([7; 16]), event }
+        Recorded { at_ms, recorded_by: NodeId([7; 16]), event }
     }
 
     pub(crate) fn step(step: u64, at_ms: u64, loss: f64) -> Recorded {

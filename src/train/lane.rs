@@ -8,7 +8,8 @@ use everstep_actors::workload::{LaneError, LaneReport, Peers};
 
 use super::link::{Group, Link};
 use super::trunk::{Runner, Trace, contribute, seeded};
-use super::{CropGroup, Crops, Loss, Scores, Swav};
+use super::{Loss, Scores, Swav};
+use crate::data::{CropGroup, LaneCrops};
 use crate::model::Recompute;
 use crate::model::layout::Layout;
 use crate::model::ops::batch_norm::{Sums, values};
@@ -19,7 +20,7 @@ use crate::model::pass::{Norms, Pass};
 ///
 /// # Errors
 /// [`LaneError::Aborted`] once the epoch has ended; [`LaneError::Failed`] when the crops do not fit the config.
-pub fn run(job: &Swav, step: Step, crops: Crops, peers: Peers) -> Result<LaneReport, LaneError> {
+pub fn run(job: &Swav, step: Step, crops: LaneCrops, peers: Peers) -> Result<LaneReport, LaneError> {
     let settings = job.settings();
     let lane = peers.lane();
     check(job, &crops).map_err(|what| LaneError::Failed(format!("{lane} got {what}")))?;
@@ -27,8 +28,8 @@ pub fn run(job: &Swav, step: Step, crops: Crops, peers: Peers) -> Result<LaneRep
     let sums: Arc<dyn Sums> = Group::new(link.clone(), settings.model.sync.group(lane.0, settings.lanes));
     let lane = Lane { job, link: &link, sums: &sums };
 
-    let count: usize = crops.0.iter().map(|g| g.crops).sum();
-    let images = crops.0.into_iter().map(|group| pixels(job, group)).collect();
+    let count: usize = crops.groups.iter().map(|g| g.crops).sum();
+    let images = crops.groups.into_iter().map(|group| pixels(job, group)).collect();
     let (maps, traces) = lane.forward(images)?;
     let (dmaps, metrics) = lane.head(step, maps, count)?;
     lane.backward(traces, dmaps)?;
@@ -144,12 +145,12 @@ fn no_gradient(what: &str) -> LaneError {
 }
 
 /// What is wrong with the crops.
-fn check(job: &Swav, crops: &Crops) -> Result<(), String> {
+fn check(job: &Swav, crops: &LaneCrops) -> Result<(), String> {
     let batch = job.settings().batch;
-    if crops.0.len() != job.settings().sizes {
-        return Err(format!("crops of {} sizes where the config has {}", crops.0.len(), job.settings().sizes));
+    if crops.groups.len() != job.settings().sizes {
+        return Err(format!("crops of {} sizes where the config has {}", crops.groups.len(), job.settings().sizes));
     }
-    for group in &crops.0 {
+    for group in &crops.groups {
         let expected = group.crops * batch * 3 * group.size * group.size;
         if group.pixels.len() != expected || expected == 0 {
             return Err(format!("{} pixel values for {} crops of {batch} images of size {}", group.pixels.len(), group.crops, group.size));

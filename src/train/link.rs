@@ -73,7 +73,7 @@ impl Link {
     /// [`Aborted`] when the epoch has ended, in this call or in one inside the backward pass before it.
     pub fn reduce(&self, unit: UnitId, gradient: Vec<f32>) -> Result<(), Aborted> {
         self.alive()?;
-        self.peers.reduce(unit, gradient)
+        self.wait(|| self.peers.reduce_blocking(unit, gradient))
     }
 
     /// Canonical sum over the lanes `group`.

@@ -83,7 +83,7 @@ fn batch(job: &Swav, lane: u32) -> Batch {
         });
         CropGroup { crops: 2, size, pixels: crops.collect() }
     };
-    Batch { samples: vec![], data: Box::new(Crops(SIZES.map(group).to_vec())) }
+    Batch { samples: vec![], data: Box::new(LaneCrops { groups: SIZES.map(group).to_vec(), images: n }) }
 }
 
 /// Runs all lanes, each on a thread of its own.
@@ -119,12 +119,12 @@ impl Sums for Single {
 }
 
 /// The same model as one autodiff graph.
-fn plain(model: &Model, weights: &[Arc<Vec<f32>>], crops: &Crops) -> Vec<Vec<f32>> {
+fn plain(model: &Model, weights: &[Arc<Vec<f32>>], crops: &LaneCrops) -> Vec<Vec<f32>> {
     let device = Device::flex().autodiff();
     let sums: Arc<dyn Sums> = Arc::new(Single);
     let mut leaves = Vec::new();
     let mut features = Vec::new();
-    for group in &crops.0 {
+    for group in &crops.groups {
         let shape = [group.crops * BATCH, 3, group.size, group.size];
         let mut x = Tensor::<4>::from_data(TensorData::new(group.pixels.clone(), shape), &device);
         for (unit, layout) in model.trunk().iter().enumerate() {
@@ -160,7 +160,7 @@ fn sharded_and_recomputed_gradients_equal_plain_autodiff_bit_for_bit() {
         let (job, _, gradients) = step(settings(1, recompute));
         let model = job.model();
         assert!(model.trunk().len() > 2, "several units");
-        let crops = batch(&job, 0).data.downcast::<Crops>().unwrap();
+        let crops = batch(&job, 0).data.downcast::<LaneCrops>().unwrap();
         let reference = plain(model, &filler::units(model), &crops);
         assert_eq!(gradients.len(), reference.len());
         for (unit, (ours, plain)) in model.units().iter().zip(gradients.iter().zip(&reference)) {
@@ -307,7 +307,7 @@ fn a_panic_is_one_sentence_and_a_bad_batch_too() {
 
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).build().unwrap();
     let peers = || Peers::new(Step(0), LaneId(0), hub.clone(), runtime.handle().clone());
-    let short = Crops(vec![CropGroup { crops: 2, size: 16, pixels: vec![0.0; 5] }; 2]);
+    let short = LaneCrops { groups: vec![CropGroup { crops: 2, size: 16, pixels: vec![0.0; 5] }; 2], images: 1 };
     for data in [Box::new(short) as Box<dyn std::any::Any + Send>, Box::new(3)] {
         assert!(matches!(job.step(Step(0), Batch { samples: vec![], data }, peers()), Err(LaneError::Failed(_))));
     }
@@ -333,7 +333,7 @@ fn time_of_a_step() {
             .collect();
         let n = job.settings().batch;
         let group = |size: usize| CropGroup { crops: 2, size, pixels: filler::fill("input", &[2 * n, 3, size, size]) };
-        let crops = Crops(vec![group(32), group(16)]);
+        let crops = LaneCrops { groups: vec![group(32), group(16)], images: n };
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).build().unwrap();
         let mut times: Vec<f64> = (0..12)
             .map(|_| {

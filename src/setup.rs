@@ -1,0 +1,188 @@
+//! From a recipe to the parts of a run: what the sections mean to the rooms that they are for.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use burn::tensor::Device;
+use everstep_actors::protocol::shard::default_shard_values;
+use everstep_actors::workload::Workload as _;
+
+use crate::cli::{ExitCode, Failure};
+use crate::config::{self, Recipe};
+use crate::data::augment::recipe as crops;
+use crate::data::decode::DecodeLimits;
+use crate::data::examples::{Fit, View};
+use crate::data::loader::OnBad;
+use crate::data::{Crops, Loader, LoaderOptions, Source};
+use crate::model::{self, Model, regnet};
+use crate::optim;
+use crate::swav::sinkhorn;
+use crate::train::objective::SwappedPrediction;
+use crate::train::optimizer::Larc;
+use crate::train::{Settings, Swav};
+
+/// The training job of a recipe that runs for `steps` steps.
+///
+/// # Errors
+/// A model that cannot be built.
+pub fn workload(recipe: &Recipe, steps: u64) -> Result<Swav, Failure> {
+    let settings = Settings {
+        model: model_config(&recipe.model),
+        memory: memory(&recipe.memory),
+        seed: recipe.run.seed,
+        lanes: recipe.batch.lanes,
+        batch: recipe.batch.images_per_lane as usize,
+        sizes: recipe.crops.group.len(),
+    };
+    let model = Model::new(&settings.model).map_err(|error| Failure::new(ExitCode::Config, error))?;
+    let objective = SwappedPrediction {
+        temperature: recipe.swav.temperature as f32,
+        sinkhorn: sinkhorn::Settings { epsilon: recipe.swav.epsilon as f32, iterations: recipe.swav.iterations },
+        assign: recipe.swav.assign as usize,
+    };
+    let optimizer = Larc {
+        config: optimizer(recipe),
+        steps,
+        prototypes: model.prototypes().unit.name.clone(),
+        dim: model.dim(),
+    };
+    let device = device(&recipe.device.name)?;
+    Swav::new(settings, Box::new(objective), Box::new(optimizer), device).map_err(|error| Failure::new(ExitCode::Config, error))
+}
+
+/// The device of a name.
+///
+/// # Errors
+/// This build has no such device.
+pub fn device(name: &str) -> Result<Device, Failure> {
+    match name {
+        "flex" => Ok(Device::flex()),
+        other => Err(Failure::new(ExitCode::Config, format!("`device.name` is \"{other}\", which this build does not offer: use \"flex\""))),
+    }
+}
+
+/// Values of a shard of the recipe's model.
+pub fn shard_values(recipe: &Recipe, job: &Swav) -> usize {
+    let total = job.units().iter().map(everstep_actors::workload::Unit::len).sum();
+    recipe.cluster.shard_values.map_or_else(|| default_shard_values(total), |values| values as usize)
+}
+
+/// Opens the images of a run, with the index kept under `cache`.
+///
+/// # Errors
+/// The source holds no images, or cannot be read.
+pub fn source(place: &str, cache: Option<&Path>) -> Result<Arc<Source>, Failure> {
+    Source::open(place, cache).map(Arc::new).map_err(|error| Failure::new(ExitCode::Config, error))
+}
+
+/// The loader of a recipe.
+///
+/// # Errors
+/// The data does not fill a batch.
+pub fn loader(recipe: &Recipe, source: Arc<Source>, on_bad: OnBad) -> Result<Loader, Failure> {
+    let options = LoaderOptions {
+        seed: recipe.run.seed,
+        lanes: recipe.batch.lanes,
+        images_per_lane: recipe.batch.images_per_lane,
+        crops: crop_recipe(&recipe.crops),
+        bad_share_max: recipe.data.bad_share_max,
+        ..LoaderOptions::default()
+    };
+    Loader::new(source, options, on_bad).map_err(|error| Failure::new(ExitCode::Config, error))
+}
+
+/// The view of an image that evaluation takes: the size of the first crops unless the recipe names one.
+pub fn view(recipe: &Recipe) -> View {
+    let size = recipe.eval.size.or_else(|| recipe.crops.group.first().map(|group| group.size)).unwrap_or(224);
+    // 256 for views of 224, as is customary; small images are taken whole.
+    let fit = if size >= 96 { Fit::Centre(size * 8 / 7) } else { Fit::Exact };
+    View { size, fit, mean: floats(recipe.crops.mean), std: floats(recipe.crops.std), limits: DecodeLimits::default() }
+}
+
+fn floats(values: [f64; 3]) -> [f32; 3] {
+    values.map(|value| value as f32)
+}
+
+/// `[model]`.
+pub fn model_config(section: &config::Model) -> model::Config {
+    let trunk = match (&section.trunk, &section.design, &section.stages) {
+        (_, Some(d), _) => model::Trunk::Numbers(regnet::Numbers {
+            depth: d.depth as usize,
+            w_0: f64::from(d.w_0),
+            w_a: d.w_a,
+            w_m: d.w_m,
+            group_width: d.group_width as usize,
+        }),
+        (_, _, Some(s)) => model::Trunk::Stages(regnet::Stages {
+            widths: s.widths.iter().map(|width| *width as usize).collect(),
+            depths: s.depths.iter().map(|depth| *depth as usize).collect(),
+            group_width: s.group_width as usize,
+        }),
+        (name, ..) => model::Trunk::Named(name.clone().unwrap_or_default()),
+    };
+    model::Config {
+        trunk,
+        rounding: match section.rounding {
+            config::Rounding::Torchvision => model::Rounding::Torchvision,
+            config::Rounding::Seer => model::Rounding::Classy,
+        },
+        stem_stride: section.stem_stride as usize,
+        head: section.head.iter().map(|dim| *dim as usize).collect(),
+        head_bn: section.head_bn,
+        prototypes: section.prototypes as usize,
+        sync: match section.sync {
+            config::Sync::Lane => model::Sync::Lane,
+            config::Sync::Group(lanes) => model::Sync::Group(lanes),
+            config::Sync::All => model::Sync::All,
+        },
+        ..model::Config::default()
+    }
+}
+
+fn memory(section: &config::Memory) -> model::Memory {
+    let recompute = match section.recompute {
+        config::Recompute::Always => model::Recompute::Always,
+        config::Recompute::Never => model::Recompute::Never,
+    };
+    model::Memory { recompute }
+}
+
+fn optimizer(recipe: &Recipe) -> optim::Config {
+    let o = &recipe.optim;
+    optim::Config {
+        lr: o.lr,
+        start_lr: o.start_lr,
+        final_lr: o.final_lr,
+        warmup: o.warmup,
+        momentum: o.momentum as f32,
+        weight_decay: o.weight_decay as f32,
+        trust: o.trust,
+        clip: o.clip,
+        freeze_prototypes: recipe.swav.freeze_prototypes,
+        ..optim::Config::default()
+    }
+}
+
+fn crop_recipe(section: &config::Crops) -> Crops {
+    let j = &section.jitter;
+    let scaled = |part: f64| (part * j.strength) as f32;
+    let jitter = crops::Jitter {
+        p: j.chance as f32,
+        brightness: scaled(j.brightness),
+        contrast: scaled(j.contrast),
+        saturation: scaled(j.saturation),
+        hue: scaled(j.hue),
+    };
+    let blur = crops::Blur { p: section.blur as f32, sigma: section.blur_sigma.map(|sigma| sigma as f32) };
+    let group = |group: &config::Group| crops::GroupRecipe {
+        count: group.count,
+        size: group.size,
+        scale: group.scale.map(|share| share as f32),
+        flip: section.flip as f32,
+        grayscale: section.grayscale as f32,
+        jitter,
+        blur,
+        ..crops::GroupRecipe::default()
+    };
+    Crops { groups: section.group.iter().map(group).collect(), mean: floats(section.mean), std: floats(section.std) }
+}

@@ -13,6 +13,7 @@
 
 mod error;
 pub mod faulty;
+mod hashed;
 #[cfg(test)]
 mod tests;
 
@@ -20,7 +21,7 @@ use std::ops::Range;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use futures::{StreamExt, TryStreamExt};
 use object_store::local::LocalFileSystem;
 use object_store::path::Path;
@@ -174,15 +175,11 @@ impl Store {
         if size > cap {
             return Err(StoreError::TooLarge { place: self.at(key), bytes: size, cap });
         }
-        let mut body = BytesMut::with_capacity(size as usize);
-        let mut chunks = found.into_stream();
-        while let Some(chunk) = chunks.try_next().await.map_err(|e| self.error(key, e))? {
-            if (body.len() + chunk.len()) as u64 > cap {
-                return Err(StoreError::TooLarge { place: self.at(key), bytes: size.max(cap + 1), cap });
-            }
-            body.extend_from_slice(&chunk);
+        let body = found.bytes().await.map_err(|e| self.error(key, e))?;
+        if body.len() as u64 > cap {
+            return Err(StoreError::TooLarge { place: self.at(key), bytes: body.len() as u64, cap });
         }
-        Ok(body.freeze())
+        Ok(body)
     }
 
     /// Reads some ranges of an object.
@@ -237,7 +234,7 @@ impl Store {
         match tokio::task::spawn_blocking(move || std::fs::remove_dir_all(folder)).await {
             Ok(Err(error)) if error.kind() != std::io::ErrorKind::NotFound => Err(from_io(&self.at(prefix), &error)),
             Ok(_) => Ok(()),
-            Err(error) => Err(StoreError::Unavailable { place: self.at(prefix), because: error.to_string() }),
+            Err(error) => Err(self.broken(prefix, &error)),
         }
     }
 
@@ -272,7 +269,7 @@ impl Store {
         match synced {
             Ok(Err(error)) if error.kind() != std::io::ErrorKind::NotFound => Err(from_io(&self.at(key), &error)),
             Ok(_) => Ok(()),
-            Err(error) => Err(StoreError::Unavailable { place: self.at(key), because: error.to_string() }),
+            Err(error) => Err(self.broken(key, &error)),
         }
     }
 

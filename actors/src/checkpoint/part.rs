@@ -15,12 +15,10 @@ use crate::protocol::ids::{ShardId, Step};
 use crate::store::{Store, StoreError};
 use crate::workload::Unit;
 
-use super::digest::{Digest, bytes_of, digest};
+use super::digest::{Digest, bytes_of};
 use super::error::{CheckpointError, Damage};
 use super::manifest::{Manifest, PartRecord};
 
-/// What is written in one go: large enough to keep a disk busy, small enough that hashing starts writing early.
-const CHUNK: usize = 8 << 20;
 /// One block of this size is read back …
 const BLOCK: u64 = 4 << 10;
 /// … from every stretch of this length.
@@ -54,7 +52,15 @@ pub struct Shard {
 
 /// The key of a part.
 pub(super) fn key(step: Step, shard: ShardId, digest: Digest) -> String {
-    format!("checkpoints/parts/{}/{}.{}-{}.safetensors", step.0, shard.unit.0, shard.index, digest.short())
+    format!("{}/{}", folder(step), name(shard, digest))
+}
+
+fn folder(step: Step) -> String {
+    format!("checkpoints/parts/{}", step.0)
+}
+
+fn name(shard: ShardId, digest: Digest) -> String {
+    format!("{}.{}-{}.safetensors", shard.unit.0, shard.index, digest.short())
 }
 
 /// The length of a part's file.
@@ -102,45 +108,36 @@ fn header(run: &str, step: Step, unit: &str, start: u64, len: u64, slots: usize)
 pub async fn write(store: &Store, run: &str, step: Step, unit: &Unit, shard: SnapshotShard) -> Result<PartRecord, CheckpointError> {
     let len = shard.values.len();
     debug_assert!(shard.slots.iter().all(|slot| slot.len() == len), "slots are as long as values");
-    let hashed = shard.clone();
-    let digest = tokio::task::spawn_blocking(move || digest(&hashed.values, &hashed.slots)).await;
-    let digest = digest.map_err(|error| CheckpointError::CutShort { step, because: error.to_string() })?;
     let header = header(run, step, &unit.name, shard.start as u64, len as u64, shard.slots.len());
     let payload = Payload::new(header.into(), &shard);
-    let record = PartRecord {
-        shard: shard.id,
-        start: shard.start as u64,
-        len: len as u64,
-        digest,
-        key: key(step, shard.id, digest),
-        bytes: payload.len,
-    };
-    store.put(&record.key, payload.chunks.iter().cloned().collect::<object_store::PutPayload>()).await?;
+    let id = shard.id;
+    let named = move |hash: &blake3::Hash| name(id, Digest(*hash.as_bytes()));
+    let (hash, key) = store.put_hashed(&folder(step), payload.header.clone(), payload.data.clone(), named).await?;
+    let digest = Digest(*hash.as_bytes());
+    let record = PartRecord { shard: id, start: shard.start as u64, len: len as u64, digest, key, bytes: payload.len };
     read_back(store, &record, &payload).await?;
     Ok(record)
 }
 
 /// A file's bytes as views of the shard.
 struct Payload {
-    header: u64,
+    header: Bytes,
+    data: Vec<Bytes>,
     len: u64,
-    chunks: Vec<Bytes>,
 }
 
 impl Payload {
     fn new(header: Bytes, shard: &SnapshotShard) -> Self {
-        let header_len = header.len() as u64;
-        let mut tensors = vec![Bytes::from_owner(View { shard: shard.clone(), slot: None })];
-        tensors.extend((0..shard.slots.len()).map(|slot| Bytes::from_owner(View { shard: shard.clone(), slot: Some(slot) })));
-        let split = |tensor: Bytes| (0..tensor.len()).step_by(CHUNK).map(move |at| tensor.slice(at..tensor.len().min(at + CHUNK)));
-        let chunks: Vec<Bytes> = std::iter::once(header).chain(tensors.into_iter().flat_map(split)).collect();
-        let len = chunks.iter().map(|chunk| chunk.len() as u64).sum();
-        Self { header: header_len, len, chunks }
+        let slots = (0..shard.slots.len()).map(Some);
+        let views = std::iter::once(None).chain(slots).map(|slot| View { shard: shard.clone(), slot });
+        let data: Vec<Bytes> = views.map(Bytes::from_owner).collect();
+        let len = header.len() + data.iter().map(Bytes::len).sum::<usize>();
+        Self { header, data, len: len as u64 }
     }
 
     /// Whether `found` is what the file has from `at` on.
     fn agrees(&self, mut at: u64, mut found: &[u8]) -> bool {
-        for chunk in &self.chunks {
+        for chunk in std::iter::once(&self.header).chain(&self.data) {
             let len = chunk.len() as u64;
             if at >= len {
                 at -= len;
@@ -180,7 +177,7 @@ async fn read_back(store: &Store, record: &PartRecord, payload: &Payload) -> Res
         Some(found) if found != payload.len => return Err(damaged(Damage::length(record.shard, found, payload.len))),
         Some(_) => {}
     }
-    let blocks = samples(payload.header, payload.len, store.folder().is_some());
+    let blocks = samples(payload.header.len() as u64, payload.len, store.folder().is_some());
     let found = store.get_ranges(&record.key, &blocks).await?;
     let agree = found.len() == blocks.len()
         && blocks

@@ -122,6 +122,39 @@ async fn a_writer_that_died_leaves_nothing_visible() {
     assert!(!parts.exists());
 }
 
+#[tokio::test]
+async fn a_hashed_object_is_the_same_in_a_folder_and_elsewhere() {
+    let (_dir, folder) = folder();
+    let (_, memory) = faulty();
+    let data = vec![Bytes::from(vec![1u8; 300 << 10]), Bytes::new(), Bytes::from(vec![2u8; 9 << 20])];
+    let hash = blake3::hash(&data.concat());
+    for store in [&folder, &memory] {
+        // Twice: another holder of the shard may write it as well.
+        for _ in 0..2 {
+            let put = store.put_hashed("parts/1", "head".into(), data.clone(), |hash| format!("a-{hash}")).await.unwrap();
+            assert_eq!(put, (hash, format!("parts/1/a-{hash}")));
+        }
+        let key = format!("parts/1/a-{hash}");
+        assert_eq!(store.get(&key, 10 << 20).await.unwrap(), [b"head", &data.concat()[..]].concat());
+        assert_eq!(store.list("parts").await.unwrap().len(), 1);
+    }
+    let left = std::fs::read_dir(folder.folder().unwrap().join("parts/1")).unwrap().count();
+    assert_eq!(left, 1, "no unfinished file is left");
+}
+
+#[tokio::test]
+async fn a_hashed_object_that_cannot_be_written_is_named_and_leaves_nothing() {
+    let (_dir, store) = folder();
+    store.put("parts/1", "a file where a folder should be").await.unwrap();
+    let failed = store.put_hashed("parts/1", "head".into(), vec![], |_| "a".into()).await;
+    assert_eq!(failed, Err(StoreError::NotAFolder { place: store.at("parts/1") }));
+    // The name is taken by a folder: the rename fails at the very end.
+    store.put("parts/2/a/b", "x").await.unwrap();
+    assert!(store.put_hashed("parts/2", "head".into(), vec!["data".into()], |_| "a".into()).await.is_err());
+    let left: Vec<_> = std::fs::read_dir(store.folder().unwrap().join("parts/2")).unwrap().map(|e| e.unwrap().file_name()).collect();
+    assert_eq!(left, ["a"]);
+}
+
 #[test]
 fn bad_locations_are_named() {
     let dir = tempfile::tempdir().unwrap();

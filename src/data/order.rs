@@ -224,6 +224,9 @@ mod tests {
         assert_ne!(first, second);
         assert_eq!(pass(&order, 0), first, "asking for pass 1 must not change pass 0");
         assert_ne!(pass(&Order::new(2, &[300, 200, 500], 2), 0), first);
+        // A single shard has no order of shards to tell passes apart.
+        let single = Order::new(1, &[500], 1);
+        assert_ne!(pass(&single, 0), pass(&single, 1));
     }
 
     #[test]

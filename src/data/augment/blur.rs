@@ -77,10 +77,10 @@ fn lanes(values: &[f32], start: usize) -> &[f32; LANES] {
 fn weigh<'a, const R: usize>(centre: f32, side: &[f32; R], tap: impl Fn(usize) -> &'a [f32; LANES]) -> [f32; LANES] {
     let middle = tap(R);
     let mut sum: [f32; LANES] = std::array::from_fn(|lane| middle[lane] * centre);
-    for i in 0..R {
+    for (i, weight) in side.iter().enumerate() {
         let (before, after) = (tap(R - 1 - i), tap(R + 1 + i));
         for lane in 0..LANES {
-            sum[lane] += (before[lane] + after[lane]) * side[i];
+            sum[lane] += (before[lane] + after[lane]) * weight;
         }
     }
     sum

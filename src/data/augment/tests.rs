@@ -80,8 +80,8 @@ fn lane(image: &Rgb, recipe: &Crops, seed: CropSeed) -> LaneCrops {
 #[test]
 fn crops_depend_on_seed_pass_sample_and_number_alone() {
     let image = ramp(120, 90);
-    let mut recipe = Crops::default();
-    recipe.groups = vec![GroupRecipe { size: 48, ..GroupRecipe::default() }, GroupRecipe { count: 3, size: 24, ..GroupRecipe::default() }];
+    let groups = vec![GroupRecipe { size: 48, ..GroupRecipe::default() }, GroupRecipe { count: 3, size: 24, ..GroupRecipe::default() }];
+    let recipe = Crops { groups, ..Crops::default() };
     let seed = CropSeed { seed: 1, pass: 2, sample: 3 };
     let first = lane(&image, &recipe, seed);
     assert_eq!(lane(&image, &recipe, seed), first);

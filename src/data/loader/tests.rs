@@ -67,9 +67,9 @@ fn the_lane_layout_does_not_change_an_image() {
     let (wide, _) = loader(&source, 1, 4, 0.0);
     let (narrow, _) = loader(&source, 4, 1, 0.0);
     let (samples, crops) = wide.crops(Step(2), Lane(0)).unwrap();
-    for image in 0..4 {
+    for (image, &wide_sample) in samples.iter().enumerate() {
         let (sample, single) = narrow.crops(Step(2), Lane(image as u32)).unwrap();
-        assert_eq!(sample[0], samples[image]);
+        assert_eq!(sample[0], wide_sample);
         let len = 3 * 8 * 8;
         for crop in 0..3 {
             assert_eq!(single.groups[1].pixels[crop * len..][..len], crops.groups[1].pixels[(crop * 4 + image) * len..][..len]);

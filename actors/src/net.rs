@@ -1,1 +1,36 @@
 //! How things travel: quinn with mutual TLS, one link per peer.
+
+pub mod endpoint;
+pub mod link;
+pub mod mailbox;
+pub mod tls;
+
+use crate::net::link::LinkDown;
+use crate::protocol::ids::NodeId;
+use crate::wire::frame::Frame;
+use crate::wire::message::DataHeader;
+
+/// Where a link delivers what it receives.
+///
+/// Called on the link's own tasks: none of these may wait. `from` comes from the peer's certificate,
+/// so no peer can speak for another.
+pub trait Router: Send + Sync + 'static {
+    /// The control messages of this endpoint.
+    type Control: Frame;
+    /// A control message; those of one link come in the order in which they were sent.
+    fn control(&self, from: NodeId, message: Self::Control);
+    /// Whether a data frame is wanted, asked before memory is taken for its payload.
+    ///
+    /// # Errors
+    /// [`Reject`] drops the frame, and only the frame.
+    fn admit(&self, from: NodeId, header: &DataHeader) -> Result<(), Reject>;
+    /// A data frame. Small ones of one link come in the order in which they were sent.
+    fn data(&self, from: NodeId, header: DataHeader, values: Vec<f32>);
+    /// The link has ended. Called once for each link, after everything else.
+    fn down(&self, peer: NodeId, cause: LinkDown);
+}
+
+/// Why a data frame is not wanted: one sentence.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct Reject(pub String);

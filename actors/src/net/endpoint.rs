@@ -1,0 +1,341 @@
+//! A node's one door: a UDP socket on which it dials and is dialled.
+
+mod options;
+mod socket;
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use quinn::{
+    ClientConfig, ConnectionError, EndpointConfig, Incoming, ServerConfig, TokioRuntime, TransportErrorCode, ValidationTokenConfig,
+};
+use ractor::ActorCell;
+use tokio::sync::{Mutex, Semaphore, mpsc};
+use tokio::time::timeout;
+
+use crate::net::Router;
+use crate::net::link::{CLOSED, Established, Link, LinkDown, REFUSED, TAG_CONTROL, TAG_HEARTBEAT, start};
+use crate::net::tls::identity::SERVER_NAME;
+use crate::net::tls::{Identity, Peer, Role, TlsError};
+use crate::protocol::ids::NodeId;
+
+pub use options::Options;
+pub use socket::Socket;
+
+/// Why an endpoint could not be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum BindError {
+    /// Somebody else has the port.
+    #[error("UDP port {port} on {ip} is in use by another process; stop that one, or choose another port (0 takes a free one)", port = .0.port(), ip = .0.ip())]
+    InUse(SocketAddr),
+    /// The system does not allow it or has no such address.
+    #[error("cannot listen on UDP {address}: {error}; give an address of this machine and a port above 1023")]
+    Io {
+        /// Where.
+        address: SocketAddr,
+        /// What the system said.
+        error: std::io::Error,
+    },
+    /// Keys or certificates do not work.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
+}
+
+/// Why a peer could not be reached.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ConnectError {
+    /// Nobody answers: it may come up later.
+    #[error("no node answers at {address}: {reason}; check that it runs and that UDP passes in both directions")]
+    Unreachable {
+        /// Who was dialled.
+        address: SocketAddr,
+        /// What was seen.
+        reason: String,
+    },
+    /// Somebody answers and the two cannot work together: dialling again will not help.
+    #[error("the node at {address} and this one refuse each other: {reason}")]
+    Refused {
+        /// Who was dialled.
+        address: SocketAddr,
+        /// Why, with the remedy.
+        reason: String,
+    },
+    /// Another node than the expected one answers.
+    #[error("at {address} answers node {found}, not {expected}; the address is out of date")]
+    OtherNode {
+        /// Who was dialled.
+        address: SocketAddr,
+        /// Who was meant.
+        expected: NodeId,
+        /// Who answered.
+        found: NodeId,
+    },
+    /// This endpoint is closed, or cannot dial such an address.
+    #[error("cannot dial {address} from this endpoint: {reason}")]
+    Local {
+        /// Who was to be dialled.
+        address: SocketAddr,
+        /// Why.
+        reason: String,
+    },
+}
+
+/// A node's socket, its identity, and the links that come in by it.
+pub struct Endpoint<R: Router> {
+    inner: Arc<Inner<R>>,
+    accepted: Mutex<mpsc::Receiver<Link<R::Control>>>,
+}
+
+struct Inner<R> {
+    quic: quinn::Endpoint,
+    client: ClientConfig,
+    identity: Identity,
+    router: Arc<R>,
+    options: Options,
+    supervisor: Option<ActorCell>,
+}
+
+impl<R: Router> fmt::Debug for Endpoint<R> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Endpoint").field("identity", &self.inner.identity).field("quic", &self.inner.quic).finish_non_exhaustive()
+    }
+}
+
+impl<R: Router> Endpoint<R> {
+    /// Opens UDP `address`. Links are supervised by `supervisor` where there is one.
+    ///
+    /// # Errors
+    /// [`BindError`].
+    pub fn bind(
+        address: SocketAddr,
+        identity: Identity,
+        options: Options,
+        router: Arc<R>,
+        supervisor: Option<ActorCell>,
+    ) -> Result<Self, BindError> {
+        let socket = Socket::bind(address).map_err(|error| match error.kind() {
+            std::io::ErrorKind::AddrInUse => BindError::InUse(address),
+            _ => BindError::Io { address, error },
+        })?;
+        Self::over(socket, identity, options, router, supervisor)
+    }
+
+    /// As [`Endpoint::bind`], over a socket that is already there: a faulty or a simulated one.
+    ///
+    /// # Errors
+    /// [`BindError`].
+    pub fn over(
+        socket: Socket,
+        identity: Identity,
+        options: Options,
+        router: Arc<R>,
+        supervisor: Option<ActorCell>,
+    ) -> Result<Self, BindError> {
+        let transport = Arc::new(options.transport(socket.max_payload()));
+        let mut server = ServerConfig::with_crypto(Arc::new(identity.server()?));
+        // NEW_TOKEN makes reconnects at high MTU hang; nodes dial too seldom to need it.
+        let mut tokens = ValidationTokenConfig::default();
+        tokens.sent(0);
+        server.transport_config(transport.clone()).validation_token_config(tokens);
+        server.max_incoming(options.handshakes * 4).incoming_buffer_size(64 << 10).incoming_buffer_size_total(8 << 20);
+        let mut client = ClientConfig::new(Arc::new(identity.client()?));
+        client.transport_config(transport);
+
+        let mut config = EndpointConfig::default();
+        config.max_udp_payload_size(socket.max_payload()).expect("Socket keeps it within QUIC's limits").rng_seed(options.seed);
+        let address = socket.local_addr();
+        // Only nodes have a certificate that a dialler accepts.
+        let server = (identity.peer().role == Role::Node).then_some(server);
+        let quic = quinn::Endpoint::new_with_abstract_socket(config, server, socket.into_inner(), Arc::new(TokioRuntime))
+            .map_err(|error| BindError::Io { address, error })?;
+        let inner = Arc::new(Inner { quic, client, identity, router, options, supervisor });
+        let (arrived, accepted) = mpsc::channel(inner.options.handshakes);
+        tokio::spawn(listen(inner.clone(), arrived));
+        Ok(Self { inner, accepted: Mutex::new(accepted) })
+    }
+
+    /// The address that the socket has.
+    ///
+    /// # Errors
+    /// What the system says.
+    pub fn local_addr(&self) -> std::io::Result<SocketAddr> {
+        self.inner.quic.local_addr()
+    }
+
+    /// Who this node is.
+    pub fn id(&self) -> NodeId {
+        self.inner.identity.id()
+    }
+
+    /// Whether this node should be the one that dials `peer`, where either could: the lower id does.
+    pub fn dials(&self, peer: NodeId) -> bool {
+        self.id() < peer
+    }
+
+    /// Dials a node, which must be `expected` where that is given. Takes at most [`Options::handshake`].
+    ///
+    /// # Errors
+    /// [`ConnectError`].
+    pub async fn connect(&self, address: SocketAddr, expected: Option<NodeId>) -> Result<Link<R::Control>, ConnectError> {
+        match timeout(self.inner.options.handshake, self.inner.dial(address, expected)).await {
+            Ok(link) => link,
+            Err(_) => {
+                let reason = format!("no answer within {:.1} s", self.inner.options.handshake.as_secs_f32());
+                Err(ConnectError::Unreachable { address, reason })
+            }
+        }
+    }
+
+    /// The next link that a peer has dialled; `None` once the endpoint is closed.
+    pub async fn accept(&self) -> Option<Link<R::Control>> {
+        self.accepted.lock().await.recv().await
+    }
+
+    /// Ends all links at once with this reason and closes the socket when the peers have been told.
+    /// Close links first where what is queued should still go out.
+    pub async fn close(&self, reason: &str) {
+        self.inner.quic.close(CLOSED.into(), reason.as_bytes());
+        // Peers that are gone do not answer; three round trips are enough for the others.
+        let _ = timeout(self.inner.options.drain, self.inner.quic.wait_idle()).await;
+    }
+}
+
+impl<R: Router> Drop for Endpoint<R> {
+    fn drop(&mut self) {
+        self.inner.quic.close(CLOSED.into(), b"the node is going away");
+    }
+}
+
+/// Takes connections in, a bounded number at a time.
+async fn listen<R: Router>(inner: Arc<Inner<R>>, arrived: mpsc::Sender<Link<R::Control>>) {
+    let handshakes = Arc::new(Semaphore::new(inner.options.handshakes));
+    while let Some(incoming) = inner.quic.accept().await {
+        let busy = handshakes.available_permits() < inner.options.handshakes / 2;
+        if busy && !incoming.remote_address_validated() && incoming.may_retry() {
+            // Whoever forges addresses never comes back with the token.
+            let _ = incoming.retry();
+            continue;
+        }
+        if inner.quic.open_connections() >= inner.options.max_links {
+            incoming.refuse();
+            continue;
+        }
+        let Ok(permit) = handshakes.clone().try_acquire_owned() else {
+            incoming.refuse();
+            continue;
+        };
+        let (inner, arrived) = (inner.clone(), arrived.clone());
+        tokio::spawn(async move {
+            let _permit = permit;
+            let address = incoming.remote_address();
+            match timeout(inner.options.handshake, inner.welcome(incoming)).await {
+                Ok(Ok(link)) => drop(arrived.send(link).await),
+                Ok(Err(reason)) => tracing::warn!(%address, %reason, "a peer was not let in"),
+                Err(_) => tracing::warn!(%address, "a peer was not let in: it did not finish its handshake in time"),
+            }
+        });
+    }
+}
+
+impl<R: Router> Inner<R> {
+    async fn dial(&self, address: SocketAddr, expected: Option<NodeId>) -> Result<Link<R::Control>, ConnectError> {
+        let local = |error: &dyn fmt::Display| ConnectError::Local { address, reason: error.to_string() };
+        let refused = |reason: String| ConnectError::Refused { address, reason };
+        let connecting = self.quic.connect_with(self.client.clone(), address, SERVER_NAME).map_err(|error| local(&error))?;
+        let connection = connecting.await.map_err(|error| not_connected(address, error))?;
+        let peer = Peer::of_connection(&connection).map_err(|error| refused(error.to_string()))?;
+        if let Some(expected) = expected.filter(|expected| *expected != peer.id) {
+            connection.close(REFUSED.into(), b"you are not the node that was dialled");
+            return Err(ConnectError::OtherNode { address, expected, found: peer.id });
+        }
+        let opened = async {
+            let mut control = connection.open_bi().await?;
+            let mut heartbeat = connection.open_bi().await?;
+            prioritise(&control.0, &heartbeat.0);
+            control.0.write_all(&[TAG_CONTROL]).await?;
+            heartbeat.0.write_all(&[TAG_HEARTBEAT]).await?;
+            // TLS 1.3 lets us begin before the peer has looked at our certificate: only its word shows that we are in.
+            heartbeat.1.read_exact(&mut [0]).await.map_err(std::io::Error::other)?;
+            std::io::Result::Ok((control, heartbeat))
+        };
+        let (control, heartbeat) = match opened.await {
+            Ok(streams) => streams,
+            Err(error) => {
+                return Err(match connection.close_reason() {
+                    Some(reason) => not_connected(address, reason),
+                    None => refused(error.to_string()),
+                });
+            }
+        };
+        let established = Established { me: self.identity.id(), peer, dialled: true, connection, control, heartbeat };
+        self.start(established).await.map_err(|error| local(&error))
+    }
+
+    /// The other side of [`Inner::dial`]; an error is one sentence.
+    async fn welcome(&self, incoming: Incoming) -> Result<Link<R::Control>, String> {
+        let connection = incoming.accept().map_err(explain)?.await.map_err(explain)?;
+        let peer = Peer::of_connection(&connection).map_err(|error| error.to_string())?;
+        let (mut control, mut heartbeat) = (None, None);
+        while control.is_none() || heartbeat.is_none() {
+            let mut stream = connection.accept_bi().await.map_err(explain)?;
+            let mut tag = [0];
+            stream.1.read_exact(&mut tag).await.map_err(|error| error.to_string())?;
+            match tag {
+                [TAG_CONTROL] if control.is_none() => control = Some(stream),
+                [TAG_HEARTBEAT] if heartbeat.is_none() => heartbeat = Some(stream),
+                [tag] => {
+                    let reason = format!("a stream of kind {tag} came out of turn");
+                    connection.close(REFUSED.into(), reason.as_bytes());
+                    return Err(reason);
+                }
+            }
+        }
+        let (Some(control), Some(mut heartbeat)) = (control, heartbeat) else { return Err("its streams are missing".into()) };
+        prioritise(&control.0, &heartbeat.0);
+        heartbeat.0.write_all(&[TAG_HEARTBEAT]).await.map_err(|error| error.to_string())?;
+        let established = Established { me: self.identity.id(), peer, dialled: false, connection, control, heartbeat };
+        self.start(established).await
+    }
+
+    async fn start(&self, established: Established) -> Result<Link<R::Control>, String> {
+        let started = start(established, self.router.clone(), self.options.clone(), self.supervisor.clone()).await;
+        started.map_err(|error| format!("its actor did not start: {error}"))
+    }
+}
+
+fn prioritise(control: &quinn::SendStream, heartbeat: &quinn::SendStream) {
+    // Fails only on a stream that has ended, which its first use reports.
+    let _ = heartbeat.set_priority(30);
+    let _ = control.set_priority(20);
+}
+
+fn not_connected(address: SocketAddr, error: ConnectionError) -> ConnectError {
+    match error {
+        ConnectionError::TimedOut => ConnectError::Unreachable { address, reason: "no answer".into() },
+        ConnectionError::LocallyClosed => ConnectError::Local { address, reason: "it is closed".into() },
+        ConnectionError::ConnectionClosed(ref close) if close.error_code == TransportErrorCode::CONNECTION_REFUSED => {
+            ConnectError::Unreachable { address, reason: "it has too much to do or takes no links".into() }
+        }
+        ConnectionError::Reset => ConnectError::Unreachable { address, reason: "it was just restarted".into() },
+        error => ConnectError::Refused { address, reason: explain(error) },
+    }
+}
+
+/// What TLS alerts mean here (RFC 8446 §6.2), whichever end raised them.
+fn explain(error: ConnectionError) -> String {
+    let (code, here) = match &error {
+        ConnectionError::TransportError(error) => (error.code, true),
+        ConnectionError::ConnectionClosed(close) => (close.error_code, false),
+        _ => return LinkDown::from(error).to_string(),
+    };
+    let alert = u64::from(code).checked_sub(0x100).filter(|alert| *alert < 0x100);
+    let whose = if here { "its certificate" } else { "our certificate" };
+    match alert {
+        Some(48 | 51) => format!("{whose} is of another run; give both nodes the same --run and --secrets"),
+        Some(45) => format!("{whose} has expired (or the two clocks differ); restart that node to get a new one"),
+        Some(116 | 42) => format!("{whose} is missing or unusable; a node must show one of the run's authority"),
+        Some(120) => "the two speak different protocol versions; run the same release on both".into(),
+        _ => error.to_string(),
+    }
+}

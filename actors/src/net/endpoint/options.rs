@@ -1,0 +1,87 @@
+//! The bounds of an endpoint and of each of its links.
+
+use std::time::Duration;
+
+use quinn::{MtuDiscoveryConfig, TransportConfig, VarInt};
+
+use crate::net::link::Heartbeat;
+
+/// What one stream may hold that its reader has not taken: 10 Gbit/s at 3 ms.
+const STREAM_WINDOW: u32 = 4 << 20;
+/// Streams of a link beside those of bulk transfers: heartbeat, control, small.
+const OTHER_STREAMS: u32 = 3;
+
+/// Bounds and times. The defaults suit a run of up to some hundred nodes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Options {
+    /// Heartbeats and the silence that ends a link.
+    pub heartbeat: Heartbeat,
+    /// QUIC's own limit on silence: the backstop, should the heartbeats' watch itself be stuck.
+    pub idle: Duration,
+    /// Time for a handshake, at either end.
+    pub handshake: Duration,
+    /// Time for what is queued to go out when a link is closed.
+    pub drain: Duration,
+    /// The longest control frame, in bytes.
+    pub max_control: u32,
+    /// The longest payload of a data frame, in values.
+    pub max_values: u32,
+    /// Control frames that may wait.
+    pub control_queue: usize,
+    /// Small data frames that may wait.
+    pub small_queue: usize,
+    /// Large data frames that may wait.
+    pub bulk_queue: usize,
+    /// Large data frames that are under way at once, each way. The same on all nodes.
+    pub bulk_streams: u32,
+    /// Handshakes that are under way at once; from half of it on, diallers must prove their address.
+    pub handshakes: usize,
+    /// Links at once.
+    pub max_links: usize,
+    /// Seeds connection ids and the like, for replay; a different one for each endpoint.
+    pub seed: Option<[u8; 32]>,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            heartbeat: Heartbeat::default(),
+            idle: Duration::from_secs(5),
+            handshake: Duration::from_secs(5),
+            drain: Duration::from_secs(2),
+            max_control: 4 << 20,
+            max_values: 64 << 20,
+            control_queue: 256,
+            small_queue: 256,
+            bulk_queue: 16,
+            bulk_streams: 8,
+            handshakes: 256,
+            max_links: 4096,
+            seed: None,
+        }
+    }
+}
+
+impl Options {
+    /// QUIC's settings for packets of up to `max_payload` bytes.
+    pub(super) fn transport(&self, max_payload: u16) -> TransportConfig {
+        let streams = self.bulk_streams + OTHER_STREAMS;
+        let window = STREAM_WINDOW * streams;
+        let mut mtu = MtuDiscoveryConfig::default();
+        mtu.upper_bound(max_payload);
+        let mut transport = TransportConfig::default();
+        transport
+            .mtu_discovery_config(Some(mtu))
+            .stream_receive_window(STREAM_WINDOW.into())
+            // As much as all streams together: a slow reader of one never holds up the heartbeats of the others.
+            .receive_window(window.into())
+            // Twice that, because bytes that were read and whose acknowledgement is under way count as well.
+            .send_window(2 * u64::from(window))
+            .max_concurrent_bidi_streams(VarInt::from_u32(2))
+            .max_concurrent_uni_streams((self.bulk_streams + 1).into())
+            .datagram_receive_buffer_size(None)
+            .max_idle_timeout(self.idle.try_into().ok())
+            .keep_alive_interval(Some(self.idle / 5));
+        transport
+    }
+}

@@ -1,0 +1,265 @@
+//! Heartbeats and what follows from their absence.
+//!
+//! Both ends beat, and each beat is acknowledged, so each end knows two things: when it last heard the
+//! other, and of which of its own beats the other has confirmed the arrival (its lease). Either one
+//! growing older than the limit ends the link, so a path that fails in one direction only is noticed
+//! at both ends. Time in which this node itself did not run does not count.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use quinn::{RecvStream, SendStream};
+use tokio::sync::mpsc;
+use tokio::time::Instant;
+
+use super::receive::Received;
+use super::{LinkDown, Shared};
+
+const BEAT: u8 = 0;
+const ACK: u8 = 1;
+/// Kind and number.
+const RECORD: usize = 9;
+/// The limit is this many times the longest gap of late.
+const GAPS: u32 = 4;
+
+/// How often to beat and how long to wait for the other.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Heartbeat {
+    /// Time between two beats.
+    pub interval: Duration,
+    /// No link ends after less silence than this.
+    pub floor: Duration,
+    /// No link outlives more silence than this, however irregular its beats have been.
+    pub ceiling: Duration,
+}
+
+impl Default for Heartbeat {
+    fn default() -> Self {
+        Self { interval: Duration::from_millis(150), floor: Duration::from_millis(1200), ceiling: Duration::from_secs(4) }
+    }
+}
+
+/// How silent the other end is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Silence {
+    pub(super) heard: Duration,
+    pub(super) confirmed: Duration,
+    pub(super) limit: Duration,
+}
+
+impl Silence {
+    fn verdict(&self) -> Option<String> {
+        if self.heard > self.limit {
+            Some(format!("nothing was heard for {:.1} s", self.heard.as_secs_f32()))
+        } else if self.confirmed > self.limit {
+            Some(format!("it is heard, but has not heard us for {:.1} s", self.confirmed.as_secs_f32()))
+        } else {
+            None
+        }
+    }
+}
+
+/// When the other end gave its signs of life.
+#[derive(Debug)]
+pub(super) struct Liveness {
+    heartbeat: Heartbeat,
+    state: Mutex<State>,
+}
+
+#[derive(Debug)]
+struct State {
+    heard: Instant,
+    confirmed: Instant,
+    last_beat: Instant,
+    longest_gap: Duration,
+    checked: Instant,
+    /// The beats on their way: number and time. Bounded by the ceiling over the interval.
+    flying: std::collections::VecDeque<(u64, Instant)>,
+    next: u64,
+}
+
+impl Liveness {
+    pub(super) fn new(heartbeat: Heartbeat) -> Self {
+        let now = Instant::now();
+        let state = State {
+            heard: now,
+            confirmed: now,
+            last_beat: now,
+            longest_gap: heartbeat.interval,
+            checked: now,
+            flying: std::collections::VecDeque::new(),
+            next: 0,
+        };
+        Self { heartbeat, state: Mutex::new(state) }
+    }
+
+    /// Something came from the other end.
+    pub(super) fn heard(&self) {
+        self.state().heard = Instant::now();
+    }
+
+    /// A beat came.
+    fn beat(&self) {
+        let now = Instant::now();
+        let mut state = self.state();
+        // The longest gap fades, so that a bad hour is forgotten in a minute.
+        state.longest_gap = (now - state.last_beat).max(state.longest_gap.mul_f32(0.99));
+        (state.heard, state.last_beat) = (now, now);
+    }
+
+    /// A beat of ours has arrived there.
+    fn acked(&self, number: u64) {
+        let mut state = self.state();
+        state.heard = Instant::now();
+        while let Some(&(first, sent)) = state.flying.front() {
+            if first > number {
+                break;
+            }
+            state.confirmed = state.confirmed.max(sent);
+            state.flying.pop_front();
+        }
+    }
+
+    /// The number of the beat that is sent now.
+    fn send(&self) -> u64 {
+        let mut state = self.state();
+        let number = state.next;
+        state.next += 1;
+        if state.flying.len() >= 1024 {
+            state.flying.pop_front();
+        }
+        state.flying.push_back((number, Instant::now()));
+        number
+    }
+
+    /// Looks at the clock, once an interval; says why the link must end, if it must.
+    pub(super) fn check(&self) -> Option<String> {
+        let now = Instant::now();
+        let mut state = self.state();
+        let asleep = (now - state.checked).saturating_sub(2 * self.heartbeat.interval);
+        state.checked = now;
+        state.heard = (state.heard + asleep).min(now);
+        state.confirmed = (state.confirmed + asleep).min(now);
+        state.last_beat = (state.last_beat + asleep).min(now);
+        self.silence_at(now, &state).verdict()
+    }
+
+    pub(super) fn silence(&self) -> Silence {
+        self.silence_at(Instant::now(), &self.state())
+    }
+
+    fn silence_at(&self, now: Instant, state: &State) -> Silence {
+        let limit = (state.longest_gap * GAPS).clamp(self.heartbeat.floor, self.heartbeat.ceiling.max(self.heartbeat.floor));
+        Silence { heard: now - state.heard, confirmed: now - state.confirmed, limit }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// What goes out on the heartbeat stream.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Signal {
+    Beat,
+    Ack(u64),
+}
+
+/// Writes signals. Beats that cannot be written wait here, and their silence is noticed.
+pub(super) async fn sending(shared: Arc<Shared>, mut signals: mpsc::Receiver<Signal>, mut stream: SendStream) {
+    while let Some(signal) = signals.recv().await {
+        let (kind, number) = match signal {
+            Signal::Beat => (BEAT, shared.liveness.send()),
+            Signal::Ack(number) => (ACK, number),
+        };
+        let mut record = [kind; RECORD];
+        record[1..].copy_from_slice(&number.to_le_bytes());
+        if stream.write_all(&record).await.is_err() {
+            return;
+        }
+    }
+}
+
+/// Reads signals and acknowledges beats.
+pub(super) async fn receiving(shared: Arc<Shared>, signals: mpsc::Sender<Signal>, mut stream: RecvStream) -> Received {
+    let mut record = [0; RECORD];
+    while stream.read_exact(&mut record).await.is_ok() {
+        let [kind, number @ ..] = record;
+        let number = u64::from_le_bytes(number);
+        match kind {
+            BEAT => {
+                shared.liveness.beat();
+                // A queue that is full of newer signals confirms as well.
+                let _ = signals.try_send(Signal::Ack(number));
+            }
+            ACK => shared.liveness.acked(number),
+            other => return Err(LinkDown::Violation { reason: format!("on its heartbeat stream, a signal of kind {other}") }),
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tokio::time::advance;
+
+    const MS: Duration = Duration::from_millis(1);
+
+    /// Lets time pass as a link does: it checks once an interval.
+    async fn pass(liveness: &Liveness, intervals: u32, mut each: impl FnMut()) -> Option<String> {
+        for _ in 0..intervals {
+            advance(150 * MS).await;
+            each();
+            if let Some(why) = liveness.check() {
+                return Some(why);
+            }
+        }
+        None
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn silence_is_noticed_after_the_floor() {
+        let liveness = Liveness::new(Heartbeat::default());
+        let both = || {
+            liveness.beat();
+            liveness.acked(liveness.send());
+        };
+        assert_eq!(pass(&liveness, 1000, both).await, None);
+        assert_eq!(pass(&liveness, 8, || ()).await, None, "1.2 s is the floor");
+        assert_eq!(pass(&liveness, 1, || ()).await.unwrap(), "nothing was heard for 1.4 s");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_path_that_fails_one_way_is_noticed() {
+        let liveness = Liveness::new(Heartbeat::default());
+        let why = pass(&liveness, 20, || liveness.beat()).await.unwrap();
+        assert_eq!(why, "it is heard, but has not heard us for 1.4 s");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn irregular_beats_are_given_more_time_but_not_for_ever() {
+        let liveness = Liveness::new(Heartbeat::default());
+        for _ in 0..3 {
+            assert_eq!(pass(&liveness, 6, || ()).await, None);
+            liveness.beat();
+            liveness.acked(liveness.send());
+        }
+        assert_eq!(liveness.silence().limit, 3600 * MS);
+        for _ in 0..20 {
+            assert_eq!(pass(&liveness, 20, || ()).await, None);
+            liveness.beat();
+            liveness.acked(liveness.send());
+        }
+        assert_eq!(liveness.silence().limit, Duration::from_secs(4), "the ceiling");
+        assert!(pass(&liveness, 28, || ()).await.is_some());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_node_that_was_frozen_does_not_blame_the_others() {
+        let liveness = Liveness::new(Heartbeat::default());
+        advance(Duration::from_secs(60)).await;
+        assert_eq!(liveness.check(), None);
+        assert!(pass(&liveness, 9, || ()).await.is_some(), "but the dead stay dead");
+    }
+}

@@ -1,0 +1,117 @@
+//! The receiving half of a link: one task for each stream, each length checked before memory is taken.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use futures::StreamExt;
+use futures::stream::FuturesUnordered;
+use quinn::RecvStream;
+use tokio::io::AsyncReadExt;
+
+use super::{LinkDown, REFUSED, Shared};
+use crate::net::Router;
+use crate::wire::frame::{self, FrameError};
+
+/// The first byte of every stream says what it is for.
+pub(crate) const TAG_CONTROL: u8 = 1;
+pub(crate) const TAG_HEARTBEAT: u8 = 2;
+pub(super) const TAG_SMALL: u8 = 3;
+pub(super) const TAG_BULK: u8 = 4;
+
+/// `Ok`: the stream came to its end, or its connection did and says why itself.
+pub(super) type Received = Result<(), LinkDown>;
+
+/// Control frames to the router, until the stream ends.
+pub(super) async fn control<R: Router>(shared: Arc<Shared>, router: Arc<R>, mut stream: RecvStream) -> Received {
+    loop {
+        match frame::read_control(&mut stream, shared.options.max_control).await {
+            Ok(Some(message)) => {
+                shared.liveness.heard();
+                router.control(shared.peer.id, message);
+            }
+            Ok(None) => return Ok(()),
+            Err(error) => return violation(&shared, "control", error),
+        }
+    }
+}
+
+/// Unidirectional streams: the small one and those of bulk transfers. All in one task, so that
+/// nothing is delivered any more once it has ended.
+pub(super) async fn data<R: Router>(shared: Arc<Shared>, router: Arc<R>) -> Received {
+    let small_taken = AtomicBool::new(false);
+    let mut streams = FuturesUnordered::new();
+    loop {
+        tokio::select! {
+            biased;
+            Some(received) = streams.next() => received?,
+            stream = shared.connection.accept_uni() => match stream {
+                Ok(stream) => streams.push(one(&shared, &*router, &small_taken, stream)),
+                Err(_) => return Ok(()),
+            },
+        }
+    }
+}
+
+async fn one<R: Router>(shared: &Shared, router: &R, small_taken: &AtomicBool, mut stream: RecvStream) -> Received {
+    match stream.read_u8().await {
+        Ok(TAG_SMALL) if !small_taken.swap(true, Ordering::Relaxed) => small(shared, router, &mut stream).await,
+        Ok(TAG_BULK) => bulk(shared, router, &mut stream).await,
+        Ok(tag) => Err(LinkDown::Violation { reason: format!("it opened a stream of kind {tag} out of turn") }),
+        Err(_) => Ok(()),
+    }
+}
+
+/// The small stream: frame after frame, a rejected one is skipped.
+async fn small<R: Router>(shared: &Shared, router: &R, stream: &mut RecvStream) -> Received {
+    loop {
+        match next(shared, router, stream).await {
+            Ok(Some(Next::Delivered)) => {}
+            Ok(Some(Next::Rejected(values))) => {
+                if let Err(error) = frame::skip_values(stream, values).await {
+                    return violation(shared, "small", error);
+                }
+            }
+            Ok(None) => return Ok(()),
+            Err(error) => return violation(shared, "small", error),
+        }
+    }
+}
+
+/// One frame of a stream of its own; when it is rejected the sender is told to stop.
+async fn bulk<R: Router>(shared: &Shared, router: &R, stream: &mut RecvStream) -> Received {
+    match next(shared, router, stream).await {
+        Ok(Some(Next::Delivered) | None) => {}
+        Ok(Some(Next::Rejected(_))) => drop(stream.stop(REFUSED.into())),
+        // The sender has given this transfer up; its link goes on.
+        Err(FrameError::Broken(_)) => {}
+        Err(error) => return violation(shared, "bulk", error),
+    }
+    Ok(())
+}
+
+enum Next {
+    Delivered,
+    Rejected(usize),
+}
+
+async fn next<R: Router>(shared: &Shared, router: &R, stream: &mut RecvStream) -> Result<Option<Next>, FrameError> {
+    let Some((header, values)) = frame::read_data(stream, shared.options.max_values).await? else { return Ok(None) };
+    shared.liveness.heard();
+    if let Err(reject) = router.admit(shared.peer.id, &header) {
+        shared.rejected_in.fetch_add(1, Ordering::Relaxed);
+        tracing::debug!(peer = %shared.peer.id, kind = ?header.kind, epoch = %header.epoch, step = %header.step, %reject, "data frame rejected");
+        return Ok(Some(Next::Rejected(values)));
+    }
+    let payload = frame::read_values(stream, values).await?;
+    shared.liveness.heard();
+    router.data(shared.peer.id, header, payload);
+    Ok(Some(Next::Delivered))
+}
+
+/// When the connection has ended, its end is the cause; else the peer is at fault.
+fn violation(shared: &Shared, stream: &str, error: FrameError) -> Received {
+    match (error, shared.connection.close_reason()) {
+        (FrameError::Broken(_), Some(_)) => Ok(()),
+        (error, _) => Err(LinkDown::Violation { reason: format!("on its {stream} stream, {error}") }),
+    }
+}

@@ -1,0 +1,223 @@
+//! The sending half of a link: bounded queues, and the tasks that empty them into streams.
+
+use std::io;
+use std::ops::Range;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use bytes::Bytes;
+use quinn::SendStream;
+use tokio::sync::mpsc::error::TrySendError;
+use tokio::sync::{Semaphore, mpsc, watch};
+use tokio::task::JoinSet;
+
+use super::receive::{TAG_BULK, TAG_SMALL};
+use super::{QueueStats, Shared};
+
+/// Payloads up to this many bytes ride on the small stream.
+pub const SMALL: usize = 64 * 1024;
+
+/// Frames that are handed to QUIC in one go.
+const BATCH: usize = 32;
+
+/// The values of a data frame. Neither form is copied on its way to the socket.
+#[derive(Debug, Clone, Default)]
+pub struct Payload(Bytes);
+
+impl Payload {
+    /// No values.
+    pub fn empty() -> Self {
+        Self::default()
+    }
+
+    /// The values of `range`.
+    ///
+    /// # Errors
+    /// `InvalidInput` when the range does not lie in the vector.
+    pub fn shared(values: Arc<Vec<f32>>, range: Range<usize>) -> io::Result<Self> {
+        let bad = || io::Error::new(io::ErrorKind::InvalidInput, format!("{range:?} does not lie in a vector of {}", values.len()));
+        if range.start > range.end || range.end > values.len() {
+            return Err(bad());
+        }
+        Ok(Self(Bytes::from_owner(Values(values)).slice(range.start * 4..range.end * 4)))
+    }
+
+    /// Number of values.
+    pub fn len(&self) -> usize {
+        self.0.len() / 4
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    pub(super) fn into_bytes(self) -> Bytes {
+        self.0
+    }
+}
+
+impl From<Vec<f32>> for Payload {
+    fn from(values: Vec<f32>) -> Self {
+        Self::from(Arc::new(values))
+    }
+}
+impl From<Arc<Vec<f32>>> for Payload {
+    fn from(values: Arc<Vec<f32>>) -> Self {
+        Self(Bytes::from_owner(Values(values)))
+    }
+}
+
+struct Values(Arc<Vec<f32>>);
+
+impl AsRef<[u8]> for Values {
+    fn as_ref(&self) -> &[u8] {
+        bytemuck::cast_slice(&self.0)
+    }
+}
+
+/// A frame, ready to be written.
+#[derive(Debug)]
+pub(super) struct Outgoing {
+    pub(super) head: Bytes,
+    pub(super) body: Bytes,
+}
+
+/// A bounded queue that knows its depth.
+#[derive(Debug)]
+pub(super) struct Queue {
+    sender: mpsc::Sender<Outgoing>,
+    high_water: AtomicUsize,
+}
+
+impl Queue {
+    fn new(capacity: usize) -> (Self, mpsc::Receiver<Outgoing>) {
+        let (sender, receiver) = mpsc::channel(capacity);
+        (Self { sender, high_water: AtomicUsize::new(0) }, receiver)
+    }
+
+    pub(super) async fn put(&self, frame: Outgoing) -> Result<(), ()> {
+        self.sender.send(frame).await.map_err(drop)?;
+        self.mark();
+        Ok(())
+    }
+
+    /// `Err(true)` when it is full, `Err(false)` when it is closed.
+    pub(super) fn try_put(&self, frame: Outgoing) -> Result<(), bool> {
+        self.sender.try_send(frame).map_err(|error| matches!(error, TrySendError::Full(_)))?;
+        self.mark();
+        Ok(())
+    }
+
+    pub(super) fn stats(&self) -> QueueStats {
+        QueueStats { depth: self.depth(), high_water: self.high_water.load(Ordering::Relaxed), capacity: self.sender.max_capacity() }
+    }
+
+    fn mark(&self) {
+        self.high_water.fetch_max(self.depth(), Ordering::Relaxed);
+    }
+
+    fn depth(&self) -> usize {
+        self.sender.max_capacity() - self.sender.capacity()
+    }
+}
+
+/// The queues of a link.
+#[derive(Debug)]
+pub(super) struct Queues {
+    pub(super) control: Queue,
+    pub(super) small: Queue,
+    pub(super) bulk: Queue,
+}
+
+/// Their other ends.
+#[derive(Debug)]
+pub(super) struct Receivers {
+    pub(super) control: mpsc::Receiver<Outgoing>,
+    pub(super) small: mpsc::Receiver<Outgoing>,
+    pub(super) bulk: mpsc::Receiver<Outgoing>,
+}
+
+pub(super) fn queues(options: &super::Options) -> (Queues, Receivers) {
+    let (control, control_receiver) = Queue::new(options.control_queue);
+    let (small, small_receiver) = Queue::new(options.small_queue);
+    let (bulk, bulk_receiver) = Queue::new(options.bulk_queue);
+    (Queues { control, small, bulk }, Receivers { control: control_receiver, small: small_receiver, bulk: bulk_receiver })
+}
+
+/// The next frames; empty once the link is closing and the queue has run dry.
+async fn next(queue: &mut mpsc::Receiver<Outgoing>, closing: &mut watch::Receiver<bool>, batch: &mut Vec<Outgoing>, most: usize) -> usize {
+    loop {
+        tokio::select! {
+            biased;
+            count = queue.recv_many(batch, most) => return count,
+            _ = closing.wait_for(|closing| *closing), if !queue.is_closed() => queue.close(),
+        }
+    }
+}
+
+/// Writes a queue into one stream, in order, until the link closes; returns when the peer has it all.
+/// Errors need no report: the connection's own end says more.
+pub(super) async fn in_order(mut queue: mpsc::Receiver<Outgoing>, mut stream: SendStream, mut closing: watch::Receiver<bool>) {
+    let mut batch = Vec::with_capacity(BATCH);
+    let mut chunks = Vec::with_capacity(2 * BATCH);
+    while next(&mut queue, &mut closing, &mut batch, BATCH).await > 0 {
+        for frame in batch.drain(..) {
+            chunks.extend([frame.head, frame.body].into_iter().filter(|chunk| !chunk.is_empty()));
+        }
+        if stream.write_all_chunks(&mut chunks).await.is_err() {
+            return;
+        }
+        chunks.clear();
+    }
+    if stream.finish().is_ok() {
+        let _ = stream.stopped().await;
+    }
+}
+
+/// Opens the small stream, then as [`in_order`].
+pub(super) async fn small(shared: Arc<Shared>, queue: mpsc::Receiver<Outgoing>) {
+    let Ok(mut stream) = shared.connection.open_uni().await else { return };
+    let _ = stream.set_priority(10);
+    if stream.write_all(&[TAG_SMALL]).await.is_ok() {
+        in_order(queue, stream, shared.closing.subscribe()).await;
+    }
+}
+
+/// Writes each frame of a queue into a stream of its own, some at a time.
+pub(super) async fn bulk(shared: Arc<Shared>, mut queue: mpsc::Receiver<Outgoing>) {
+    let streams = Arc::new(Semaphore::new(shared.options.bulk_streams as usize));
+    let mut transfers = JoinSet::new();
+    let mut closing = shared.closing.subscribe();
+    let mut batch = Vec::with_capacity(1);
+    loop {
+        // The permit first: what waits for a stream waits in the queue, where it is counted.
+        let Ok(permit) = streams.clone().acquire_owned().await else { return };
+        next(&mut queue, &mut closing, &mut batch, 1).await;
+        let Some(frame) = batch.pop() else { break };
+        let shared = shared.clone();
+        transfers.spawn(async move {
+            let _permit = permit;
+            if transfer(&shared.connection, frame).await == Some(Rejected) {
+                shared.rejected_out.fetch_add(1, Ordering::Relaxed);
+            }
+        });
+        while transfers.try_join_next().is_some() {}
+    }
+    while transfers.join_next().await.is_some() {}
+}
+
+#[derive(PartialEq)]
+struct Rejected;
+
+/// One frame on one stream; returns when the peer has it all or wants none of it.
+async fn transfer(connection: &quinn::Connection, frame: Outgoing) -> Option<Rejected> {
+    let mut stream = connection.open_uni().await.ok()?;
+    let mut chunks = [Bytes::from_static(&[TAG_BULK]), frame.head, frame.body];
+    match stream.write_all_chunks(&mut chunks).await {
+        Err(quinn::WriteError::Stopped(_)) => return Some(Rejected),
+        written => written.ok()?,
+    }
+    stream.finish().ok()?;
+    stream.stopped().await.ok()?.map(|_| Rejected)
+}

@@ -1,0 +1,195 @@
+//! What ractor's mailboxes lack: a bound, a depth, and a sight of the handler at work.
+
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use dashmap::DashMap;
+use ractor::{ActorRef, Message};
+use tokio::sync::Semaphore;
+use tokio::time::Instant;
+
+/// Why a message was not put into a mailbox.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum MailboxError {
+    /// It holds as many messages as it may.
+    #[error("the mailbox of actor {0} is full")]
+    Full(String),
+    /// The actor has stopped.
+    #[error("actor {0} has stopped")]
+    Gone(String),
+}
+
+/// What an actor is doing, kept by its mailbox and its handler.
+#[derive(Debug)]
+pub struct ActorStats {
+    name: String,
+    capacity: usize,
+    room: Semaphore,
+    high_water: AtomicUsize,
+    handled: AtomicU64,
+    at_work: Mutex<Option<(&'static str, Instant)>>,
+}
+
+/// The same, as numbers at one moment.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+pub struct ActorReport {
+    /// The actor's name, unique in its node.
+    pub name: String,
+    /// Messages that wait.
+    pub depth: usize,
+    /// The most that ever waited.
+    pub high_water: usize,
+    /// The most that may wait.
+    pub capacity: usize,
+    /// Messages handled.
+    pub handled: u64,
+    /// The handler at work and since when.
+    pub handling: Option<(&'static str, Duration)>,
+}
+
+impl ActorStats {
+    fn new(name: String, capacity: usize) -> Self {
+        let room = Semaphore::new(capacity);
+        Self { name, capacity, room, high_water: AtomicUsize::new(0), handled: AtomicU64::new(0), at_work: Mutex::new(None) }
+    }
+
+    /// To be called first in `handle`, and held to its end: gives the message's place free and shows
+    /// `handler` at work.
+    #[must_use = "the handler counts as done when this is dropped"]
+    pub fn handling(self: &Arc<Self>, handler: &'static str) -> Handling {
+        if self.depth() > 0 {
+            self.room.add_permits(1);
+        }
+        *self.at_work.lock().unwrap_or_else(PoisonError::into_inner) = Some((handler, Instant::now()));
+        Handling(self.clone())
+    }
+
+    /// The numbers now.
+    pub fn report(&self) -> ActorReport {
+        let at_work = *self.at_work.lock().unwrap_or_else(PoisonError::into_inner);
+        ActorReport {
+            name: self.name.clone(),
+            depth: self.depth(),
+            high_water: self.high_water.load(Ordering::Relaxed),
+            capacity: self.capacity,
+            handled: self.handled.load(Ordering::Relaxed),
+            handling: at_work.map(|(handler, since)| (handler, since.elapsed())),
+        }
+    }
+
+    fn depth(&self) -> usize {
+        self.capacity.saturating_sub(self.room.available_permits())
+    }
+
+    fn mark(&self) {
+        self.high_water.fetch_max(self.depth(), Ordering::Relaxed);
+    }
+}
+
+/// A handler at work; dropped when it is done.
+#[derive(Debug)]
+pub struct Handling(Arc<ActorStats>);
+
+impl Drop for Handling {
+    fn drop(&mut self) {
+        *self.0.at_work.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        self.0.handled.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+/// The actors of one node, by name.
+#[derive(Debug, Clone, Default)]
+pub struct ActorTable(Arc<DashMap<String, Arc<ActorStats>>>);
+
+impl ActorTable {
+    /// Enters an actor whose mailbox holds up to `capacity` messages; one of that name before it is replaced.
+    pub fn register(&self, name: &str, capacity: usize) -> Arc<ActorStats> {
+        let stats = Arc::new(ActorStats::new(name.to_owned(), capacity.max(1)));
+        self.0.insert(name.to_owned(), stats.clone());
+        stats
+    }
+
+    /// Takes an actor out, if it is still this one.
+    pub fn remove(&self, stats: &Arc<ActorStats>) {
+        self.0.remove_if(&stats.name, |_, current| Arc::ptr_eq(current, stats));
+    }
+
+    /// All actors, by name.
+    pub fn reports(&self) -> Vec<ActorReport> {
+        let mut reports: Vec<_> = self.0.iter().map(|entry| entry.value().report()).collect();
+        reports.sort_by(|a, b| a.name.cmp(&b.name));
+        reports
+    }
+}
+
+/// A bounded way into an actor. All messages that the bound should cover must come through it or its
+/// clones, and the actor must call [`ActorStats::handling`] for each.
+pub struct Mailbox<M> {
+    actor: ActorRef<M>,
+    stats: Arc<ActorStats>,
+}
+
+impl<M> Clone for Mailbox<M> {
+    fn clone(&self) -> Self {
+        Self { actor: self.actor.clone(), stats: self.stats.clone() }
+    }
+}
+
+impl<M> std::fmt::Debug for Mailbox<M> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("Mailbox").field(&self.stats.report()).finish()
+    }
+}
+
+impl<M: Message> Mailbox<M> {
+    /// A way into `actor`, whose handler reports to `stats`.
+    pub fn new(actor: ActorRef<M>, stats: Arc<ActorStats>) -> Self {
+        Self { actor, stats }
+    }
+
+    /// Sends a message; waits while the mailbox is full.
+    ///
+    /// # Errors
+    /// [`MailboxError::Gone`].
+    pub async fn send(&self, message: M) -> Result<(), MailboxError> {
+        let cell = self.actor.get_cell();
+        tokio::select! {
+            biased;
+            permit = self.stats.room.acquire() => permit.map_err(|_| self.gone())?.forget(),
+            _ = cell.wait(None) => return Err(self.gone()),
+        }
+        self.cast(message)
+    }
+
+    /// Sends a message, without waiting.
+    ///
+    /// # Errors
+    /// [`MailboxError`].
+    pub fn try_send(&self, message: M) -> Result<(), MailboxError> {
+        self.stats.room.try_acquire().map_err(|_| MailboxError::Full(self.stats.name.clone()))?.forget();
+        self.cast(message)
+    }
+
+    /// What the actor is doing.
+    pub fn stats(&self) -> &Arc<ActorStats> {
+        &self.stats
+    }
+
+    /// The actor itself, for supervision.
+    pub fn actor(&self) -> &ActorRef<M> {
+        &self.actor
+    }
+
+    fn cast(&self, message: M) -> Result<(), MailboxError> {
+        self.stats.mark();
+        self.actor.cast(message).map_err(|_| {
+            self.stats.room.add_permits(1);
+            self.gone()
+        })
+    }
+
+    fn gone(&self) -> MailboxError {
+        MailboxError::Gone(self.stats.name.clone())
+    }
+}

@@ -6,6 +6,7 @@ pub mod mailbox;
 pub mod tls;
 
 use crate::net::link::LinkDown;
+use crate::net::tls::Peer;
 use crate::protocol::ids::NodeId;
 use crate::wire::frame::Frame;
 use crate::wire::message::DataHeader;
@@ -17,16 +18,25 @@ use crate::wire::message::DataHeader;
 pub trait Router: Send + Sync + 'static {
     /// The control messages of this endpoint.
     type Control: Frame;
+    /// A link to `peer` is about to begin: called once for each, at both ends, before anything is delivered from it.
+    ///
+    /// # Errors
+    /// [`Reject`] refuses the link; the peer gets the sentence.
+    fn up(&self, peer: &Peer) -> Result<(), Reject> {
+        let _ = peer;
+        Ok(())
+    }
     /// A control message; those of one link come in the order in which they were sent.
     fn control(&self, from: NodeId, message: Self::Control);
-    /// Whether a data frame is wanted, asked before memory is taken for its payload.
+    /// Whether a data frame is wanted, asked before memory is taken for its payload. Only nodes get this
+    /// far, viewers and admins do not.
     ///
     /// # Errors
     /// [`Reject`] drops the frame, and only the frame.
     fn admit(&self, from: NodeId, header: &DataHeader) -> Result<(), Reject>;
     /// A data frame. Small ones of one link come in the order in which they were sent.
     fn data(&self, from: NodeId, header: DataHeader, values: Vec<f32>);
-    /// The link has ended. Called once for each link, after everything else.
+    /// The link has ended. Called once for each link that began, after everything else.
     fn down(&self, peer: NodeId, cause: LinkDown);
 }
 

@@ -14,10 +14,10 @@ use ractor::ActorCell;
 use tokio::sync::{Mutex, Semaphore, mpsc};
 use tokio::time::timeout;
 
-use crate::net::Router;
 use crate::net::link::{CLOSED, Established, Link, LinkDown, REFUSED, TAG_CONTROL, TAG_HEARTBEAT, start};
 use crate::net::tls::identity::SERVER_NAME;
 use crate::net::tls::{Identity, Peer, Role, TlsError};
+use crate::net::{Reject, Router};
 use crate::protocol::ids::NodeId;
 
 pub use options::Options;
@@ -268,6 +268,7 @@ impl<R: Router> Inner<R> {
                 });
             }
         };
+        self.router.up(&peer).map_err(|reject| refused(turned_away(&connection, &reject)))?;
         let established = Established { me: self.identity.id(), peer, dialled: true, connection, control, heartbeat };
         self.start(established).await.map_err(|error| local(&error))
     }
@@ -293,6 +294,7 @@ impl<R: Router> Inner<R> {
         }
         let (Some(control), Some(mut heartbeat)) = (control, heartbeat) else { return Err("its streams are missing".into()) };
         prioritise(&control.0, &heartbeat.0);
+        self.router.up(&peer).map_err(|reject| turned_away(&connection, &reject))?;
         heartbeat.0.write_all(&[TAG_HEARTBEAT]).await.map_err(|error| error.to_string())?;
         let established = Established { me: self.identity.id(), peer, dialled: false, connection, control, heartbeat };
         self.start(established).await
@@ -308,6 +310,12 @@ fn prioritise(control: &quinn::SendStream, heartbeat: &quinn::SendStream) {
     // Fails only on a stream that has ended, which its first use reports.
     let _ = heartbeat.set_priority(30);
     let _ = control.set_priority(20);
+}
+
+/// Tells the peer why its link is not wanted.
+fn turned_away(connection: &quinn::Connection, reject: &Reject) -> String {
+    connection.close(REFUSED.into(), reject.0.as_bytes());
+    reject.0.clone()
 }
 
 fn not_connected(address: SocketAddr, error: ConnectionError) -> ConnectError {

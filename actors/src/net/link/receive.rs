@@ -10,6 +10,7 @@ use tokio::io::AsyncReadExt;
 
 use super::{LinkDown, REFUSED, Shared};
 use crate::net::Router;
+use crate::net::tls::Role;
 use crate::wire::frame::{self, FrameError};
 
 /// The first byte of every stream says what it is for.
@@ -53,6 +54,9 @@ pub(super) async fn data<R: Router>(shared: Arc<Shared>, router: Arc<R>) -> Rece
 }
 
 async fn one<R: Router>(shared: &Shared, router: &R, small_taken: &AtomicBool, mut stream: RecvStream) -> Received {
+    if shared.peer.role != Role::Node {
+        return Err(LinkDown::Violation { reason: format!("it is no node but a {} and sent data", shared.peer.role) });
+    }
     match stream.read_u8().await {
         Ok(TAG_SMALL) if !small_taken.swap(true, Ordering::Relaxed) => small(shared, router, &mut stream).await,
         Ok(TAG_BULK) => bulk(shared, router, &mut stream).await,

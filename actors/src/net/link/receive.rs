@@ -106,7 +106,7 @@ async fn next<R: Router>(shared: &Shared, router: &R, stream: &mut RecvStream) -
         tracing::debug!(peer = %shared.peer.id, kind = ?header.kind, epoch = %header.epoch, step = %header.step, %reject, "data frame rejected");
         return Ok(Some(Next::Rejected(values)));
     }
-    let payload = frame::read_values(stream, values).await?;
+    let payload = frame::read_values(stream, router.buffer(values), values).await?;
     shared.liveness.heard();
     router.data(shared.peer.id, header, payload);
     Ok(Some(Next::Delivered))

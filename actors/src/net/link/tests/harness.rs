@@ -125,7 +125,9 @@ pub(super) struct Raw {
 
 pub(super) async fn raw_connection(config: quinn::crypto::rustls::QuicClientConfig, address: SocketAddr) -> (quinn::Endpoint, Connection) {
     let endpoint = quinn::Endpoint::client(loopback()).unwrap();
-    let connecting = endpoint.connect_with(ClientConfig::new(Arc::new(config)), address, SERVER_NAME).unwrap();
+    let mut config = ClientConfig::new(Arc::new(config));
+    config.transport_config(Arc::new(Options::default().transport(1452)));
+    let connecting = endpoint.connect_with(config, address, SERVER_NAME).unwrap();
     let connection = connecting.await.unwrap();
     (endpoint, connection)
 }

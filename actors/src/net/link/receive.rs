@@ -41,6 +41,7 @@ pub(super) async fn control<R: Router>(shared: Arc<Shared>, router: Arc<R>, mut 
 pub(super) async fn data<R: Router>(shared: Arc<Shared>, router: Arc<R>) -> Received {
     let small_taken = AtomicBool::new(false);
     let mut streams = FuturesUnordered::new();
+    let mut leaving = shared.leaving.subscribe();
     loop {
         tokio::select! {
             biased;
@@ -49,6 +50,8 @@ pub(super) async fn data<R: Router>(shared: Arc<Shared>, router: Arc<R>) -> Rece
                 Ok(stream) => streams.push(one(&shared, &*router, &small_taken, stream)),
                 Err(_) => return Ok(()),
             },
+            // All that the peer has sent is here before its farewell: when nothing is being read, nothing is left.
+            _ = leaving.wait_for(|leaving| *leaving), if streams.is_empty() => return Ok(()),
         }
     }
 }

@@ -27,8 +27,8 @@ async fn cut(to_server: u32, to_client: u32) -> (LinkDown, LinkDown) {
 #[tokio::test]
 async fn a_dead_path_is_noticed_at_both_ends() {
     let (a, b) = cut(ALL, ALL).await;
-    assert!(a.to_string().starts_with("the peer fell silent: nothing was heard for 1."), "{a}");
-    assert!(b.to_string().starts_with("the peer fell silent: nothing was heard for 1."), "{b}");
+    assert!(a.to_string().starts_with("the peer fell silent: nothing was heard for "), "{a}");
+    assert!(b.to_string().starts_with("the peer fell silent: nothing was heard for "), "{b}");
 }
 
 #[tokio::test]

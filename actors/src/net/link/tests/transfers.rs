@@ -131,7 +131,7 @@ async fn a_slow_reader_holds_up_its_sender_and_nothing_else() {
 
 #[tokio::test]
 async fn close_sends_what_is_queued_and_then_the_reason() {
-    let (_a, mut b, ab, ba) = pair().await;
+    let (mut a, mut b, ab, ba) = pair().await;
     for n in 0..100 {
         ab.control(&n.to_string()).await.unwrap();
     }
@@ -156,6 +156,7 @@ async fn close_sends_what_is_queued_and_then_the_reason() {
     }
     assert_eq!((texts, values), (100, 4 << 20));
     assert_eq!((ab.is_down(), ba.down().await), (Some(want.clone()), want.clone()));
+    assert_eq!(a.next_down().await.1, want, "its own end is told the same");
     assert_eq!(ab.try_control(&"late".into()), Err(SendError::Down { peer: ab.peer(), cause: want }));
     timeout(SOON, ab.close("again")).await.expect("closing twice does not hang");
 }
@@ -167,4 +168,36 @@ async fn a_closed_endpoint_tells_its_peers_and_accepts_nobody() {
     assert_eq!(b.next_down().await.1, LinkDown::Closed { reason: "done".into() });
     assert!(timeout(SOON, a.endpoint.accept()).await.unwrap().is_none());
     assert!(a.endpoint.connect(b.address(), None).await.is_err());
+}
+
+/// The reader has acknowledged megabytes that its router has not seen when the farewell comes.
+#[tokio::test]
+async fn a_farewell_waits_for_what_was_acknowledged_but_not_read() {
+    for _ in 0..20 {
+        let (_a, mut b, ab, _ba) = pair().await;
+        for n in 0..8 {
+            ab.send(&header(DataKind::Gathered, n), vec![1.0; 256 << 10].into()).await.unwrap();
+        }
+        ab.close("done").await;
+        for _ in 0..8 {
+            b.next_data().await;
+        }
+        assert_eq!(b.next_down().await.1, LinkDown::Closed { reason: "done".into() });
+    }
+}
+
+#[tokio::test]
+async fn a_peer_that_does_not_answer_a_farewell_is_left_after_the_deadline() {
+    let ca = RunCa::generate("run").unwrap();
+    let mut node = Node::new(&ca);
+    let mut raw = Raw::dial(&ca, node.address()).await;
+    let link = node.accept().await;
+    link.control(&"unread".into()).await.unwrap();
+    let closing = Instant::now();
+    tokio::select! {
+        () = link.close("going") => {}
+        () = raw.live() => panic!("the raw peer closes nothing"),
+    }
+    assert!(closing.elapsed() < Duration::from_secs(3), "{:?}", closing.elapsed());
+    assert_eq!(node.next_down().await.1, LinkDown::Closed { reason: "going".into() });
 }

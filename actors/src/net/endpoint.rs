@@ -7,15 +7,17 @@ use std::fmt;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use quinn::{ClientConfig, ConnectionError, EndpointConfig, Incoming, ServerConfig, TokioRuntime, TransportErrorCode, ValidationTokenConfig};
+use quinn::{
+    ClientConfig, ConnectionError, EndpointConfig, Incoming, ServerConfig, TokioRuntime, TransportErrorCode, ValidationTokenConfig,
+};
 use ractor::ActorCell;
 use tokio::sync::{Mutex, Semaphore, mpsc};
 use tokio::time::timeout;
 
-use crate::net::Router;
 use crate::net::link::{CLOSED, Established, Link, LinkDown, REFUSED, TAG_CONTROL, TAG_HEARTBEAT, start};
 use crate::net::tls::identity::SERVER_NAME;
 use crate::net::tls::{Identity, Peer, Role, TlsError};
+use crate::net::{Reject, Router};
 use crate::protocol::ids::NodeId;
 
 pub use options::Options;
@@ -85,13 +87,15 @@ pub struct Endpoint<R: Router> {
     accepted: Mutex<mpsc::Receiver<Link<R::Control>>>,
 }
 
-struct Inner<R> {
+struct Inner<R: Router> {
     quic: quinn::Endpoint,
     client: ClientConfig,
     identity: Identity,
     router: Arc<R>,
     options: Options,
     supervisor: Option<ActorCell>,
+    /// The links that live, and some that have ended since the last one began.
+    links: std::sync::Mutex<Vec<Link<R::Control>>>,
 }
 
 impl<R: Router> fmt::Debug for Endpoint<R> {
@@ -147,7 +151,7 @@ impl<R: Router> Endpoint<R> {
         let server = (identity.peer().role == Role::Node).then_some(server);
         let quic = quinn::Endpoint::new_with_abstract_socket(config, server, socket.into_inner(), Arc::new(TokioRuntime))
             .map_err(|error| BindError::Io { address, error })?;
-        let inner = Arc::new(Inner { quic, client, identity, router, options, supervisor });
+        let inner = Arc::new(Inner { quic, client, identity, router, options, supervisor, links: std::sync::Mutex::default() });
         let (arrived, accepted) = mpsc::channel(inner.options.handshakes);
         tokio::spawn(listen(inner.clone(), arrived));
         Ok(Self { inner, accepted: Mutex::new(accepted) })
@@ -190,11 +194,12 @@ impl<R: Router> Endpoint<R> {
         self.accepted.lock().await.recv().await
     }
 
-    /// Ends all links at once with this reason and closes the socket when the peers have been told.
-    /// Close links first where what is queued should still go out.
+    /// Closes all links as [`Link::close`] does, then the socket.
     pub async fn close(&self, reason: &str) {
+        let links = std::mem::take(&mut *self.inner.links());
+        futures::future::join_all(links.iter().map(|link| link.close(reason))).await;
         self.inner.quic.close(CLOSED.into(), reason.as_bytes());
-        // Peers that are gone do not answer; three round trips are enough for the others.
+        // Peers that are gone do not answer.
         let _ = timeout(self.inner.options.drain, self.inner.quic.wait_idle()).await;
     }
 }
@@ -266,6 +271,7 @@ impl<R: Router> Inner<R> {
                 });
             }
         };
+        self.router.up(&peer).map_err(|reject| refused(turned_away(&connection, &reject)))?;
         let established = Established { me: self.identity.id(), peer, dialled: true, connection, control, heartbeat };
         self.start(established).await.map_err(|error| local(&error))
     }
@@ -291,6 +297,7 @@ impl<R: Router> Inner<R> {
         }
         let (Some(control), Some(mut heartbeat)) = (control, heartbeat) else { return Err("its streams are missing".into()) };
         prioritise(&control.0, &heartbeat.0);
+        self.router.up(&peer).map_err(|reject| turned_away(&connection, &reject))?;
         heartbeat.0.write_all(&[TAG_HEARTBEAT]).await.map_err(|error| error.to_string())?;
         let established = Established { me: self.identity.id(), peer, dialled: false, connection, control, heartbeat };
         self.start(established).await
@@ -298,7 +305,15 @@ impl<R: Router> Inner<R> {
 
     async fn start(&self, established: Established) -> Result<Link<R::Control>, String> {
         let started = start(established, self.router.clone(), self.options.clone(), self.supervisor.clone()).await;
-        started.map_err(|error| format!("its actor did not start: {error}"))
+        let link = started.map_err(|error| format!("its actor did not start: {error}"))?;
+        let mut links = self.links();
+        links.retain(|link| link.is_down().is_none());
+        links.push(link.clone());
+        Ok(link)
+    }
+
+    fn links(&self) -> std::sync::MutexGuard<'_, Vec<Link<R::Control>>> {
+        self.links.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 }
 
@@ -306,6 +321,12 @@ fn prioritise(control: &quinn::SendStream, heartbeat: &quinn::SendStream) {
     // Fails only on a stream that has ended, which its first use reports.
     let _ = heartbeat.set_priority(30);
     let _ = control.set_priority(20);
+}
+
+/// Tells the peer why its link is not wanted.
+fn turned_away(connection: &quinn::Connection, reject: &Reject) -> String {
+    connection.close(REFUSED.into(), reject.0.as_bytes());
+    reject.0.clone()
 }
 
 fn not_connected(address: SocketAddr, error: ConnectionError) -> ConnectError {

@@ -25,7 +25,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use ractor::ActorRef;
-use tokio::sync::{oneshot, watch};
+use tokio::sync::watch;
 
 use crate::net::endpoint::Options;
 use crate::net::link::actor::LinkMessage;
@@ -184,6 +184,8 @@ struct Shared {
     rejected_out: AtomicU64,
     /// True once nothing more is taken from callers.
     closing: watch::Sender<bool>,
+    /// True once nothing more comes from the peer.
+    leaving: watch::Sender<bool>,
     down: watch::Sender<Option<LinkDown>>,
 }
 
@@ -274,14 +276,11 @@ impl<C: Frame> Link<C> {
         self.queue_of(&frame).try_put(frame).map_err(|full| if full { SendError::Full(self.peer()) } else { self.gone() })
     }
 
-    /// Closes the link: what is queued still goes out (for at most [`Options::drain`]), then the
-    /// peer gets `reason`. Returns when the link is down.
+    /// Closes the link: what is queued still goes out and the peer's router gets it all, then it gets
+    /// `reason` (up to 1 KiB of it), all that within [`Options::drain`]. Returns when the link is down.
     pub async fn close(&self, reason: &str) {
-        let (done, closed) = oneshot::channel();
-        if self.actor.cast(LinkMessage::Close { reason: reason.to_owned(), done }).is_ok() {
-            // An answer or a gone actor: both mean that the link has ended.
-            let _ = closed.await;
-        }
+        // An actor that is gone has ended its link.
+        let _ = self.actor.cast(LinkMessage::Close { reason: reason.to_owned() });
         self.down().await;
     }
 
@@ -342,6 +341,6 @@ impl<C: Frame> Link<C> {
     }
 
     fn cause(&self) -> LinkDown {
-        self.is_down().unwrap_or_else(|| LinkDown::Closed { reason: "this end is closing it".into() })
+        self.is_down().unwrap_or_else(|| LinkDown::Closed { reason: "it is being closed".into() })
     }
 }

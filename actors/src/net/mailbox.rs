@@ -154,11 +154,10 @@ impl<M: Message> Mailbox<M> {
     /// [`MailboxError::Gone`].
     pub async fn send(&self, message: M) -> Result<(), MailboxError> {
         let cell = self.actor.get_cell();
-        let stopped = cell.wait(None);
         tokio::select! {
             biased;
             permit = self.stats.room.acquire() => permit.map_err(|_| self.gone())?.forget(),
-            _ = stopped => return Err(self.gone()),
+            _ = cell.wait(None) => return Err(self.gone()),
         }
         self.cast(message)
     }
@@ -192,5 +191,92 @@ impl<M: Message> Mailbox<M> {
 
     fn gone(&self) -> MailboxError {
         MailboxError::Gone(self.stats.name.clone())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use ractor::{Actor, ActorProcessingErr};
+    use tokio::time::timeout;
+
+    /// Works on a message until the gate lets one pass.
+    struct Worker {
+        gate: Arc<Semaphore>,
+        stats: Arc<ActorStats>,
+    }
+
+    impl Actor for Worker {
+        type Msg = u32;
+        type State = ();
+        type Arguments = ();
+        async fn pre_start(&self, _: ActorRef<u32>, (): ()) -> Result<(), ActorProcessingErr> {
+            Ok(())
+        }
+        async fn handle(&self, _: ActorRef<u32>, _: u32, (): &mut ()) -> Result<(), ActorProcessingErr> {
+            let _working = self.stats.handling("number");
+            self.gate.acquire().await?.forget();
+            Ok(())
+        }
+    }
+
+    async fn until(what: impl Fn() -> bool) {
+        timeout(Duration::from_secs(5), async {
+            while !what() {
+                tokio::task::yield_now().await
+            }
+        })
+        .await
+        .unwrap();
+    }
+
+    async fn worker(capacity: usize) -> (Mailbox<u32>, Arc<Semaphore>, ActorTable) {
+        let table = ActorTable::default();
+        let stats = table.register("worker", capacity);
+        let gate = Arc::new(Semaphore::new(0));
+        let (actor, _) = Actor::spawn(None, Worker { gate: gate.clone(), stats: stats.clone() }, ()).await.unwrap();
+        (Mailbox::new(actor, stats), gate, table)
+    }
+
+    #[tokio::test]
+    async fn a_mailbox_has_a_bound_and_tells_what_goes_on() {
+        let (mailbox, gate, table) = worker(3).await;
+        mailbox.send(0).await.unwrap();
+        until(|| table.reports()[0].handling.is_some()).await;
+        for n in 1..=3 {
+            mailbox.try_send(n).unwrap();
+        }
+        assert_eq!(mailbox.try_send(4), Err(MailboxError::Full("worker".into())));
+        let report = table.reports().remove(0);
+        assert_eq!((report.depth, report.high_water, report.capacity, report.handled), (3, 3, 3, 0));
+        assert_eq!(report.handling.unwrap().0, "number");
+        assert!(timeout(Duration::from_millis(20), mailbox.send(4)).await.is_err(), "it waits for room");
+
+        gate.add_permits(1);
+        timeout(Duration::from_secs(5), mailbox.send(4)).await.unwrap().unwrap();
+        gate.add_permits(4);
+        until(|| table.reports()[0].handled == 5).await;
+        let report = table.reports().remove(0);
+        assert_eq!((report.depth, report.high_water, report.handling), (0, 3, None));
+    }
+
+    #[tokio::test]
+    async fn a_stopped_actor_is_told_even_to_those_who_wait() {
+        let (mailbox, _gate, table) = worker(1).await;
+        mailbox.send(0).await.unwrap();
+        until(|| table.reports()[0].handling.is_some()).await;
+        mailbox.try_send(1).unwrap();
+        let waiting = tokio::spawn({
+            let mailbox = mailbox.clone();
+            async move { mailbox.send(2).await }
+        });
+        tokio::task::yield_now().await;
+        mailbox.actor().kill();
+        let gone = Err(MailboxError::Gone("worker".into()));
+        assert_eq!(timeout(Duration::from_secs(5), waiting).await.unwrap().unwrap(), gone);
+        assert!(mailbox.try_send(3).is_err());
+        let stats = mailbox.stats().clone();
+        table.remove(&stats);
+        assert!(table.reports().is_empty());
     }
 }

@@ -39,7 +39,9 @@ pub enum TlsError {
         mode: u32,
     },
     /// The PEM holds no authority of ours.
-    #[error("the certificate authority is damaged ({0}); restore {FILE} from a copy, or delete it to make a new one and restart every node")]
+    #[error(
+        "the certificate authority is damaged ({0}); restore {FILE} from a copy, or delete it to make a new one and restart every node"
+    )]
     Damaged(String),
     /// A certificate does not say who it is for.
     #[error("the certificate names no everstep role: {0}")]

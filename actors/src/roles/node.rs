@@ -303,7 +303,7 @@ impl std::fmt::Debug for NodeRouter {
 impl Router for NodeRouter {
     type Control = Control;
 
-    fn up(&self, link: Link<Control>) {
+    fn linked(&self, link: Link<Control>) {
         self.0.links.insert(link.peer(), link);
         self.0.linked.send_modify(|count| *count += 1);
     }

@@ -124,13 +124,12 @@ pub async fn read_data(stream: &mut (impl AsyncRead + Unpin), cap: u32) -> Resul
     Ok(Some((header, values as usize)))
 }
 
-/// Reads a payload straight into its vector.
+/// Reads a payload of `values` values straight into `payload`, which is cut or grown to that length.
 ///
 /// # Errors
 /// [`FrameError::Broken`] when the stream ends before.
-pub async fn read_values(stream: &mut (impl AsyncRead + Unpin), values: usize) -> Result<Vec<f32>, FrameError> {
-    // Zeroed memory comes from the kernel as it is touched: a peer that announces much and sends nothing costs nothing.
-    let mut payload = vec![0f32; values];
+pub async fn read_values(stream: &mut (impl AsyncRead + Unpin), mut payload: Vec<f32>, values: usize) -> Result<Vec<f32>, FrameError> {
+    payload.resize(values, 0.0);
     stream.read_exact(bytemuck::cast_slice_mut(&mut payload)).await?;
     Ok(payload)
 }
@@ -206,7 +205,7 @@ mod tests {
         wire.extend(bytemuck::cast_slice(&[1.5f32, f32::NAN]));
         let mut stream = wire.as_slice();
         assert_eq!(read_data(&mut stream, 100).await.unwrap(), Some((header(), 2)));
-        let values = read_values(&mut stream, 2).await.unwrap();
+        let values = read_values(&mut stream, vec![9.0; 5], 2).await.unwrap();
         assert_eq!(values.iter().map(|v| v.to_bits()).collect::<Vec<_>>(), [1.5f32.to_bits(), f32::NAN.to_bits()]);
     }
 

@@ -64,7 +64,7 @@ impl Default for Options {
 
 impl Options {
     /// QUIC's settings for packets of up to `max_payload` bytes.
-    pub(super) fn transport(&self, max_payload: u16) -> TransportConfig {
+    pub(crate) fn transport(&self, max_payload: u16) -> TransportConfig {
         let streams = self.bulk_streams + OTHER_STREAMS;
         let window = STREAM_WINDOW * streams;
         let mut mtu = MtuDiscoveryConfig::default();

@@ -140,3 +140,61 @@ impl AsyncUdpSocket for Splitting {
         self.inner.may_fragment()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Takes datagrams until it is full.
+    #[derive(Debug)]
+    struct Sink {
+        room: Mutex<usize>,
+        taken: Mutex<Vec<(usize, Option<usize>)>>,
+    }
+
+    impl AsyncUdpSocket for Sink {
+        fn create_io_poller(self: Arc<Self>) -> Pin<Box<dyn UdpPoller>> {
+            unreachable!("nobody waits in this test")
+        }
+        fn try_send(&self, transmit: &Transmit<'_>) -> io::Result<()> {
+            let mut room = self.room.lock().unwrap();
+            *room = room.checked_sub(1).ok_or(io::ErrorKind::WouldBlock)?;
+            self.taken.lock().unwrap().push((transmit.contents.len(), transmit.segment_size));
+            Ok(())
+        }
+        fn poll_recv(&self, _: &mut Context<'_>, _: &mut [IoSliceMut<'_>], _: &mut [RecvMeta]) -> Poll<io::Result<usize>> {
+            Poll::Pending
+        }
+        fn local_addr(&self) -> io::Result<SocketAddr> {
+            Ok(([127, 0, 0, 1], 1).into())
+        }
+    }
+
+    fn send(socket: &Splitting, contents: &[u8], segment: usize) -> io::Result<()> {
+        let destination = ([127, 0, 0, 1], 2).into();
+        socket.try_send(&Transmit { destination, ecn: None, contents, segment_size: Some(segment), src_ip: None })
+    }
+
+    #[test]
+    fn batches_are_cut_to_what_the_kernel_takes_and_go_on_where_they_stopped() {
+        let sink = Arc::new(Sink { room: Mutex::new(100), taken: Mutex::default() });
+        let socket = Splitting { inner: sink.clone(), partial: Mutex::default() };
+        let taken = || std::mem::take(&mut *sink.taken.lock().unwrap());
+        let bytes: Vec<u8> = (0..650_000u32).map(|n| (n % 251) as u8).collect();
+
+        send(&socket, &bytes[..14_520], 1452).unwrap();
+        assert_eq!(taken(), [(14_520, Some(1452))]);
+        send(&socket, &bytes[..85_000], 8952).unwrap();
+        assert_eq!(taken(), [(62_664, Some(8952)), (22_336, Some(8952))]);
+        send(&socket, &bytes[..190_000], 65_000).unwrap();
+        assert_eq!(taken(), [(65_000, None), (65_000, None), (60_000, None)]);
+
+        *sink.room.lock().unwrap() = 1;
+        assert_eq!(send(&socket, &bytes[..190_000], 65_000).unwrap_err().kind(), io::ErrorKind::WouldBlock);
+        *sink.room.lock().unwrap() = 100;
+        send(&socket, &bytes[..190_000], 65_000).unwrap();
+        assert_eq!(taken(), [(65_000, None), (65_000, None), (60_000, None)], "nothing twice, nothing missing");
+        send(&socket, &bytes[..190_000], 65_000).unwrap();
+        assert_eq!(taken().len(), 3, "the next batch is whole");
+    }
+}

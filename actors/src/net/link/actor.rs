@@ -8,7 +8,7 @@ use std::sync::atomic::AtomicU64;
 use futures::FutureExt;
 use quinn::{Connection, RecvStream, SendStream};
 use ractor::{Actor, ActorCell, ActorProcessingErr, ActorRef, SpawnErr};
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::{MissedTickBehavior, interval, timeout};
 
@@ -51,6 +51,7 @@ pub(crate) async fn start<R: Router>(
         rejected_in: AtomicU64::new(0),
         rejected_out: AtomicU64::new(0),
         closing: watch::Sender::new(false),
+        leaving: watch::Sender::new(false),
         down: watch::Sender::new(None),
     });
     let begin = Begin { shared: shared.clone(), router, receivers, control, heartbeat };
@@ -68,10 +69,14 @@ pub(super) enum LinkMessage {
     Tick,
     /// Something has ended, and with it the link.
     Ended(LinkDown),
-    /// Close it in good order.
-    Close { reason: String, done: oneshot::Sender<()> },
-    /// What was queued has gone out.
-    Drained { reason: String, done: oneshot::Sender<()> },
+    /// One of the two receivers has come to its end.
+    Received,
+    /// Close it in good order: queues, then the farewell, then the peer closes.
+    Close { reason: String },
+    /// There was not enough time for that.
+    Overdue,
+    /// The peer's farewell: all that it had to send is here.
+    Bye { reason: String },
 }
 
 struct LinkActor<R>(PhantomData<fn(R)>);
@@ -91,6 +96,10 @@ struct State<R> {
     tasks: JoinSet<()>,
     /// The tasks that empty the queues; taken by the first close.
     writers: Option<JoinSet<()>>,
+    /// Why the link is being closed, here or there.
+    farewell: Option<String>,
+    /// Receivers that have not come to their end.
+    receiving: u8,
 }
 
 impl<R: Router> Actor for LinkActor<R> {
@@ -100,7 +109,7 @@ impl<R: Router> Actor for LinkActor<R> {
 
     async fn pre_start(&self, myself: ActorRef<LinkMessage>, begin: Begin<R>) -> Result<State<R>, ActorProcessingErr> {
         let Begin { shared, router, receivers, control, heartbeat } = begin;
-        router.up(Link { shared: shared.clone(), actor: myself.clone(), control: PhantomData });
+        router.linked(Link { shared: shared.clone(), actor: myself.clone(), control: PhantomData });
         let (signals, signals_out) = mpsc::channel(16);
 
         let mut writers = JoinSet::new();
@@ -110,12 +119,15 @@ impl<R: Router> Actor for LinkActor<R> {
 
         let mut tasks = JoinSet::new();
         tasks.spawn(heartbeat::sending(shared.clone(), signals_out, heartbeat.0));
-        tasks.spawn(reported(myself.clone(), heartbeat::receiving(shared.clone(), signals.clone(), heartbeat.1)));
-        tasks.spawn(reported(myself.clone(), receive::control(shared.clone(), router.clone(), control.1)));
-        tasks.spawn(reported(myself.clone(), receive::data(shared.clone(), router.clone())));
+        let actor = myself.clone();
+        let bye = move |reason| drop(actor.cast(LinkMessage::Bye { reason }));
+        tasks.spawn(reported(myself.clone(), None, heartbeat::receiving(shared.clone(), signals.clone(), bye, heartbeat.1)));
+        let done = || Some(LinkMessage::Received);
+        tasks.spawn(reported(myself.clone(), done(), receive::control(shared.clone(), router.clone(), control.1)));
+        tasks.spawn(reported(myself.clone(), done(), receive::data(shared.clone(), router.clone())));
         tasks.spawn(watching(myself.clone(), shared.connection.clone()));
         tasks.spawn(ticking(myself, shared.options.heartbeat.interval));
-        Ok(State { shared, router, signals, tasks, writers: Some(writers) })
+        Ok(State { shared, router, signals, tasks, writers: Some(writers), farewell: None, receiving: 2 })
     }
 
     async fn handle(&self, myself: ActorRef<LinkMessage>, message: LinkMessage, state: &mut State<R>) -> Result<(), ActorProcessingErr> {
@@ -127,20 +139,19 @@ impl<R: Router> Actor for LinkActor<R> {
                     state.end(LinkDown::TimedOut { reason }).await;
                 }
             }
-            LinkMessage::Ended(cause) => state.end(cause).await,
-            LinkMessage::Close { reason, done } => {
-                let Some(mut writers) = state.writers.take() else { return Ok(()) };
-                state.shared.closing.send_replace(true);
-                let patience = state.shared.options.drain;
-                state.tasks.spawn(async move {
-                    let _ = timeout(patience, async { while writers.join_next().await.is_some() {} }).await;
-                    let _ = myself.cast(LinkMessage::Drained { reason, done });
-                });
-                return Ok(());
+            LinkMessage::Ended(LinkDown::Violation { reason }) => state.end(LinkDown::Violation { reason }).await,
+            LinkMessage::Ended(cause) => state.end(state.farewell.clone().map_or(cause, |reason| LinkDown::Closed { reason })).await,
+            LinkMessage::Received => {
+                state.receiving -= 1;
+                state.leave().await;
             }
-            LinkMessage::Drained { reason, done } => {
-                state.end(LinkDown::Closed { reason }).await;
-                let _ = done.send(());
+            LinkMessage::Close { reason } => state.close(myself.clone(), reason),
+            LinkMessage::Overdue => state.end(LinkDown::Closed { reason: state.farewell.clone().unwrap_or_default() }).await,
+            LinkMessage::Bye { reason } => {
+                state.farewell.get_or_insert(reason);
+                state.shared.closing.send_replace(true);
+                state.shared.leaving.send_replace(true);
+                state.leave().await;
             }
         }
         if state.shared.down.borrow().is_some() {
@@ -156,6 +167,30 @@ impl<R: Router> Actor for LinkActor<R> {
 }
 
 impl<R: Router> State<R> {
+    /// Empties the queues and says farewell; the peer closes the connection when it has taken it all.
+    fn close(&mut self, actor: ActorRef<LinkMessage>, reason: String) {
+        let Some(mut writers) = self.writers.take() else { return };
+        self.farewell.get_or_insert(reason.clone());
+        self.shared.closing.send_replace(true);
+        let (patience, signals) = (self.shared.options.drain, self.signals.clone());
+        self.tasks.spawn(async move {
+            let orderly = async {
+                while writers.join_next().await.is_some() {}
+                let _ = signals.send(Signal::Bye(reason)).await;
+                std::future::pending::<()>().await;
+            };
+            let _ = timeout(patience, orderly).await;
+            let _ = actor.cast(LinkMessage::Overdue);
+        });
+    }
+
+    /// Closes the connection once the peer has said farewell and all that it sent is delivered.
+    async fn leave(&mut self) {
+        if self.receiving == 0 && *self.shared.leaving.borrow() {
+            self.end(LinkDown::Closed { reason: self.farewell.clone().unwrap_or_default() }).await;
+        }
+    }
+
     /// Ends the link; only the first cause counts.
     async fn end(&mut self, cause: LinkDown) {
         if self.shared.down.borrow().is_some() {
@@ -177,13 +212,15 @@ impl<R: Router> State<R> {
     }
 }
 
-async fn reported(actor: ActorRef<LinkMessage>, task: impl Future<Output = Received>) {
+async fn reported(actor: ActorRef<LinkMessage>, done: Option<LinkMessage>, task: impl Future<Output = Received>) {
     let ended = AssertUnwindSafe(task).catch_unwind().await;
     let panicked = |_| Err(LinkDown::Broken { reason: "the receiver of its messages panicked".into() });
-    if let Err(cause) = ended.unwrap_or_else(panicked) {
-        // A link that has ended needs no second cause.
-        let _ = actor.cast(LinkMessage::Ended(cause));
-    }
+    let message = match ended.unwrap_or_else(panicked) {
+        Ok(()) => done,
+        Err(cause) => Some(LinkMessage::Ended(cause)),
+    };
+    // A link that has ended needs no second cause.
+    let _ = message.map(|message| actor.cast(message));
 }
 
 async fn watching(actor: ActorRef<LinkMessage>, connection: Connection) {

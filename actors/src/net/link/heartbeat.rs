@@ -17,8 +17,12 @@ use super::{LinkDown, Shared};
 
 const BEAT: u8 = 0;
 const ACK: u8 = 1;
+/// Nothing more comes; as many bytes of UTF-8 as the number says follow: the reason.
+const BYE: u8 = 2;
 /// Kind and number.
 const RECORD: usize = 9;
+/// The longest reason, in bytes.
+const MAX_REASON: usize = 1024;
 /// The limit is this many times the longest gap of late.
 const GAPS: u32 = 4;
 
@@ -49,12 +53,12 @@ pub(super) struct Silence {
 
 impl Silence {
     fn verdict(&self) -> Option<String> {
-        if self.heard > self.limit {
-            Some(format!("nothing was heard for {:.1} s", self.heard.as_secs_f32()))
-        } else if self.confirmed > self.limit {
-            Some(format!("it is heard, but has not heard us for {:.1} s", self.confirmed.as_secs_f32()))
-        } else {
+        if self.heard.max(self.confirmed) <= self.limit {
             None
+        } else if self.heard > self.limit / 2 {
+            Some(format!("nothing was heard for {:.1} s", self.heard.as_secs_f32()))
+        } else {
+            Some(format!("it is heard, but has not heard us for {:.1} s", self.confirmed.as_secs_f32()))
         }
     }
 }
@@ -159,29 +163,40 @@ impl Liveness {
 }
 
 /// What goes out on the heartbeat stream.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug)]
 pub(super) enum Signal {
     Beat,
     Ack(u64),
+    Bye(String),
 }
 
 /// Writes signals. Beats that cannot be written wait here, and their silence is noticed.
 pub(super) async fn sending(shared: Arc<Shared>, mut signals: mpsc::Receiver<Signal>, mut stream: SendStream) {
     while let Some(signal) = signals.recv().await {
-        let (kind, number) = match signal {
-            Signal::Beat => (BEAT, shared.liveness.send()),
-            Signal::Ack(number) => (ACK, number),
+        let (kind, number, reason) = match signal {
+            Signal::Beat => (BEAT, shared.liveness.send(), String::new()),
+            Signal::Ack(number) => (ACK, number, String::new()),
+            Signal::Bye(mut reason) => {
+                reason.truncate(reason.floor_char_boundary(MAX_REASON));
+                (BYE, reason.len() as u64, reason)
+            }
         };
-        let mut record = [kind; RECORD];
-        record[1..].copy_from_slice(&number.to_le_bytes());
+        let mut record = vec![kind];
+        record.extend_from_slice(&number.to_le_bytes());
+        record.extend_from_slice(reason.as_bytes());
         if stream.write_all(&record).await.is_err() {
             return;
         }
     }
 }
 
-/// Reads signals and acknowledges beats.
-pub(super) async fn receiving(shared: Arc<Shared>, signals: mpsc::Sender<Signal>, mut stream: RecvStream) -> Received {
+/// Reads signals and acknowledges beats; hands on the peer's reason to close.
+pub(super) async fn receiving(
+    shared: Arc<Shared>,
+    signals: mpsc::Sender<Signal>,
+    bye: impl Fn(String),
+    mut stream: RecvStream,
+) -> Received {
     let mut record = [0; RECORD];
     while stream.read_exact(&mut record).await.is_ok() {
         let [kind, number @ ..] = record;
@@ -193,6 +208,13 @@ pub(super) async fn receiving(shared: Arc<Shared>, signals: mpsc::Sender<Signal>
                 let _ = signals.try_send(Signal::Ack(number));
             }
             ACK => shared.liveness.acked(number),
+            BYE => {
+                let length = usize::try_from(number).ok().filter(|length| *length <= MAX_REASON);
+                let mut reason = vec![0; length.ok_or_else(|| LinkDown::Violation { reason: format!("a farewell of {number} bytes") })?];
+                if stream.read_exact(&mut reason).await.is_ok() {
+                    bye(String::from_utf8_lossy(&reason).into_owned());
+                }
+            }
             other => return Err(LinkDown::Violation { reason: format!("on its heartbeat stream, a signal of kind {other}") }),
         }
     }

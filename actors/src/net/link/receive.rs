@@ -10,6 +10,7 @@ use tokio::io::AsyncReadExt;
 
 use super::{LinkDown, REFUSED, Shared};
 use crate::net::Router;
+use crate::net::tls::Role;
 use crate::wire::frame::{self, FrameError};
 
 /// The first byte of every stream says what it is for.
@@ -40,6 +41,7 @@ pub(super) async fn control<R: Router>(shared: Arc<Shared>, router: Arc<R>, mut 
 pub(super) async fn data<R: Router>(shared: Arc<Shared>, router: Arc<R>) -> Received {
     let small_taken = AtomicBool::new(false);
     let mut streams = FuturesUnordered::new();
+    let mut leaving = shared.leaving.subscribe();
     loop {
         tokio::select! {
             biased;
@@ -48,11 +50,16 @@ pub(super) async fn data<R: Router>(shared: Arc<Shared>, router: Arc<R>) -> Rece
                 Ok(stream) => streams.push(one(&shared, &*router, &small_taken, stream)),
                 Err(_) => return Ok(()),
             },
+            // All that the peer has sent is here before its farewell: when nothing is being read, nothing is left.
+            _ = leaving.wait_for(|leaving| *leaving), if streams.is_empty() => return Ok(()),
         }
     }
 }
 
 async fn one<R: Router>(shared: &Shared, router: &R, small_taken: &AtomicBool, mut stream: RecvStream) -> Received {
+    if shared.peer.role != Role::Node {
+        return Err(LinkDown::Violation { reason: format!("it is no node but a {} and sent data", shared.peer.role) });
+    }
     match stream.read_u8().await {
         Ok(TAG_SMALL) if !small_taken.swap(true, Ordering::Relaxed) => small(shared, router, &mut stream).await,
         Ok(TAG_BULK) => bulk(shared, router, &mut stream).await,
@@ -102,7 +109,7 @@ async fn next<R: Router>(shared: &Shared, router: &R, stream: &mut RecvStream) -
         tracing::debug!(peer = %shared.peer.id, kind = ?header.kind, epoch = %header.epoch, step = %header.step, %reject, "data frame rejected");
         return Ok(Some(Next::Rejected(values)));
     }
-    let payload = frame::read_values(stream, values).await?;
+    let payload = frame::read_values(stream, router.buffer(values), values).await?;
     shared.liveness.heard();
     router.data(shared.peer.id, header, payload);
     Ok(Some(Next::Delivered))

@@ -1,0 +1,6 @@
+//! Real quinn over loopback, with peers that behave, misbehave and fall silent.
+
+mod bad_peers;
+mod harness;
+mod silence;
+mod transfers;

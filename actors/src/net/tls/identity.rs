@@ -125,6 +125,19 @@ impl Identity {
         QuicServerConfig::try_from(config).map_err(|error| TlsError::Make(error.to_string()))
     }
 
+    /// A client of this run that deviates: another protocol, or no certificate.
+    #[cfg(test)]
+    pub(crate) fn stranger(&self, alpn: &[u8], certificate: bool) -> QuicClientConfig {
+        let config = rustls::ClientConfig::builder_with_provider(provider()).with_protocol_versions(&[&rustls::version::TLS13]).unwrap();
+        let config = config.with_root_certificates(self.roots.clone());
+        let mut config = match certificate {
+            true => config.with_client_auth_cert(vec![self.certificate.clone()], self.private_key()).unwrap(),
+            false => config.with_no_client_auth(),
+        };
+        config.alpn_protocols = vec![alpn.to_vec()];
+        QuicClientConfig::try_from(config).unwrap()
+    }
+
     fn private_key(&self) -> PrivateKeyDer<'static> {
         PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(self.key.serialize_der()))
     }

@@ -1,0 +1,202 @@
+use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+
+use quinn::{ClientConfig, Connection, RecvStream, SendStream};
+use tokio::net::UdpSocket;
+use tokio::sync::mpsc;
+use tokio::time::timeout;
+
+use crate::net::endpoint::{Endpoint, Options};
+use crate::net::link::{Link, LinkDown, TAG_CONTROL, TAG_HEARTBEAT};
+use crate::net::tls::identity::SERVER_NAME;
+use crate::net::tls::{Identity, Peer, Role, RunCa};
+use crate::net::{Reject, Router};
+use crate::protocol::ids::{Epoch, NodeId, Step, UnitId};
+use crate::wire::message::{DataHeader, DataKind};
+
+pub(super) const HOUR: Duration = Duration::from_secs(3600);
+pub(super) const SOON: Duration = Duration::from_secs(10);
+
+/// What a router got.
+#[derive(Debug)]
+pub(super) enum Got {
+    Control(NodeId, String),
+    Data(NodeId, DataHeader, Vec<f32>),
+    Down(NodeId, LinkDown),
+}
+
+/// A router that reports all it gets, wants no [`DataKind::Rows`] and panics at `panic`.
+pub(super) struct Recorder(pub(super) mpsc::UnboundedSender<Got>);
+
+impl Router for Recorder {
+    type Control = String;
+    fn up(&self, peer: &Peer) -> Result<(), Reject> {
+        if peer.role == Role::Viewer { Err(Reject("viewers are not served here".into())) } else { Ok(()) }
+    }
+    fn control(&self, from: NodeId, message: String) {
+        assert_ne!(message, "panic");
+        let _ = self.0.send(Got::Control(from, message));
+    }
+    fn admit(&self, _: NodeId, header: &DataHeader) -> Result<(), Reject> {
+        if header.kind == DataKind::Rows { Err(Reject("rows are not summed here".into())) } else { Ok(()) }
+    }
+    fn data(&self, from: NodeId, header: DataHeader, values: Vec<f32>) {
+        let _ = self.0.send(Got::Data(from, header, values));
+    }
+    fn down(&self, peer: NodeId, cause: LinkDown) {
+        let _ = self.0.send(Got::Down(peer, cause));
+    }
+}
+
+pub(super) struct Node {
+    pub(super) endpoint: Arc<Endpoint<Recorder>>,
+    pub(super) got: mpsc::UnboundedReceiver<Got>,
+}
+
+impl Node {
+    pub(super) fn with(identity: Identity, options: Options) -> Self {
+        let (sender, got) = mpsc::unbounded_channel();
+        let endpoint = Endpoint::bind(loopback(), identity, options, Arc::new(Recorder(sender)), None).unwrap();
+        Self { endpoint: Arc::new(endpoint), got }
+    }
+    pub(super) fn new(ca: &RunCa) -> Self {
+        Self::with(Identity::issue(ca, Role::Node, HOUR).unwrap(), Options::default())
+    }
+    pub(super) fn address(&self) -> SocketAddr {
+        self.endpoint.local_addr().unwrap()
+    }
+    pub(super) async fn accept(&self) -> Link<String> {
+        timeout(SOON, self.endpoint.accept()).await.unwrap().unwrap()
+    }
+    pub(super) async fn next(&mut self) -> Got {
+        timeout(SOON, self.got.recv()).await.unwrap().unwrap()
+    }
+    pub(super) async fn next_control(&mut self) -> (NodeId, String) {
+        match self.next().await {
+            Got::Control(from, text) => (from, text),
+            other => panic!("no control message but {other:?}"),
+        }
+    }
+    pub(super) async fn next_data(&mut self) -> (NodeId, DataHeader, Vec<f32>) {
+        match self.next().await {
+            Got::Data(from, header, values) => (from, header, values),
+            other => panic!("no data but {other:?}"),
+        }
+    }
+    pub(super) async fn next_down(&mut self) -> (NodeId, LinkDown) {
+        match self.next().await {
+            Got::Down(peer, cause) => (peer, cause),
+            other => panic!("no end but {other:?}"),
+        }
+    }
+}
+
+pub(super) fn loopback() -> SocketAddr {
+    (Ipv4Addr::LOCALHOST, 0).into()
+}
+
+/// Two nodes of one run with a link that `a` dialled.
+pub(super) async fn pair() -> (Node, Node, Link<String>, Link<String>) {
+    let ca = RunCa::generate("pair").unwrap();
+    let (a, b) = (Node::new(&ca), Node::new(&ca));
+    let (ab, ba) = linked(&a, &b, b.address()).await;
+    (a, b, ab, ba)
+}
+
+pub(super) async fn linked(a: &Node, b: &Node, address: SocketAddr) -> (Link<String>, Link<String>) {
+    let (ab, ba) = tokio::join!(a.endpoint.connect(address, Some(b.endpoint.id())), b.accept());
+    (ab.unwrap(), ba)
+}
+
+pub(super) fn header(kind: DataKind, call: u64) -> DataHeader {
+    let (epoch, step, unit) = (Epoch(1), Step(2), UnitId(3));
+    DataHeader { epoch, step, kind, call, unit, start: 0, length: 0, lanes_start: 0, lanes_end: 1, group_start: 0, group_end: 1 }
+}
+
+/// A peer without our link layer: it can say anything.
+pub(super) struct Raw {
+    pub(super) connection: Connection,
+    pub(super) control: (SendStream, RecvStream),
+    pub(super) heartbeat: (SendStream, RecvStream),
+    _endpoint: quinn::Endpoint,
+}
+
+pub(super) async fn raw_connection(config: quinn::crypto::rustls::QuicClientConfig, address: SocketAddr) -> (quinn::Endpoint, Connection) {
+    let endpoint = quinn::Endpoint::client(loopback()).unwrap();
+    let mut config = ClientConfig::new(Arc::new(config));
+    config.transport_config(Arc::new(Options::default().transport(1452)));
+    let connecting = endpoint.connect_with(config, address, SERVER_NAME).unwrap();
+    let connection = connecting.await.unwrap();
+    (endpoint, connection)
+}
+
+impl Raw {
+    pub(super) async fn dial(ca: &RunCa, address: SocketAddr) -> Self {
+        let identity = Identity::issue(ca, Role::Node, HOUR).unwrap();
+        let (endpoint, connection) = raw_connection(identity.client().unwrap(), address).await;
+        let mut control = connection.open_bi().await.unwrap();
+        let mut heartbeat = connection.open_bi().await.unwrap();
+        control.0.write_all(&[TAG_CONTROL]).await.unwrap();
+        heartbeat.0.write_all(&[TAG_HEARTBEAT]).await.unwrap();
+        heartbeat.1.read_exact(&mut [0]).await.unwrap();
+        Self { connection, control, heartbeat, _endpoint: endpoint }
+    }
+
+    /// Acknowledges heartbeats and beats back, for ever.
+    pub(super) async fn live(&mut self) {
+        let mut record = [0; 9];
+        while self.heartbeat.1.read_exact(&mut record).await.is_ok() {
+            if record[0] == 0 {
+                record[0] = 1;
+                self.heartbeat.0.write_all(&record).await.unwrap();
+            }
+        }
+    }
+}
+
+/// A path between two nodes that can be cut in each direction, or lose one packet in some.
+#[derive(Default)]
+pub(super) struct Path {
+    to_server: AtomicU32,
+    to_client: AtomicU32,
+}
+
+/// Loses every packet.
+pub(super) const ALL: u32 = 1;
+
+impl Path {
+    /// Starts a relay to `server`; of `n` packets each way the last is lost (0: none).
+    pub(super) async fn to(server: SocketAddr) -> (Arc<Self>, SocketAddr) {
+        let path = Arc::new(Self::default());
+        let (front, back) = (UdpSocket::bind(loopback()).await.unwrap(), UdpSocket::bind(loopback()).await.unwrap());
+        back.connect(server).await.unwrap();
+        let address = front.local_addr().unwrap();
+        let relay = path.clone();
+        tokio::spawn(async move {
+            let (mut there, mut here) = (vec![0; 1 << 16], vec![0; 1 << 16]);
+            let mut client = address;
+            for count in 1u32.. {
+                tokio::select! {
+                    Ok((length, from)) = front.recv_from(&mut there) => {
+                        client = from;
+                        if passes(&relay.to_server, count) { let _ = back.send(&there[..length]).await; }
+                    }
+                    Ok(length) = back.recv(&mut here) => {
+                        if passes(&relay.to_client, count) { let _ = front.send_to(&here[..length], client).await; }
+                    }
+                }
+            }
+        });
+        (path, address)
+    }
+    pub(super) fn lose(&self, to_server: u32, to_client: u32) {
+        self.to_server.store(to_server, Ordering::Relaxed);
+        self.to_client.store(to_client, Ordering::Relaxed);
+    }
+}
+
+fn passes(lost: &AtomicU32, count: u32) -> bool {
+    count.checked_rem(lost.load(Ordering::Relaxed)).is_none_or(|rest| rest != 0)
+}

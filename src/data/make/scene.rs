@@ -116,7 +116,7 @@ impl Scene {
         let background = below(rng, BACKGROUNDS.len());
         let light = below(rng, LIGHTS.len());
 
-        let scale = uniform(rng, 0.72, 1.0);
+        let scale = uniform(rng, 0.75, 1.1);
         let turn = uniform(rng, 0.0, TAU);
         let (stretch, shear) = (uniform(rng, 0.85, 1.18), uniform(rng, -0.18, 0.18));
         let mirror = if below(rng, 2) == 0 { 1.0 } else { -1.0 };
@@ -126,16 +126,16 @@ impl Scene {
             [mirror * (cos + shear * sin) * stretch / scale, mirror * (sin - shear * cos) * stretch / scale],
             [-sin / stretch / scale, cos / stretch / scale],
         ];
-        let room = 1.05 - 0.85 * scale;
-        let middle = uniform(rng, 0.36, 0.64);
-        let half = uniform(rng, 0.13, 0.3) * if below(rng, 2) == 0 { 1.0 } else { -1.0 };
+        let room = 0.45;
+        let middle = uniform(rng, 0.42, 0.58);
+        let half = uniform(rng, 0.16, 0.3) * if below(rng, 2) == 0 { 1.0 } else { -1.0 };
         let warmth = [[0.94, 0.98, 1.06], [1.0, 1.02, 0.98], [1.08, 1.0, 0.9], [1.02, 0.96, 1.04]][region];
         let power = [0.86, 0.97, 1.1, 1.02][region] * uniform(rng, 0.85, 1.12);
         let toward = uniform(rng, 0.0, TAU);
         let along = uniform(rng, 0.0, TAU);
         let blobs = if background == 3 { 4 + below(rng, 6) } else { 0 };
         Self {
-            form: Form { class, frequency: uniform(rng, 0.85, 1.2), phase: uniform(rng, 0.0, 1.0) },
+            form: Form { class, frequency: uniform(rng, 0.8, 1.3), phase: uniform(rng, 0.0, 1.0) },
             region,
             background,
             light,
@@ -143,12 +143,12 @@ impl Scene {
             to_object,
             perspective: [uniform(rng, -0.16, 0.16), uniform(rng, -0.16, 0.16)],
             hues: [uniform(rng, 0.0, 1.0), uniform(rng, 0.0, 1.0)],
-            strength: uniform(rng, 0.12, 0.4),
+            strength: uniform(rng, 0.05, 0.25),
             lumas: [middle + half, middle - half],
             ground_hue: [0.58, 0.36, 0.08, 0.83][region] + uniform(rng, -0.25, 0.25),
-            ground_strength: uniform(rng, 0.05, 0.3),
-            ground_luma: [0.42, 0.5, 0.58, 0.5][region] + uniform(rng, -0.25, 0.25),
-            ground_contrast: uniform(rng, 0.08, 0.28),
+            ground_strength: uniform(rng, 0.04, 0.2),
+            ground_luma: [0.45, 0.5, 0.55, 0.5][region] + uniform(rng, -0.18, 0.18),
+            ground_contrast: uniform(rng, 0.05, 0.18),
             ground_direction: [along.cos(), along.sin()],
             ground_cycles: uniform(rng, 0.8, 2.2),
             blobs: (0..blobs)
@@ -157,12 +157,12 @@ impl Scene {
                     y: uniform(rng, -1.1, 1.1),
                     radius: uniform(rng, 0.12, 0.45),
                     hue: uniform(rng, 0.0, 1.0),
-                    luma: uniform(rng, 0.15, 0.85),
+                    luma: uniform(rng, 0.35, 0.65),
                 })
                 .collect(),
             field: Field(rng.next_u32()),
             light_direction: [toward.cos(), toward.sin()],
-            light_slope: [0.08, 0.22, 0.34][light],
+            light_slope: [0.05, 0.13, 0.22][light],
             tint: warmth.map(|w: f32| w * power),
             shadow: [0.15, 0.35, 0.55][light],
         }

@@ -39,7 +39,7 @@ pub enum Command {
     Train(TrainArgs),
     /// One node of a run, started by `train`
     #[command(hide = true)]
-    Node(NodeArgs),
+    Node,
     /// Measure what a trunk has learned
     #[command(subcommand)]
     Eval(EvalCommand),
@@ -54,7 +54,7 @@ pub enum Command {
     #[command(subcommand)]
     Data(DataCommand),
     /// Show who is in, which step, since when, how fast, and why it waits
-    Status(RunArgs),
+    Status(StatusArgs),
 }
 
 /// `everstep train`.
@@ -119,26 +119,6 @@ impl TrainArgs {
     }
 }
 
-/// `everstep node`: a child process of the launcher.
-#[derive(Debug, Clone, Args)]
-pub struct NodeArgs {
-    /// Where the run lives
-    #[arg(long, value_name = "LOCATION")]
-    pub run: String,
-    /// The resolved recipe
-    #[arg(long, value_name = "FILE")]
-    pub config: PathBuf,
-    /// Where the run's certificates live
-    #[arg(long, value_name = "LOCATION")]
-    pub secrets: Option<String>,
-    /// Which of the launcher's nodes this is, from 0
-    #[arg(long, value_name = "N")]
-    pub index: u32,
-    /// How many nodes the launcher starts
-    #[arg(long, value_name = "N")]
-    pub nodes: u32,
-}
-
 /// `everstep eval`.
 #[derive(Debug, Clone, Subcommand)]
 pub enum EvalCommand {
@@ -201,6 +181,20 @@ pub struct RunArgs {
     /// Where the run lives
     #[arg(long, value_name = "LOCATION")]
     pub run: String,
+    /// JSON on stdout
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `everstep status`.
+#[derive(Debug, Clone, Args)]
+pub struct StatusArgs {
+    /// Where the run lives
+    #[arg(long, value_name = "LOCATION")]
+    pub run: String,
+    /// Where the run's certificates live; within the run by default
+    #[arg(long, value_name = "LOCATION")]
+    pub secrets: Option<String>,
     /// JSON on stdout
     #[arg(long)]
     pub json: bool,

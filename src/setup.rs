@@ -163,7 +163,8 @@ fn optimizer(recipe: &Recipe) -> optim::Config {
     }
 }
 
-fn crop_recipe(section: &config::Crops) -> Crops {
+/// `[crops]`.
+pub fn crop_recipe(section: &config::Crops) -> Crops {
     let j = &section.jitter;
     let scaled = |part: f64| (part * j.strength) as f32;
     let jitter = crops::Jitter {

@@ -97,16 +97,12 @@ pub enum Event {
         /// Name (`knn`) and accuracy in percent.
         scores: BTreeMap<String, f64>,
     },
-    /// A sample could not be decoded and another took its place.
+    /// A sample cannot be decoded; another takes its place wherever it is drawn.
     SampleReplaced {
-        /// The step in which it was needed.
-        step: Step,
-        /// Its id and where it lies.
+        /// Its number in the source.
         sample: u64,
         /// Where it lies.
         place: String,
-        /// The sample that took its place.
-        by: u64,
         /// What is wrong with it.
         because: String,
     },

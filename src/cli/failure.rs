@@ -31,6 +31,25 @@ pub enum ExitCode {
     Config = 78,
 }
 
+impl ExitCode {
+    /// The code that a process of ours ended with; `None` for one that it never ends with by itself.
+    pub fn of(code: Option<i32>) -> Option<Self> {
+        let all = [
+            Self::Done,
+            Self::Failed,
+            Self::Usage,
+            Self::NotFound,
+            Self::Unreachable,
+            Self::Unhealthy,
+            Self::Refused,
+            Self::Internal,
+            Self::TryAgain,
+            Self::Config,
+        ];
+        all.into_iter().find(|known| code == Some(*known as i32))
+    }
+}
+
 impl From<ExitCode> for std::process::ExitCode {
     fn from(code: ExitCode) -> Self {
         Self::from(code as u8)

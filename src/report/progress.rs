@@ -144,9 +144,7 @@ fn sentence(event: &Event) -> Option<String> {
             let scores = scores.iter().map(|(name, score)| format!("{} {score:.1} %", name.replace('_', " "))).collect::<Vec<_>>();
             format!("evaluated after step {}: {}", step.0, scores.join(", "))
         }
-        Event::SampleReplaced { place, because, sample, by, .. } => {
-            format!("image {sample} ({place}) replaced by image {by}: {because}")
-        }
+        Event::SampleReplaced { place, because, sample } => format!("image {sample} ({place}) is replaced: {because}"),
         Event::NodeLost { node, rank, because } => format!("rank {rank} ({node}) is lost: {because}"),
         Event::Ended { step, outcome, because } => format!("{outcome} after step {}: {because}", step.0),
     })

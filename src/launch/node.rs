@@ -1,0 +1,167 @@
+//! A node's process: reads its briefing, runs the node actor, tells its launcher what happens.
+
+use std::io::{BufRead, BufReader, Write};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use everstep_actors::checkpoint::Digest;
+use everstep_actors::clock::wall_ms;
+use everstep_actors::event::{Event, Recorded};
+use everstep_actors::net::tls::{Identity, Role, RunCa};
+use everstep_actors::protocol::ids::Step;
+use everstep_actors::protocol::membership::Terms;
+use everstep_actors::roles::node::{self, NodeArgs, NodeError, Order};
+use everstep_actors::store::Store;
+use everstep_actors::wire::message::Outcome;
+use tokio::sync::mpsc;
+
+use super::wire::{Briefing, Word};
+use crate::cli::{ExitCode, Failure};
+use crate::config::Recipe;
+use crate::data::BadSample;
+use crate::{probe, setup};
+
+/// A node's certificate outlives any process that is started anew within a month.
+const CERTIFICATE_FOR: Duration = Duration::from_secs(30 * 24 * 3_600);
+/// Events that wait for the launcher's pipe at most.
+const EVENTS_MAX: usize = 16_384;
+/// Gathered values that a rank keeps within a step: 256 MiB.
+const GATHERED_VALUES_MAX: usize = 64 << 20;
+/// Batches of this many steps are decoded ahead.
+const STEPS_AHEAD: u64 = 3;
+
+/// Runs one node of a run, as its launcher says on standard input.
+///
+/// # Errors
+/// One sentence with the exit code that tells the launcher what to do.
+pub fn run() -> Result<ExitCode, Failure> {
+    let mut input = BufReader::new(std::io::stdin());
+    let mut line = String::new();
+    let read = input.read_line(&mut line).map_err(|error| Failure::new(ExitCode::Internal, format!("the briefing cannot be read: {error}")))?;
+    if read == 0 {
+        return Err(Failure::new(ExitCode::Usage, "`everstep node` is started by `everstep train`; use that"));
+    }
+    let briefing: Briefing = serde_json::from_str(&line).map_err(|error| Failure::new(ExitCode::Internal, format!("the briefing is none: {error}")))?;
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
+    let runtime = runtime.map_err(|error| Failure::new(ExitCode::Internal, format!("no threads can be started: {error}; raise the limit of processes")))?;
+
+    let (events, mut happened) = mpsc::channel::<Recorded>(EVENTS_MAX);
+    let (orders, obeyed) = mpsc::channel(64);
+    let by_signal = orders.clone();
+    std::thread::spawn(move || listen(input, &orders));
+    let telling = std::thread::spawn(move || {
+        while let Some(recorded) = happened.blocking_recv() {
+            tell(&recorded);
+            if matches!(recorded.event, Event::Ended { .. }) {
+                return;
+            }
+        }
+    });
+    let ended = start(&briefing, &runtime, events, (by_signal, obeyed));
+    // Background work of a run that is over has nothing left to say.
+    runtime.shutdown_timeout(Duration::from_millis(200));
+    let ended = ended?;
+    // The end is the last thing that is told.
+    let _ = telling.join();
+    Ok(match ended.outcome {
+        Outcome::Done | Outcome::Stopped => ExitCode::Done,
+        Outcome::Lost => ExitCode::TryAgain,
+        Outcome::Unusable => ExitCode::Config,
+    })
+}
+
+fn start(briefing: &Briefing, runtime: &tokio::runtime::Runtime, events: mpsc::Sender<Recorded>, (by_signal, orders): (mpsc::Sender<Order>, mpsc::Receiver<Order>)) -> Result<node::Ended, Failure> {
+    let recipe = Recipe::from_text("the run's recipe", &briefing.recipe, &[])?;
+    let job = Arc::new(setup::workload(&recipe, briefing.steps)?);
+    let train = recipe.data.train.clone().unwrap_or_default();
+    let source = setup::source(&train, briefing.cache.as_deref().map(Path::new))?;
+    let ca = RunCa::load_or_create(Path::new(&briefing.secrets), "run").map_err(|error| Failure::new(ExitCode::Config, error))?;
+    let identity = Identity::issue(&ca, Role::Node, CERTIFICATE_FOR).map_err(|error| Failure::new(ExitCode::Internal, error))?;
+    let (me, bad) = (identity.id(), events.clone());
+    let on_bad = move |sample: &BadSample| {
+        let event = Event::SampleReplaced { sample: sample.sample, place: sample.name.clone(), because: sample.reason.clone() };
+        // A full pipe loses a line for people, never the count that ends the run.
+        let _ = bad.try_send(Recorded { at_ms: wall_ms(), recorded_by: me, event });
+    };
+    let loader = setup::loader(&recipe, source, Arc::new(on_bad))?;
+    let ip: IpAddr = recipe.cluster.bind.parse().unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST));
+    let store = Store::open(&briefing.run).map_err(|error| Failure::new(ExitCode::Config, error))?;
+    let hardware = probe::digest(&recipe.device.name, runtime.handle())?;
+    let args = NodeArgs {
+        source: Arc::new(loader),
+        store,
+        run: briefing.run.clone(),
+        identity,
+        bind: SocketAddr::new(ip, 0),
+        host: briefing.host.clone(),
+        slot: briefing.slot,
+        terms: Terms { build: env!("CARGO_PKG_VERSION").into(), recipe: recipe.digest(), hardware },
+        config: Digest::of(recipe.digest().as_bytes()),
+        ranks: recipe.cluster.ranks,
+        images: recipe.images_per_step(),
+        steps: Step(briefing.steps),
+        checkpoint_every: if recipe.checkpoint.every == 0 { u64::MAX } else { recipe.checkpoint.every },
+        checkpoint_keep: recipe.checkpoint.keep as usize,
+        shard_values: setup::shard_values(&recipe, &job),
+        gathered_values_max: GATHERED_VALUES_MAX,
+        loader_ahead: STEPS_AHEAD,
+        loader_threads: recipe.device.loader_threads as usize,
+        workload: job,
+        events,
+        orders,
+    };
+    runtime.block_on(async {
+        signals(by_signal);
+        node::run(args).await
+    }).map_err(|error| match error {
+        NodeError::Store(error) => Failure::new(ExitCode::Config, error),
+        NodeError::Bind(error) => Failure::new(ExitCode::Failed, error),
+        error @ NodeError::Spawn(..) => Failure::new(ExitCode::Internal, error),
+    })
+}
+
+/// Ctrl-C is the launcher's affair: it tells its nodes in good order. A polite end of this process alone ends the run.
+fn signals(orders: mpsc::Sender<Order>) {
+    use tokio::signal::unix::{SignalKind, signal};
+    if let Ok(mut interrupt) = signal(SignalKind::interrupt()) {
+        tokio::spawn(async move { while interrupt.recv().await.is_some() {} });
+    }
+    if let Ok(mut terminate) = signal(SignalKind::terminate()) {
+        tokio::spawn(async move {
+            while terminate.recv().await.is_some() {
+                let because = format!("process {} was asked to end (SIGTERM)", std::process::id());
+                if orders.send(Order::Stop { because }).await.is_err() {
+                    return;
+                }
+            }
+        });
+    }
+}
+
+fn listen(input: impl BufRead, orders: &mpsc::Sender<Order>) {
+    for line in input.lines() {
+        let order = match line.map(|line| serde_json::from_str::<Word>(&line)) {
+            Ok(Ok(Word::Stop { because })) => Order::Stop { because },
+            Ok(Ok(Word::Died { pid, because })) => Order::Died { pid, because },
+            Ok(Err(error)) => {
+                tracing::warn!(%error, "a line from the launcher cannot be read");
+                continue;
+            }
+            Err(_) => break,
+        };
+        if orders.blocking_send(order).is_err() {
+            return;
+        }
+    }
+    // Nobody is left to watch this process: it saves its work and ends.
+    let _ = orders.blocking_send(Order::Stop { because: "the launcher is gone".into() });
+}
+
+fn tell(event: &Recorded) {
+    if let Ok(line) = serde_json::to_string(event) {
+        // A launcher that is gone shows as the end of standard input.
+        let _ = writeln!(std::io::stdout().lock(), "{line}");
+    }
+}

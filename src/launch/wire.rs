@@ -1,0 +1,41 @@
+//! What a launcher and its nodes say to each other over pipes: one JSON object a line.
+
+use serde::{Deserialize, Serialize};
+
+/// Launcher → node, first line: what to run.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Briefing {
+    /// The resolved recipe, TOML.
+    pub recipe: String,
+    /// Where the run lives.
+    pub run: String,
+    /// Folder of the run's certificate authority.
+    pub secrets: String,
+    /// Folder of the index of the images.
+    pub cache: Option<String>,
+    /// Steps of the run.
+    pub steps: u64,
+    /// Place on this host, from 0.
+    pub slot: u32,
+    /// Failure domain.
+    pub host: String,
+}
+
+/// Launcher → node, every line after the first. The end of the pipe means that the launcher is gone.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", tag = "order")]
+pub enum Word {
+    /// End the run in good order.
+    Stop {
+        /// One sentence.
+        because: String,
+    },
+    /// A process of this launcher has died.
+    Died {
+        /// Which.
+        pid: u32,
+        /// How.
+        because: String,
+    },
+}

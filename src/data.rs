@@ -13,6 +13,7 @@ pub mod decode;
 pub mod examples;
 pub mod index;
 pub mod loader;
+pub mod make;
 pub mod order;
 pub mod random;
 pub mod source;

@@ -4,6 +4,7 @@ pub mod cli;
 pub mod config;
 pub mod data;
 pub mod eval;
+pub mod examine;
 pub mod model;
 pub mod optim;
 pub mod report;

@@ -1,6 +1,7 @@
 //! Everstep trains SwAV on RegNetY on machines that come and go.
 
 pub mod cli;
+pub mod commands;
 pub mod config;
 pub mod data;
 pub mod eval;

@@ -33,13 +33,13 @@ pub struct Baselines {
     pub colour_histogram: f64,
 }
 
-impl Exam {
+impl Exam<'_> {
     /// kNN of the three baselines on the same images with the same vote.
     ///
     /// # Errors
-    /// As [`Exam::knn`].
+    /// As [`Exam::features`] and [`Exam::vote`].
     pub fn baselines(&self, job: &Swav) -> Result<Baselines, Failure> {
-        let random_init = self.knn(job, &random_init(self, job)?)?.top1;
+        let random_init = self.vote(&self.features(job, &random_init(self, job)?)?)?.top1;
         Ok(Baselines { random_init, raw_pixels: self.raw_pixels()?, colour_histogram: self.colour_histogram()? })
     }
 
@@ -87,14 +87,14 @@ impl Sums for Alone {
 ///
 /// # Errors
 /// The source cannot be read.
-pub fn random_init(exam: &Exam, job: &Swav) -> Result<Vec<Arc<Vec<f32>>>, Failure> {
+pub fn random_init(exam: &Exam<'_>, job: &Swav) -> Result<Vec<Arc<Vec<f32>>>, Failure> {
     let model = job.model();
     let seed = job.settings().seed;
     let unit = |(id, layout): (usize, &Layout)| model.init(seed, UnitId(id as u32), 0..layout.unit.len());
     let mut units: Vec<Vec<f32>> = model.trunk().iter().enumerate().map(unit).collect();
     let size = exam.view.size as usize;
     let measured =
-        over_batches(&exam.train.source, exam.train.first(CALIBRATION_IMAGES), exam.view, exam.threads, |batch: ExampleBatch| {
+        over_batches(exam.train.source, exam.train.first(CALIBRATION_IMAGES), exam.view, exam.threads, |batch: ExampleBatch| {
             let n = batch.samples.len();
             (n > 0).then(|| moments(job, &units, batch.pixels, [n, 3, size, size]))
         })?;

@@ -1,18 +1,17 @@
-//! One examination: the images, how they are seen, and how neighbours vote.
+//! One examination: the images and what is asked of their features.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::num::NonZeroUsize;
 use std::sync::Arc;
 
+use super::Probe;
 use super::images::{Chosen, Labelled};
 use crate::cli::{ExitCode, Failure};
-use crate::config::Recipe;
 use crate::data::Source;
 use crate::data::examples::View;
 use crate::eval::EvalError;
 use crate::eval::knn::{self, Knn, knn};
 use crate::eval::linear::{self, Linear, linear};
-use crate::setup;
 use crate::train::Swav;
 
 /// Labelled images to learn from and to be judged on. Classes are matched by name; a test image whose class the train
@@ -20,27 +19,22 @@ use crate::train::Swav;
 ///
 /// Every result is the same for any number of threads.
 #[derive(Debug)]
-pub struct Exam {
-    pub(super) train: Chosen,
-    pub(super) test: Chosen,
+pub struct Exam<'a> {
+    pub(super) train: Chosen<'a>,
+    pub(super) test: Chosen<'a>,
     pub(super) view: View,
-    pub(super) knn: knn::Settings,
     pub(super) threads: NonZeroUsize,
+    vote: knn::Settings,
     classes: Vec<String>,
+    strangers: u64,
 }
 
-impl Exam {
-    /// An exam of the recipe's view, k and temperature. `bank_max` caps the train images (a fixed choice) to keep it cheap.
+impl<'a> Exam<'a> {
+    /// Chooses the images.
     ///
     /// # Errors
     /// [`ExitCode::Config`]: no image of a source has a label, or the sources have no class in common.
-    pub fn new(
-        recipe: &Recipe,
-        train: Arc<Source>,
-        test: Arc<Source>,
-        bank_max: Option<usize>,
-        threads: NonZeroUsize,
-    ) -> Result<Self, Failure> {
+    pub fn new(train: &'a Source, test: &'a Source, probe: &Probe) -> Result<Self, Failure> {
         let mut classes: Vec<String> = train.classes().to_vec();
         let known: BTreeMap<String, u32> = classes.iter().cloned().zip(0..).collect();
         let mut of_test = Vec::with_capacity(test.classes().len());
@@ -51,29 +45,30 @@ impl Exam {
             }
         }
         let of_train = (0..train.classes().len() as u32).collect();
-        let (mut train, test) = (Chosen::new(train, of_train)?, Chosen::new(test, of_test)?);
+        let (mut train, mut test) = (Chosen::new(train, of_train)?, Chosen::new(test, of_test)?);
         let taught: BTreeSet<u32> = train.labels().collect();
-        if !test.labels().any(|label| taught.contains(&label)) {
+        let strangers = test.labels().filter(|label| !taught.contains(label)).count() as u64;
+        if strangers == test.labels().count() as u64 {
             let (train, test) = (train.source.place(), test.source.place());
             let what =
                 format!("its images have no class in common with those of {train}; use the same folder names or .cls entries in both");
             return Err(Failure::new(ExitCode::Config, format!("{test}: {what}")));
         }
-        bank_max.into_iter().for_each(|most| train.cap(most));
-        let knn = knn::Settings { k: recipe.eval.k as usize, temperature: recipe.eval.temperature };
-        Ok(Self { train, test, view: setup::view(recipe), knn, threads, classes })
-    }
-
-    /// The same exam with another vote.
-    #[must_use]
-    pub fn with_vote(mut self, vote: knn::Settings) -> Self {
-        self.knn = vote;
-        self
+        probe.bank_max.into_iter().for_each(|most| train.cap(most));
+        probe.test_max.into_iter().for_each(|most| test.cap(most));
+        let threads = NonZeroUsize::new(probe.threads).unwrap_or(NonZeroUsize::MIN);
+        let vote = knn::Settings { k: probe.k, temperature: probe.temperature };
+        Ok(Self { train, test, view: probe.view, threads, vote, classes, strangers })
     }
 
     /// Names of the classes by their numbers: those of the train images, then those that only test images have.
     pub fn classes(&self) -> &[String] {
         &self.classes
+    }
+
+    /// Test images of classes that the train images do not have.
+    pub fn strangers(&self) -> u64 {
+        self.strangers
     }
 
     /// Pooled trunk features of the train and the test images. `weights`: at least the trunk's units.
@@ -96,20 +91,12 @@ impl Exam {
         Ok((self.train.features(view, dim, self.threads, extract)?, self.test.features(view, dim, self.threads, extract)?))
     }
 
-    /// kNN of a network's trunk.
-    ///
-    /// # Errors
-    /// As [`Exam::features`] and [`Exam::vote`].
-    pub fn knn(&self, job: &Swav, weights: &[Arc<Vec<f32>>]) -> Result<Knn, Failure> {
-        self.vote(&self.features(job, weights)?)
-    }
-
     /// kNN of features.
     ///
     /// # Errors
     /// [`ExitCode::Unhealthy`] for features that are not finite, [`ExitCode::Usage`] for a setting out of range.
     pub fn vote(&self, (train, test): &(Labelled, Labelled)) -> Result<Knn, Failure> {
-        knn(train.features(), test.features(), &self.knn, self.threads.get()).map_err(failed)
+        knn(train.features(), test.features(), &self.vote, self.threads.get()).map_err(failed)
     }
 
     /// A linear probe on features.

@@ -56,20 +56,20 @@ impl Labelled {
 
 /// The labelled images of a source.
 #[derive(Debug)]
-pub(super) struct Chosen {
-    pub(super) source: Arc<Source>,
+pub(super) struct Chosen<'a> {
+    pub(super) source: &'a Source,
     samples: Vec<u64>,
     /// The exam's number of each of the source's classes.
     numbers: Vec<u32>,
     unlabelled: u64,
 }
 
-impl Chosen {
+impl<'a> Chosen<'a> {
     /// All labelled images; `numbers[class]` is the exam's number of the source's class.
     ///
     /// # Errors
     /// No image has a label.
-    pub(super) fn new(source: Arc<Source>, numbers: Vec<u32>) -> Result<Self, Failure> {
+    pub(super) fn new(source: &'a Source, numbers: Vec<u32>) -> Result<Self, Failure> {
         let samples: Vec<u64> = (0..source.len()).filter(|sample| source.label(*sample).is_some()).collect();
         if samples.is_empty() {
             let what = "none of its images has a label; put them into folders named by class, or add .cls files";
@@ -82,7 +82,7 @@ impl Chosen {
     /// Keeps at most `most` images, which a hash of their numbers chooses: no order of classes in the source can bias it.
     pub(super) fn cap(&mut self, most: usize) {
         if self.samples.len() > most {
-            self.samples.sort_by_cached_key(|sample| *key("bank", &[*sample]).as_bytes());
+            self.samples.sort_by_cached_key(|sample| *key("chosen", &[*sample]).as_bytes());
             self.samples.truncate(most.max(1));
             self.samples.sort_unstable();
         }
@@ -108,7 +108,7 @@ impl Chosen {
         threads: NonZeroUsize,
         extract: &(dyn Fn(Vec<f32>, usize) -> Vec<f32> + Sync),
     ) -> Result<Labelled, Failure> {
-        let parts = over_batches(&self.source, &self.samples, view, threads, |mut batch: ExampleBatch| {
+        let parts = over_batches(self.source, &self.samples, view, threads, |mut batch: ExampleBatch| {
             let pixels = std::mem::take(&mut batch.pixels);
             let values = if batch.samples.is_empty() { Vec::new() } else { extract(pixels, batch.samples.len()) };
             (values, batch)

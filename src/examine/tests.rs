@@ -1,1 +1,0 @@
-//! Examinations of a small run.

@@ -40,12 +40,12 @@ fn knn_and_linear_tell_accuracy_counts_and_settings() {
     let knn: serde_json::Value = serde_json::from_str(&of("knn", &["--json", "--k", "3", "--temperature", "0.1"])).unwrap();
     assert_eq!((knn["method"].as_str(), knn["step"].as_u64(), knn["k"].as_u64()), (Some("knn"), Some(10), Some(3)));
     assert_eq!((knn["temperature"].as_f64(), knn["train"].as_u64(), knn["classes"].as_u64()), (Some(0.1), Some(40), Some(2)));
-    assert!(knn["top1"].as_f64().unwrap() > 75.0, "stripes are told apart even by random filters: {knn}");
+    assert!(knn["top1"].as_f64().unwrap() > 65.0, "stripes are told apart even by random filters: {knn}");
     let text = of("linear", &[]);
     assert!(text.contains("best of the learning rates 0.003 (") && text.contains("passes over 40"), "{text}");
     let linear: serde_json::Value = serde_json::from_str(&of("linear", &["--json"])).unwrap();
     assert_eq!(linear["tried"].as_array().unwrap().len(), 4);
-    assert!(linear["top1"].as_f64().unwrap() > 75.0, "{linear}");
+    assert!(linear["top1"].as_f64().unwrap() > 65.0, "{linear}");
 }
 
 #[test]

@@ -155,13 +155,13 @@ pub struct KnnArgs {
     #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..))]
     pub k: u32,
     /// A neighbour's vote weighs exp(similarity / temperature)
-    #[arg(long, default_value_t = 0.07, value_parser = positive)]
+    #[arg(long, default_value_t = 0.07, value_parser = temperature)]
     pub temperature: f64,
 }
 
-fn positive(text: &str) -> Result<f64, String> {
-    let value = text.parse::<f64>().ok().filter(|value| value.is_finite() && *value > 0.0);
-    value.ok_or_else(|| "use a finite number above 0".into())
+fn temperature(text: &str) -> Result<f64, String> {
+    let value = text.parse::<f64>().ok().filter(|value| value.is_finite() && *value >= 0.01);
+    value.ok_or_else(|| "use a finite number, 0.01 at least".into())
 }
 
 /// A run, and one of its states.
@@ -259,7 +259,7 @@ pub struct MakeArgs {
     #[arg(long, default_value_t = 2000, value_parser = clap::value_parser!(u32).range(0..=100_000_000))]
     pub test: u32,
     /// Side of an image, in pixels
-    #[arg(long, default_value_t = 48, value_parser = clap::value_parser!(u32).range(16..=4096))]
+    #[arg(long, default_value_t = 48, value_parser = clap::value_parser!(u32).range(16..=1024))]
     pub size: u32,
     /// Seed of the rendering
     #[arg(long, default_value_t = 0)]

@@ -1,6 +1,7 @@
 //! Everstep trains SwAV on RegNetY on machines that come and go.
 
 pub mod cli;
+pub mod commands;
 pub mod config;
 pub mod data;
 pub mod eval;
@@ -11,7 +12,6 @@ pub mod optim;
 pub mod probe;
 pub mod report;
 pub mod setup;
-pub mod status;
 pub mod swav;
 pub mod train;
 pub mod weights;

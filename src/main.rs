@@ -1,11 +1,11 @@
 //! The program: parses the command line, runs the command, ends with one sentence and an exit code.
 
-use std::io::Write;
+use std::io::Write as _;
 use std::process::ExitCode as ProcessCode;
 
-use clap::Parser;
+use clap::Parser as _;
 use everstep::cli::{Cli, Command, ExitCode, Failure};
-use everstep::{launch, status};
+use everstep::{commands, launch};
 
 fn main() -> ProcessCode {
     tracing_subscriber::fmt()
@@ -26,16 +26,14 @@ fn main() -> ProcessCode {
 
 fn run(cli: Cli) -> Result<ExitCode, Failure> {
     match cli.command {
-        Command::Train(args) => launch::train(&args),
-        Command::Node => launch::node::run(),
-        Command::Status(args) => {
-            let secrets = launch::secrets(&args.run, args.secrets.as_deref())?;
-            let (view, live) = status::view(&args, &secrets)?;
-            let text = if args.json { view.json().map(|json| json + "\n").unwrap_or_default() } else { view.text() };
-            // A closed pipe ends the output, not the command.
-            let _ = std::io::stdout().write_all(text.as_bytes());
-            Ok(if live || view.step >= view.steps && view.steps > 0 { ExitCode::Done } else { ExitCode::Unreachable })
-        }
-        _ => Err(Failure::new(ExitCode::Internal, "x")),
+        Command::Train(args) => return launch::train(&args),
+        Command::Node => return launch::node::run(),
+        Command::Status(args) => return commands::status::run(&args),
+        Command::Eval(command) => commands::eval::run(&command)?,
+        Command::Export(args) => commands::export::run(&args)?,
+        Command::Digest(args) => commands::digest::run(&args)?,
+        Command::Checkpoint(command) => commands::checkpoint::run(&command)?,
+        Command::Data(command) => commands::data::run(&command)?,
     }
+    Ok(ExitCode::Done)
 }

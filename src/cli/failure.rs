@@ -3,6 +3,9 @@
 use std::error::Error;
 use std::fmt;
 
+use everstep_actors::checkpoint::CheckpointError;
+use everstep_actors::store::StoreError;
+
 use crate::config::{ConfigError, Difference};
 
 /// The process's exit code. Schedulers requeue on 75 and give up on 78.
@@ -97,5 +100,34 @@ impl Error for Failure {}
 impl From<ConfigError> for Failure {
     fn from(error: ConfigError) -> Self {
         Self::new(ExitCode::Config, error)
+    }
+}
+
+impl From<StoreError> for Failure {
+    fn from(error: StoreError) -> Self {
+        let code = match error {
+            StoreError::NotFound { .. } | StoreError::NotAFolder { .. } => ExitCode::NotFound,
+            StoreError::Unsupported { .. } | StoreError::NotExclusive { .. } => ExitCode::Config,
+            StoreError::TooLarge { .. } => ExitCode::Unhealthy,
+            StoreError::Unavailable { .. } => ExitCode::Unreachable,
+            StoreError::BadKey { .. } => ExitCode::Internal,
+            StoreError::ReadOnly { .. } | StoreError::Denied { .. } | StoreError::Full { .. } => ExitCode::Failed,
+        };
+        Self::new(code, error)
+    }
+}
+
+impl From<CheckpointError> for Failure {
+    fn from(error: CheckpointError) -> Self {
+        let code = match error {
+            CheckpointError::Store(error) => return error.into(),
+            CheckpointError::Absent { .. } => ExitCode::NotFound,
+            CheckpointError::CutShort { .. } => ExitCode::Failed,
+            CheckpointError::Damaged { .. }
+            | CheckpointError::NewerFormat { .. }
+            | CheckpointError::Incomplete(_)
+            | CheckpointError::OtherState { .. } => ExitCode::Unhealthy,
+        };
+        Self::new(code, error)
     }
 }

@@ -100,16 +100,8 @@ impl Thread {
     }
 
     fn probe(&self, run: &Run, whole: bool) -> Probe {
-        let threads = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-        let recipe = run.recipe();
-        Probe {
-            view: crate::setup::view(recipe),
-            k: recipe.eval.k as usize,
-            temperature: recipe.eval.temperature,
-            threads: if whole { threads } else { 1 },
-            bank_max: (!whole).then_some(BANK_WHILE_TRAINING),
-            test_max: (!whole).then_some(TEST_WHILE_TRAINING),
-        }
+        let all = Probe::of(run.recipe());
+        if whole { all } else { Probe { threads: 1, bank_max: Some(BANK_WHILE_TRAINING), test_max: Some(TEST_WHILE_TRAINING), ..all } }
     }
 
     fn glance(&self, step: Step) -> Result<BTreeMap<String, f64>, Failure> {

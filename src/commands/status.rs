@@ -18,6 +18,7 @@ use everstep_actors::store::{Store, StoreError};
 use everstep_actors::wire::message::{Control, DataHeader};
 use tokio::sync::mpsc;
 
+use super::output;
 use crate::cli::{ExitCode, Failure, StatusArgs};
 use crate::report::status::{CheckpointView, MemberView, StatusView};
 
@@ -26,11 +27,24 @@ const ANSWER_WITHIN: Duration = Duration::from_secs(2);
 /// An operator's certificate is made for one question.
 const CERTIFICATE_FOR: Duration = Duration::from_secs(300);
 
-/// The view of a run, and whether its leader answered.
+/// Prints who is in, which step, since when, how fast, and why the run waits.
 ///
 /// # Errors
 /// There is no run, or it cannot be read.
-pub fn view(args: &StatusArgs, secrets: &Path) -> Result<(StatusView, bool), Failure> {
+pub fn run(args: &StatusArgs) -> Result<ExitCode, Failure> {
+    let secrets = crate::launch::secrets(&args.run, args.secrets.as_deref())?;
+    let (view, live) = view(args, &secrets)?;
+    if args.json {
+        output::print_json(&view)?;
+    } else {
+        output::print(&view.text())?;
+    }
+    let complete = view.steps > 0 && view.step >= view.steps;
+    Ok(if live || complete { ExitCode::Done } else { ExitCode::Unreachable })
+}
+
+/// The view of a run, and whether its leader answered.
+fn view(args: &StatusArgs, secrets: &Path) -> Result<(StatusView, bool), Failure> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(|error| Failure::new(ExitCode::Internal, format!("no threads can be started: {error}")))?;
     runtime.block_on(async {

@@ -1,0 +1,10 @@
+//! The commands that look at runs and data, on a small run made by hand.
+
+#[path = "commands/data.rs"]
+mod data;
+#[path = "commands/eval.rs"]
+mod eval;
+#[path = "commands/fixture.rs"]
+mod fixture;
+#[path = "commands/state.rs"]
+mod state;

@@ -1,0 +1,194 @@
+//! What the stories share: a recipe of seconds, the program with a deadline, its lines.
+
+use std::io::{BufRead, BufReader, Read};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::sync::mpsc;
+use std::time::Duration;
+
+/// No story takes longer than this on a busy machine; a program that hangs is killed and the test fails.
+const DEADLINE: Duration = Duration::from_secs(180);
+
+/// The recipe of all stories.
+pub const RECIPE: &str = "
+[run]
+steps = 14
+[data.make]
+dir = \"made\"
+images = 300
+test = 0
+size = 32
+[batch]
+lanes = 4
+images_per_lane = 4
+[[crops.group]]
+count = 2
+size = 24
+scale = [0.2, 1.0]
+[[crops.group]]
+count = 2
+size = 16
+scale = [0.05, 0.3]
+[crops]
+blur = 0.5
+[model]
+head = [32, 16]
+prototypes = 30
+stages = { widths = [16, 32], depths = [1, 1], group_width = 8 }
+[swav]
+epsilon = 0.03
+iterations = 5
+freeze_prototypes = 3
+[checkpoint]
+every = 4
+keep = 10
+";
+
+/// A folder with the recipe in it.
+pub struct Bench {
+    folder: tempfile::TempDir,
+}
+
+impl Bench {
+    pub fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("recipe.toml"), RECIPE).unwrap();
+        Self { folder }
+    }
+
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    fn command(&self, line: &str) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_everstep"));
+        command.args(line.split_whitespace()).current_dir(self.folder.path()).stdin(Stdio::null());
+        command.stdout(Stdio::piped()).stderr(Stdio::piped());
+        command
+    }
+
+    /// Runs `everstep LINE` to its end.
+    pub fn run(&self, line: &str) -> Ran {
+        Running::new(self.command(line).spawn().unwrap(), line).end()
+    }
+
+    /// Starts `everstep LINE`.
+    pub fn start(&self, line: &str) -> Running {
+        Running::new(self.command(line).spawn().unwrap(), line)
+    }
+
+    /// The digest of a run's newest state.
+    pub fn digest(&self, run: &str) -> String {
+        let ran = self.run(&format!("digest --run {run}"));
+        assert_eq!(ran.code, 0, "{ran:?}");
+        ran.stdout.trim().to_owned()
+    }
+}
+
+/// A program that has ended.
+#[derive(Debug)]
+pub struct Ran {
+    pub line: String,
+    pub code: i32,
+    pub stdout: String,
+    pub stderr: String,
+}
+
+impl Ran {
+    /// The one sentence on standard error, checked to be one.
+    pub fn sentence(&self) -> &str {
+        let errors: Vec<&str> = self.stderr.lines().filter(|line| line.starts_with("error: ")).collect();
+        assert_eq!(errors.len(), 1, "one sentence: {self:?}");
+        errors[0]
+    }
+}
+
+/// A program that runs, its lines of standard output as they come.
+pub struct Running {
+    child: Child,
+    lines: mpsc::Receiver<String>,
+    stderr: std::thread::JoinHandle<String>,
+    line: String,
+    seen: Vec<String>,
+}
+
+impl Running {
+    fn new(mut child: Child, line: &str) -> Self {
+        let (into, lines) = mpsc::channel();
+        let stdout = BufReader::new(child.stdout.take().unwrap());
+        std::thread::spawn(move || stdout.lines().map_while(Result::ok).try_for_each(|line| into.send(line)));
+        let mut errors = child.stderr.take().unwrap();
+        let stderr = std::thread::spawn(move || {
+            let mut text = String::new();
+            let _ = errors.read_to_string(&mut text);
+            text
+        });
+        Self { child, lines, stderr, line: line.into(), seen: Vec::new() }
+    }
+
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Waits for a line of JSON for which `wanted` holds.
+    pub fn until(&mut self, wanted: impl Fn(&serde_json::Value) -> bool) -> serde_json::Value {
+        loop {
+            match self.lines.recv_timeout(DEADLINE) {
+                Ok(line) => {
+                    let value = serde_json::from_str(&line).unwrap_or(serde_json::Value::Null);
+                    self.seen.push(line);
+                    if wanted(&value) {
+                        return value;
+                    }
+                }
+                Err(error) => {
+                    let _ = self.child.kill();
+                    panic!("`everstep {}` did not come so far ({error}): {:#?}", self.line, self.seen);
+                }
+            }
+        }
+    }
+
+    /// Waits until the step has been committed.
+    pub fn until_step(&mut self, step: u64) {
+        self.until(|event| event["event"] == "step_committed" && event["step"].as_u64() >= Some(step));
+    }
+
+    /// Waits for the end.
+    pub fn end(mut self) -> Ran {
+        loop {
+            match self.lines.recv_timeout(DEADLINE) {
+                Ok(line) => self.seen.push(line),
+                Err(mpsc::RecvTimeoutError::Disconnected) => break,
+                Err(mpsc::RecvTimeoutError::Timeout) => {
+                    let _ = self.child.kill();
+                    panic!("`everstep {}` hangs: {:#?}", self.line, self.seen);
+                }
+            }
+        }
+        let status = self.child.wait().unwrap();
+        let stderr = self.stderr.join().unwrap();
+        Ran { line: self.line, code: status.code().unwrap_or(-1), stdout: self.seen.join("\n"), stderr }
+    }
+}
+
+/// Sends a signal to a process.
+pub fn signal(pid: u32, name: &str) {
+    let sent: Output = Command::new("kill").args([&format!("-{name}"), &pid.to_string()]).output().unwrap();
+    assert!(sent.status.success(), "{sent:?}");
+}
+
+/// The files below a folder whose path holds `part`.
+pub fn files(folder: &Path, part: &str) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            found.extend(files(&path, part));
+        } else if path.to_string_lossy().contains(part) {
+            found.push(path);
+        }
+    }
+    found.sort();
+    found
+}

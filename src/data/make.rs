@@ -1,8 +1,9 @@
 //! `everstep data make`: a procedural image dataset, rendered from a seed.
 //!
-//! Ten classes, each an outline with a pattern that repeats over the whole object, so that most crops show it. Colour, polarity, pose,
-//! background and light are drawn without regard to the class, so raw pixels and colour histograms tell little of it. A *region* shifts
-//! background and light and is spread unevenly over the classes.
+//! Ten classes, each an outline with a pattern that repeats over the whole object, so that most crops show it. Colour, pose, background
+//! and light are drawn without regard to the class, so raw pixels and colour histograms tell little of it. What all crops of an image share
+//! is what SwAV learns first; so mean colour, brightness and contrast hardly differ between images, and vary within each instead. A *region*
+//! shifts background and light and is spread unevenly over the classes.
 //!
 //! The folder holds WebDataset shards `{split}-{000000}.tar` (for each image `NNNNNNNN.jpg`, `.cls` with the class name, `.json` with its
 //! [`Attributes`]), `classes.txt` and `dataset.json`. The bytes of the shards depend on the [`Spec`] only (with one build of the program:

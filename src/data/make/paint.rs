@@ -5,8 +5,15 @@ use image::{Rgb, RgbImage};
 use super::field::{Field, mix, mix3, smooth, tone};
 use super::scene::Scene;
 
-/// Sub-pixel sample points along one axis, as fractions of a pixel.
-const TAPS: [f32; 2] = [0.25, 0.75];
+/// Strength of the object's colours and of the ground's.
+const STRENGTH: f32 = 0.25;
+const GROUND_STRENGTH: f32 = 0.15;
+/// How far the object is bent, in its own units.
+const WARP: f32 = 0.16;
+/// Sample points of a pixel, as fractions of it.
+const TAPS: [(f32, f32); 4] = [(0.25, 0.25), (0.75, 0.25), (0.25, 0.75), (0.75, 0.75)];
+/// Where the outline is this many pixels away, no sample of the pixel can touch the object (bend and pose stretch distances below 3 times).
+const FAR: f32 = 3.0;
 
 impl Scene {
     /// The image, `size` × `size` pixels.
@@ -16,15 +23,16 @@ impl Scene {
             let (left, top) = (i as f32 * pixel - 1.0, j as f32 * pixel - 1.0);
             let (x, y) = (left + 0.5 * pixel, top + 0.5 * pixel);
             let (mut inside, mut first, mut rim) = (0.0, 0.0, 0.0);
-            for dy in TAPS {
-                for dx in TAPS {
+            let (u, v) = self.object_point(x, y);
+            if self.form.outline(u, v) < FAR * pixel {
+                for (dx, dy) in TAPS {
                     let tap = self.probe(left + dx * pixel, top + dy * pixel, pixel);
                     inside += tap.inside;
                     first += tap.inside * tap.first;
                     rim += tap.inside * tap.rim;
                 }
             }
-            let taps = (TAPS.len() * TAPS.len()) as f32;
+            let taps = TAPS.len() as f32;
             let mut color = [0.0; 3];
             if inside < taps {
                 let lit = 1.0 - self.shadow * self.shaded(x, y);
@@ -39,12 +47,13 @@ impl Scene {
         })
     }
 
-    /// Frame to object coordinates.
+    /// Frame to object coordinates: the pose, then the bend.
     fn object_point(&self, x: f32, y: f32) -> (f32, f32) {
         let (x, y) = (x - self.center[0], y - self.center[1]);
         let depth = 1.0 + self.perspective[0] * x + self.perspective[1] * y;
         let [a, b] = self.to_object;
-        ((a[0] * x + a[1] * y) / depth, (b[0] * x + b[1] * y) / depth)
+        let (u, v) = ((a[0] * x + a[1] * y) / depth, (b[0] * x + b[1] * y) / depth);
+        (u + WARP * self.field.at(1.3 * u + 90.0, 1.3 * v), v + WARP * self.field.at(1.3 * u, 1.3 * v + 90.0))
     }
 
     fn probe(&self, x: f32, y: f32, pixel: f32) -> Tap {
@@ -62,13 +71,12 @@ impl Scene {
         smooth(0.5 - self.form.outline(u, v) / 0.2)
     }
 
-    /// The object's colour where a share `first` of it is of the first colour. Hues drift over the object, so that no crop tells
-    /// another's colours.
+    /// The object's colour where a share `first` of it is of the first colour. Complementary colours that run round the hues keep the mean
+    /// colour of all images alike: a mean that differs is what SwAV would cluster by, since all crops of an image share it.
     fn object(&self, x: f32, y: f32, first: f32) -> [f32; 3] {
-        let drift = self.field.at(1.1 * x + 40.0, 1.1 * y);
-        let other = self.field.at(1.1 * x, 1.1 * y + 40.0);
-        let a = tone(self.hues[0] + 0.6 * drift, self.strength, self.lumas[0]);
-        let b = tone(self.hues[1] + 0.6 * other, self.strength, self.lumas[1]);
+        let hue = self.hue + x * self.ramp[0] + y * self.ramp[1] + 0.5 * self.field.at(1.6 * x + 40.0, 1.6 * y);
+        let a = tone(hue, STRENGTH, self.lumas[0]);
+        let b = tone(hue + 0.5, STRENGTH, self.lumas[1]);
         mix3(b, a, first)
     }
 
@@ -82,11 +90,11 @@ impl Scene {
             _ => drift,
         };
         let luma = self.ground_luma + self.ground_contrast * value;
-        let mut color = tone(self.ground_hue + 0.2 * drift + 0.1 * value, self.ground_strength, luma);
+        let mut color = tone(self.ground_hue - x * self.ramp[0] - y * self.ramp[1] + 0.5 * drift, GROUND_STRENGTH, luma);
         for blob in &self.blobs {
             let cover = smooth((blob.radius - (x - blob.x).hypot(y - blob.y)) / 0.08 + 0.5);
             if cover > 0.0 {
-                color = mix3(color, tone(blob.hue, self.ground_strength, blob.luma), 0.8 * cover);
+                color = mix3(color, tone(blob.hue, GROUND_STRENGTH, blob.luma), 0.8 * cover);
             }
         }
         color

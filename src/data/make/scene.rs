@@ -54,12 +54,13 @@ pub(super) struct Scene {
     /// Frame to object coordinates, before the perspective division.
     pub(super) to_object: [[f32; 2]; 2],
     pub(super) perspective: [f32; 2],
-    /// Hues, strength and brightness of the object's two colours.
-    pub(super) hues: [f32; 2],
-    pub(super) strength: f32,
+    /// Hue in the middle of the frame of the object's first colour; the second is its complement.
+    pub(super) hue: f32,
+    /// How the hues turn over the frame.
+    pub(super) ramp: [f32; 2],
+    /// Brightness of the object's two colours.
     pub(super) lumas: [f32; 2],
     pub(super) ground_hue: f32,
-    pub(super) ground_strength: f32,
     pub(super) ground_luma: f32,
     pub(super) ground_contrast: f32,
     pub(super) ground_direction: [f32; 2],
@@ -116,7 +117,7 @@ impl Scene {
         let background = below(rng, BACKGROUNDS.len());
         let light = below(rng, LIGHTS.len());
 
-        let scale = uniform(rng, 0.75, 1.1);
+        let scale = uniform(rng, 0.85, 1.2);
         let turn = uniform(rng, 0.0, TAU);
         let (stretch, shear) = (uniform(rng, 0.85, 1.18), uniform(rng, -0.18, 0.18));
         let mirror = if below(rng, 2) == 0 { 1.0 } else { -1.0 };
@@ -126,12 +127,12 @@ impl Scene {
             [mirror * (cos + shear * sin) * stretch / scale, mirror * (sin - shear * cos) * stretch / scale],
             [-sin / stretch / scale, cos / stretch / scale],
         ];
-        let room = 0.45;
-        let middle = uniform(rng, 0.42, 0.58);
-        let half = uniform(rng, 0.16, 0.3) * if below(rng, 2) == 0 { 1.0 } else { -1.0 };
-        let warmth = [[0.94, 0.98, 1.06], [1.0, 1.02, 0.98], [1.08, 1.0, 0.9], [1.02, 0.96, 1.04]][region];
-        let power = [0.86, 0.97, 1.1, 1.02][region] * uniform(rng, 0.85, 1.12);
+        let middle = uniform(rng, 0.48, 0.52);
+        let half = uniform(rng, 0.24, 0.34);
+        let warmth = [[0.98, 0.99, 1.02], [1.0, 1.01, 0.99], [1.02, 1.0, 0.98], [1.01, 0.99, 1.01]][region];
+        let power = [0.96, 0.99, 1.03, 1.01][region] * uniform(rng, 0.95, 1.05);
         let toward = uniform(rng, 0.0, TAU);
+        let across = uniform(rng, 0.0, TAU);
         let along = uniform(rng, 0.0, TAU);
         let blobs = if background == 3 { 4 + below(rng, 6) } else { 0 };
         Self {
@@ -139,16 +140,15 @@ impl Scene {
             region,
             background,
             light,
-            center: [uniform(rng, -room, room), uniform(rng, -room, room)],
+            center: [uniform(rng, -0.7, 0.7), uniform(rng, -0.7, 0.7)],
             to_object,
             perspective: [uniform(rng, -0.16, 0.16), uniform(rng, -0.16, 0.16)],
-            hues: [uniform(rng, 0.0, 1.0), uniform(rng, 0.0, 1.0)],
-            strength: uniform(rng, 0.05, 0.25),
+            hue: uniform(rng, 0.0, 1.0),
+            ramp: [0.5 * across.cos(), 0.5 * across.sin()],
             lumas: [middle + half, middle - half],
             ground_hue: [0.58, 0.36, 0.08, 0.83][region] + uniform(rng, -0.25, 0.25),
-            ground_strength: uniform(rng, 0.04, 0.2),
-            ground_luma: [0.45, 0.5, 0.55, 0.5][region] + uniform(rng, -0.18, 0.18),
-            ground_contrast: uniform(rng, 0.05, 0.18),
+            ground_luma: [0.47, 0.5, 0.53, 0.5][region] + uniform(rng, -0.04, 0.04),
+            ground_contrast: uniform(rng, 0.12, 0.2),
             ground_direction: [along.cos(), along.sin()],
             ground_cycles: uniform(rng, 0.8, 2.2),
             blobs: (0..blobs)
@@ -162,7 +162,7 @@ impl Scene {
                 .collect(),
             field: Field(rng.next_u32()),
             light_direction: [toward.cos(), toward.sin()],
-            light_slope: [0.05, 0.13, 0.22][light],
+            light_slope: [0.1, 0.22, 0.34][light],
             tint: warmth.map(|w: f32| w * power),
             shadow: [0.15, 0.35, 0.55][light],
         }

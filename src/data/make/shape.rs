@@ -37,15 +37,15 @@ impl Form {
         match self.class {
             0 => wave(2.6 * d),
             1 => wave(3.4 * d),
-            2 => wave(2.6 * x),
-            3 => 2.0 * wave(1.45 * x) * (TAU * (1.45 * y * self.frequency + 0.3)).sin(),
+            2 => wave(3.2 * x),
+            3 => 2.0 * wave(1.8 * x) * (TAU * (1.8 * y * self.frequency + 0.3)).sin(),
             4 => dots(x * self.frequency + self.phase, y * self.frequency),
-            5 => (3.0 * y.atan2(x) + TAU * (1.3 * self.frequency * (d + 1.0) + self.phase)).sin(),
+            5 => (3.0 * y.atan2(x) + TAU * (1.1 * self.frequency * (d + 1.0) + self.phase)).sin(),
             6 => wheel(x, y, d + 1.0, if self.frequency < 1.0 { 8.0 } else { 10.0 }),
             7 if x.abs() < 0.06 => 1.0,
-            7 => wave(2.4 * (y + 0.9 * x.abs())),
+            7 => wave(2.8 * (y + 0.9 * x.abs())),
             8 => snowflake(x, y, self.frequency),
-            _ => wave(3.6 * d),
+            _ => wave(2.8 * d),
         }
     }
 }
@@ -74,7 +74,7 @@ fn triangle(x: f32, y: f32) -> f32 {
 }
 
 fn dots(x: f32, y: f32) -> f32 {
-    const CELL: f32 = 0.42;
+    const CELL: f32 = 0.36;
     let row = (y / CELL).floor();
     let shift = if row.rem_euclid(2.0) < 1.0 { 0.0 } else { 0.5 };
     let u = (x / CELL + shift).rem_euclid(1.0) - 0.5;

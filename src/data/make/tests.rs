@@ -169,6 +169,23 @@ fn regions_are_uneven_over_classes() {
     }
 }
 
+#[test]
+fn a_region_shifts_the_ground_and_the_light() {
+    let mut means = [[0.0_f64; 3]; 4];
+    let mut counts = [0.0_f64; 4];
+    for index in 0..600 {
+        let scene = scene::Scene::draw(1, Split::Train, index);
+        let image = scene.paint(16);
+        counts[scene.region] += 256.0;
+        image.pixels().for_each(|p| (0..3).for_each(|c| means[scene.region][c] += f64::from(p.0[c])));
+    }
+    let mean = |region: usize, channel: usize| means[region][channel] / counts[region];
+    let [north, east, south, _] = [0, 1, 2, 3].map(|r| (mean(r, 0) + mean(r, 1) + mean(r, 2)) / 3.0);
+    assert!(north + 3.0 < east && east + 3.0 < south, "brightness {north} {east} {south}");
+    let warm = |region| mean(region, 0) - mean(region, 2);
+    assert!(warm(0) + 5.0 < warm(2), "red over blue {} {}", warm(0), warm(2));
+}
+
 /// Top-1 accuracy of the weighted vote (temperature 0.07) of the 20 nearest by cosine.
 fn knn(bank: &[(Vec<f32>, usize)], queries: &[(Vec<f32>, usize)]) -> f32 {
     let right = queries.iter().filter(|(query, label)| {
@@ -205,7 +222,7 @@ fn pixels_and_colours_tell_little_of_the_class() {
     };
     let by_pixels = knn(&described(Split::Train, 800, pixels), &described(Split::Test, 200, pixels));
     let by_colours = knn(&described(Split::Train, 800, colours), &described(Split::Test, 200, colours));
-    assert!(by_pixels < 0.25 && by_colours < 0.22, "pixels {by_pixels}, colours {by_colours}");
+    assert!(by_pixels < 0.35 && by_colours < 0.3, "pixels {by_pixels}, colours {by_colours}");
     // The measure itself works: the class written into the feature is found.
     let label = |s: &Sample| (0..10).map(|i| if i == s.label { 1.0 } else { 0.1 }).collect();
     assert!(knn(&described(Split::Train, 300, label), &described(Split::Test, 50, label)) == 1.0);

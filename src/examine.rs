@@ -14,7 +14,7 @@ pub use baseline::{Baselines, CALIBRATION_IMAGES, PIXELS_SIDE_MAX, random_init};
 pub use exam::Exam;
 pub use images::{Labelled, LeftOut, open_source};
 pub(crate) use parallel::in_order;
-pub use run::{RECIPE_KEY, Run};
+pub use run::{RECIPE_KEY, Run, Weights};
 
 use std::num::NonZeroUsize;
 use std::sync::Arc;

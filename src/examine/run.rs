@@ -18,6 +18,9 @@ pub const RECIPE_KEY: &str = "recipe.toml";
 /// No recipe is longer than this many bytes.
 const RECIPE_MAX: u64 = 1 << 20;
 
+/// The flat vector of each unit.
+pub type Weights = Vec<Arc<Vec<f32>>>;
+
 /// A run as its readers see it; nothing is written. Its calls wait: they are for threads outside of any runtime.
 #[derive(Debug)]
 pub struct Run {
@@ -86,7 +89,7 @@ impl Run {
     ///
     /// # Errors
     /// As [`Run::checkpoint`], and [`ExitCode::Unhealthy`] when it holds another network than the recipe describes.
-    pub fn weights(&self, step: Option<u64>) -> Result<(u64, Vec<Arc<Vec<f32>>>), Failure> {
+    pub fn weights(&self, step: Option<u64>) -> Result<(u64, Weights), Failure> {
         self.runtime.block_on(async {
             let manifest = match step {
                 // Its parts are checked as they are read.
@@ -141,7 +144,7 @@ impl Run {
     }
 
     /// Whole units out of a checkpoint's parts.
-    async fn assembled(&self, manifest: &Manifest) -> Result<Vec<Arc<Vec<f32>>>, Failure> {
+    async fn assembled(&self, manifest: &Manifest) -> Result<Weights, Failure> {
         let step = manifest.step.0;
         if manifest.units != self.job.units() {
             let place = self.store.at(RECIPE_KEY);

@@ -170,7 +170,7 @@ impl<R: Router> State<R> {
     /// Empties the queues and says farewell; the peer closes the connection when it has taken it all.
     fn close(&mut self, actor: ActorRef<LinkMessage>, reason: String) {
         let Some(mut writers) = self.writers.take() else { return };
-        self.farewell.get_or_insert(reason.clone());
+        self.farewell.get_or_insert_with(|| reason.clone());
         self.shared.closing.send_replace(true);
         let (patience, signals) = (self.shared.options.drain, self.signals.clone());
         self.tasks.spawn(async move {

@@ -274,6 +274,32 @@ fn every_recipe_loads() {
     }
 }
 
+/// Names in backticks, and targets of links, in a page.
+fn quoted(page: &str) -> (Vec<String>, Vec<String>) {
+    let text = std::fs::read_to_string(root().join(page)).unwrap();
+    let prose: String = text.split("```").step_by(2).collect();
+    let code = prose.split('`').skip(1).step_by(2).map(str::to_owned).collect();
+    let links = prose.split("](").skip(1).filter_map(|rest| rest.split(')').next()).map(str::to_owned).collect();
+    (code, links)
+}
+
+/// A page that names a check that is not there promises what nobody keeps.
+#[test]
+fn pages_name_what_exists() {
+    let code: String = sources().into_iter().map(|source| source.text).collect();
+    let mut complaints = Vec::new();
+    for page in ["README.md", "ARCHITECTURE.md", "CHANGELOG.md"] {
+        let (names, links) = quoted(page);
+        let is_test = |name: &&String| name.matches('_').count() >= 3 && words(name).eq([name.as_str()]);
+        let tests = names.iter().filter(is_test).filter(|name| !code.contains(&format!("fn {name}(")));
+        complaints.extend(tests.map(|name| format!("{page}: no test is called {name}")));
+        let missing = links.iter().filter(|link| !link.contains("://") && !root().join(link).exists());
+        complaints.extend(missing.map(|link| format!("{page}: there is no {link}")));
+    }
+    assert!(quoted("ARCHITECTURE.md").0.len() > 100 && quoted("README.md").1.len() > 5);
+    report("What pages name has to exist:", &complaints);
+}
+
 #[test]
 fn a_line_is_bared_of_comments_and_strings() {
     assert_eq!(bare(r#"let a = "burn // \" x"; // burn"#), "let a = ; ");

@@ -1,3 +1,5 @@
+//! What can be typed, and what is refused.
+
 use clap::{CommandFactory as _, Parser as _};
 
 use super::*;

@@ -1,3 +1,5 @@
+//! Recipes that load, and complaints that name file, line, key and remedy.
+
 use std::path::PathBuf;
 
 use super::*;

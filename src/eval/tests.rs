@@ -1,3 +1,5 @@
+//! Neighbours and probes on features whose classes are known.
+
 use super::knn::{Knn, knn};
 use super::linear::linear;
 use super::*;

@@ -5,13 +5,13 @@ use std::fmt;
 use rkyv::{Archive, Deserialize, Serialize};
 
 macro_rules! number {
-    ($(#[$doc:meta])* $name:ident($inner:ty), $prefix:literal) => {
+    ($(#[$doc:meta])* $vis:vis struct $name:ident($inner:ty), $prefix:literal) => {
         $(#[$doc])*
         #[derive(Archive, Serialize, Deserialize, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
         #[derive(serde::Serialize, serde::Deserialize)]
         #[serde(transparent)]
         #[rkyv(derive(Debug))]
-        pub struct $name(pub $inner);
+        $vis struct $name(pub $inner);
         impl fmt::Display for $name {
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 write!(f, concat!($prefix, "{}"), self.0)
@@ -27,23 +27,23 @@ macro_rules! number {
 
 number!(
     /// A membership period with one leader and one plan, numbered from 1, never reused.
-    Epoch(u64), "e"
+    pub struct Epoch(u64), "e"
 );
 number!(
     /// An optimizer step, numbered from 0. After step `s` has committed the state is version `s + 1`.
-    Step(u64), "s"
+    pub struct Step(u64), "s"
 );
 number!(
     /// A fixed slice of the global batch: the unit of placement of work.
-    Lane(u32), "l"
+    pub struct Lane(u32), "l"
 );
 number!(
     /// An FSDP unit: one flat f32 vector of parameters and buffers.
-    UnitId(u32), "u"
+    pub struct UnitId(u32), "u"
 );
 number!(
     /// A rank: the actor that drives one device. The index is its place in the epoch's plan.
-    Rank(u32), "r"
+    pub struct Rank(u32), "r"
 );
 
 impl Step {

@@ -49,16 +49,26 @@ impl Gathering {
     pub fn join(&mut self, member: Member, terms: &Terms) -> Verdict {
         let who = format!("{} ({}, pid {})", member.node, member.host, member.pid);
         if terms.build != self.terms.build {
-            return Verdict::Refuse(format!("{who} runs everstep {} and the run {}: start the same build on every host", terms.build, self.terms.build));
+            return Verdict::Refuse(format!(
+                "{who} runs everstep {} and the run {}: start the same build on every host",
+                terms.build, self.terms.build
+            ));
         }
         if terms.recipe != self.terms.recipe {
-            return Verdict::Refuse(format!("{who} was started with another recipe: start every node of a run with the same file and flags"));
+            return Verdict::Refuse(format!(
+                "{who} was started with another recipe: start every node of a run with the same file and flags"
+            ));
         }
         if terms.hardware != self.terms.hardware {
-            return Verdict::Refuse(format!("{who} computes other bits than the run (unlike processor or library): use like machines for one run"));
+            return Verdict::Refuse(format!(
+                "{who} computes other bits than the run (unlike processor or library): use like machines for one run"
+            ));
         }
         if self.begun || self.members.len() as u32 >= self.want {
-            return Verdict::Refuse(format!("the run has its {} ranks already: wait until it ends, or stop it and start it again with more --ranks", self.want));
+            return Verdict::Refuse(format!(
+                "the run has its {} ranks already: wait until it ends, or stop it and start it again with more --ranks",
+                self.want
+            ));
         }
         self.members.insert(member.node, member);
         let missing = self.want - self.members.len() as u32;

@@ -60,7 +60,11 @@ mod tests {
             ("one shard is missing", vec![holding(0, 0, 5, 1)], None),
             ("whole at 5", vec![holding(0, 0, 5, 1), holding(1, 1, 5, 1)], Some(5)),
             ("6 is torn", vec![holding(0, 0, 5, 1), holding(1, 1, 5, 1), holding(0, 0, 6, 1)], Some(5)),
-            ("6 of two epochs does not add up", vec![holding(0, 0, 6, 1), holding(1, 1, 6, 2), holding(0, 0, 5, 1), holding(1, 1, 5, 1)], Some(5)),
+            (
+                "6 of two epochs does not add up",
+                vec![holding(0, 0, 6, 1), holding(1, 1, 6, 2), holding(0, 0, 5, 1), holding(1, 1, 5, 1)],
+                Some(5),
+            ),
         ];
         for (case, holdings, expected) in table {
             assert_eq!(newest_covered(&shards, &holdings).map(|(v, _)| v.step.0), expected, "{case}");

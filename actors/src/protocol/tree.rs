@@ -123,7 +123,7 @@ impl<T: Copy + Add<Output = T>> TreeSum<T> {
     }
 
     /// The nodes that are in the sum and wait for their siblings, left to right, taken out of it.
-    pub fn take(&mut self) -> Vec<(Range<u32>, Vec<T>)> {
+    pub fn take(&mut self) -> Vec<Subtree<T>> {
         std::mem::take(&mut self.nodes).into_iter().map(|(start, (end, values))| (start..end, values)).collect()
     }
 
@@ -149,6 +149,9 @@ fn added<T: Copy + Add<Output = T>>(mut left: Vec<T>, right: &[T]) -> Vec<T> {
     left
 }
 
+/// A node of the tree and the sum of the leaves below it.
+pub type Subtree<T> = (Range<u32>, Vec<T>);
+
 /// The part of a sum that one rank makes: its lanes' contributions, added up to complete subtrees.
 #[derive(Debug, Clone)]
 pub struct Subtrees<T> {
@@ -165,7 +168,7 @@ impl<T: Copy + Add<Output = T>> Subtrees<T> {
     ///
     /// # Errors
     /// [`Refused`] when the leaf is not one of ours, comes twice, or has another length.
-    pub fn add(&mut self, leaf: u32, values: Vec<T>) -> Result<Option<(Range<u32>, Vec<T>)>, Refused> {
+    pub fn add(&mut self, leaf: u32, values: Vec<T>) -> Result<Option<Subtree<T>>, Refused> {
         let Some((node, tree)) = self.parts.iter_mut().find(|(node, _)| node.contains(&leaf)) else {
             return Err(Refused::NoNode(leaf..leaf + 1, 0));
         };

@@ -15,7 +15,7 @@ use crate::event::Event;
 use crate::net::mailbox::ActorStats;
 use crate::protocol::ids::{Epoch, NodeId, Rank, ShardId, Step};
 use crate::protocol::membership::{Gathering, Terms, Verdict};
-use crate::protocol::plan::{Plan, plan};
+use crate::protocol::plan::plan;
 use crate::protocol::record::{EpochRecord, Member, Origin, Phase};
 use crate::protocol::recovery::newest_covered;
 use crate::protocol::shard::Shard;
@@ -118,7 +118,6 @@ pub struct State {
 #[derive(Debug)]
 struct Term {
     members: Vec<Member>,
-    plan: Plan,
     ready: BTreeSet<NodeId>,
     first: Step,
     life: StepLife,
@@ -197,7 +196,8 @@ impl Coordinator {
                 }
             }
             Control::Prepared { epoch: of, step } => {
-                if term.life.on(rank, of, step, Said::Prepared) == Effect::Stable {
+                let effect = term.life.on(rank, of, step, Said::Prepared);
+                if effect == Effect::Stable {
                     self.stable(epoch, term, step, state.stop.is_some());
                 }
             }
@@ -248,7 +248,7 @@ impl Coordinator {
             nonce: self.office.nonce(),
             leader: self.me,
             members: members.clone(),
-            phase: Phase::Training { plan: plan.clone(), step, origin: origin.clone() },
+            phase: Phase::Training { plan, step, origin: origin.clone() },
             because: format!("all {ranks} ranks are there"),
         };
         self.office.create_epoch(record.clone()).await?;
@@ -260,7 +260,6 @@ impl Coordinator {
         state.term = Some(Term {
             life: StepLife::new(epoch, step, ranks),
             members,
-            plan,
             ready: BTreeSet::new(),
             first: step,
             partials: BTreeMap::new(),

@@ -1,5 +1,7 @@
 //! Every message that crosses between nodes. Plain data; mailboxes have words of their own.
 
+#![expect(missing_docs, reason = "rkyv says nothing about the fields of the resolvers it makes for enums")]
+
 use std::ops::Range;
 
 use rkyv::{Archive, Deserialize, Serialize};

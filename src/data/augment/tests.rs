@@ -1,3 +1,5 @@
+//! Crops and colours against values worked out by other means.
+
 use super::*;
 use crate::data::augment::draw::ColorOp;
 use crate::data::augment::recipe::GroupRecipe;

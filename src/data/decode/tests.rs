@@ -1,3 +1,5 @@
+//! Formats, colour models, and files that lie about themselves.
+
 use super::*;
 use image::{DynamicImage, ImageBuffer, Luma, Rgba};
 

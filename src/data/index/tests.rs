@@ -1,3 +1,5 @@
+//! Indexes of folders, tars and patterns, and when a cached one no longer counts.
+
 use super::*;
 use crate::data::source::tests::tar;
 use tempfile::tempdir;

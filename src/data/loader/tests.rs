@@ -1,3 +1,5 @@
+//! Batches as pure functions of step and lane, and bad images among good ones.
+
 use super::*;
 use crate::data::augment::recipe::GroupRecipe;
 use crate::data::source::tests::{png, tar};

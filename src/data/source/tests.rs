@@ -1,3 +1,5 @@
+//! Reading images back from every kind of source.
+
 use super::*;
 use tempfile::tempdir;
 

@@ -1,3 +1,5 @@
+//! Updates against values worked out by hand, and against other cuts of the same tensors.
+
 use everstep_actors::protocol::ids::{ShardId, UnitId};
 use everstep_actors::workload::TensorKind;
 

@@ -1,3 +1,5 @@
+//! The picture is well formed and holds what was recorded.
+
 use super::super::progress::tests::{began, evaluated, lost, saved, step};
 use super::*;
 

@@ -1,3 +1,5 @@
+//! Codes against reference values, over any number of lanes.
+
 use std::sync::{Barrier, Mutex};
 
 use everstep_actors::alone::Alone;

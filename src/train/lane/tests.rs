@@ -269,8 +269,8 @@ impl Collective for Ends {
         self.until_end(|| self.inner.gather(step, lane, unit))
     }
     fn release(&self, _: Step, _: LaneId, _: UnitId, _: Option<UnitId>) {}
-    fn reduce(&self, step: Step, lane: LaneId, unit: UnitId, gradient: Vec<f32>) -> Result<(), Aborted> {
-        if self.ended() { Err(Aborted) } else { self.inner.reduce(step, lane, unit, gradient) }
+    fn reduce(&self, step: Step, lane: LaneId, unit: UnitId, gradient: Vec<f32>) -> BoxFuture<()> {
+        self.until_end(|| self.inner.reduce(step, lane, unit, gradient))
     }
     fn sum(&self, step: Step, lane: LaneId, call: CallId, group: Range<u32>, values: Vec<f32>) -> BoxFuture<Arc<Vec<f32>>> {
         self.until_end(|| self.inner.sum(step, lane, call, group, values))

@@ -1,3 +1,5 @@
+//! Who is let in, and what a peer's misbehaviour costs: its own link and nothing else.
+
 use std::sync::Arc;
 use std::time::Duration;
 

@@ -1,3 +1,5 @@
+//! Nodes, raw peers that speak badly on purpose, and a relay that loses packets.
+
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};

@@ -1,3 +1,5 @@
+//! Peers that fall silent, in both directions or in one, and losses that are no silence.
+
 use std::time::Duration;
 
 use tokio::time::{Instant, sleep, timeout};

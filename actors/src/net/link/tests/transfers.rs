@@ -1,3 +1,5 @@
+//! What is sent arrives: bits, order, bounds, and a farewell that waits for the last frame.
+
 use std::sync::Arc;
 use std::time::Duration;
 

@@ -19,7 +19,7 @@ use crate::optim;
 use crate::swav::sinkhorn;
 use crate::train::objective::SwappedPrediction;
 use crate::train::optimizer::Larc;
-use crate::train::{Settings, Swav};
+use crate::train::{Settings, Swav, queue};
 
 /// The training job of a recipe that runs for `steps` steps.
 ///
@@ -33,6 +33,7 @@ pub fn workload(recipe: &Recipe, steps: u64) -> Result<Swav, Failure> {
         lanes: recipe.batch.lanes,
         batch: recipe.batch.images_per_lane as usize,
         sizes: recipe.crops.group.len(),
+        queue: queue(recipe, steps),
     };
     let model = Model::new(&settings.model).map_err(|error| Failure::new(ExitCode::Config, error))?;
     let objective = SwappedPrediction {
@@ -40,14 +41,16 @@ pub fn workload(recipe: &Recipe, steps: u64) -> Result<Swav, Failure> {
         sinkhorn: sinkhorn::Settings { epsilon: recipe.swav.epsilon as f32, iterations: recipe.swav.iterations },
         assign: recipe.swav.assign as usize,
     };
-    let optimizer = Larc {
-        config: optimizer(recipe),
-        steps,
-        prototypes: model.prototypes().unit.name.clone(),
-        dim: model.dim(),
-    };
+    let optimizer = Larc { config: optimizer(recipe), steps, prototypes: model.prototypes().unit.name.clone(), dim: model.dim() };
     let device = device(&recipe.device.name)?;
     Swav::new(settings, Box::new(objective), Box::new(optimizer), device).map_err(|error| Failure::new(ExitCode::Config, error))
+}
+
+/// The queue of a recipe whose run has `steps` steps.
+fn queue(recipe: &Recipe, steps: u64) -> Option<queue::Config> {
+    let section = &recipe.swav;
+    let start = (section.queue_start * steps as f64).ceil() as u64;
+    (section.queue > 0).then_some(queue::Config { images: section.queue as usize, start, crops: section.assign as usize })
 }
 
 /// The device of a name.
@@ -57,7 +60,9 @@ pub fn workload(recipe: &Recipe, steps: u64) -> Result<Swav, Failure> {
 pub fn device(name: &str) -> Result<Device, Failure> {
     match name {
         "flex" => Ok(Device::flex()),
-        other => Err(Failure::new(ExitCode::Config, format!("`device.name` is \"{other}\", which this build does not offer: use \"flex\""))),
+        other => {
+            Err(Failure::new(ExitCode::Config, format!("`device.name` is \"{other}\", which this build does not offer: use \"flex\"")))
+        }
     }
 }
 

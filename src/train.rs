@@ -4,6 +4,7 @@ pub mod lane;
 pub mod link;
 pub mod objective;
 pub mod optimizer;
+pub mod queue;
 mod trunk;
 
 use std::any::Any;
@@ -18,12 +19,15 @@ use tokio::sync::oneshot;
 
 use crate::data::LaneCrops;
 use crate::model::{Config, Memory, Model, ModelError};
+use queue::{Queue, QueueError};
 
 /// Scores of one lane.
 #[derive(Debug, Clone, Copy)]
 pub struct Scores<'a> {
     /// `[crops · batch, prototypes]`, crop-major.
     pub values: &'a [f32],
+    /// Scores of the queue's embeddings, `[assigned crops · slots, prototypes]`, crop-major. Empty in steps that do not read the queue.
+    pub queue: &'a [f32],
     /// Crops of an image, all sizes together.
     pub crops: usize,
     /// Images of the lane.
@@ -80,12 +84,27 @@ pub struct Settings {
     pub batch: usize,
     /// How many sizes of crops there are: passes of the trunk in one step.
     pub sizes: usize,
+    /// The queue for small batches.
+    pub queue: Option<queue::Config>,
+}
+
+/// Why a job cannot be built: one sentence.
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+pub enum JobError {
+    /// The model.
+    #[error(transparent)]
+    Model(#[from] ModelError),
+    /// The queue.
+    #[error(transparent)]
+    Queue(#[from] QueueError),
 }
 
 /// SwAV on RegNetY.
 pub struct Swav {
     settings: Settings,
     model: Model,
+    queue: Option<Queue>,
+    units: Vec<Unit>,
     objective: Box<dyn Objective>,
     optimizer: Box<dyn Optimizer>,
     device: Device,
@@ -101,15 +120,12 @@ impl Swav {
     /// A job on `device`.
     ///
     /// # Errors
-    /// [`ModelError`] names the key that makes no network.
-    pub fn new(
-        settings: Settings,
-        objective: Box<dyn Objective>,
-        optimizer: Box<dyn Optimizer>,
-        device: Device,
-    ) -> Result<Self, ModelError> {
+    /// [`JobError`] names the key that makes no network or no queue.
+    pub fn new(settings: Settings, objective: Box<dyn Objective>, optimizer: Box<dyn Optimizer>, device: Device) -> Result<Self, JobError> {
         let model = Model::new(&settings.model)?;
-        Ok(Self { settings, model, objective, optimizer, device })
+        let queue = settings.queue.map(|config| Queue::new(config, settings.lanes as usize, settings.batch, model.dim())).transpose()?;
+        let units = model.units().iter().chain(queue.as_ref().map(Queue::unit)).cloned().collect();
+        Ok(Self { settings, model, queue, units, objective, optimizer, device })
     }
 
     /// The shape of the model.
@@ -126,13 +142,23 @@ impl Swav {
     }
 
     fn unit(&self, id: UnitId) -> &Unit {
-        &self.model.units()[id.0 as usize]
+        &self.units[id.0 as usize]
+    }
+
+    /// The queue with its unit's id, which comes after the model's.
+    fn queue(&self) -> Option<(UnitId, &Queue)> {
+        self.queue.as_ref().map(|queue| (UnitId(self.model.units().len() as u32), queue))
+    }
+
+    /// The queue, if `unit` is its unit.
+    fn queue_of(&self, unit: UnitId) -> Option<&Queue> {
+        self.queue().filter(|(id, _)| *id == unit).map(|(_, queue)| queue)
     }
 }
 
 impl Workload for Swav {
     fn units(&self) -> &[Unit] {
-        self.model.units()
+        &self.units
     }
     fn lanes(&self) -> u32 {
         self.settings.lanes
@@ -141,7 +167,10 @@ impl Workload for Swav {
         self.optimizer.slots()
     }
     fn init(&self, unit: UnitId, range: Range<usize>) -> Vec<f32> {
-        self.model.init(self.settings.seed, unit, range)
+        match self.queue_of(unit) {
+            Some(_) => vec![0.0; range.len()],
+            None => self.model.init(self.settings.seed, unit, range),
+        }
     }
 
     /// Runs the lane on a thread of its own, because collective calls inside the backward pass wait for other lanes:
@@ -162,10 +191,16 @@ impl Workload for Swav {
     }
 
     fn partials(&self, shard: ShardView<'_>, gradient: &[f32]) -> Partials {
-        self.optimizer.partials(self.unit(shard.id.unit), shard, gradient)
+        match self.queue_of(shard.id.unit) {
+            Some(queue) => queue.partials(gradient),
+            None => self.optimizer.partials(self.unit(shard.id.unit), shard, gradient),
+        }
     }
 
     fn update(&self, step: Step, shard: ShardView<'_>, gradient: &[f32], sums: &Sums) -> NewShard {
+        if let Some(queue) = self.queue_of(shard.id.unit) {
+            return queue.update(step, shard, gradient, sums.nonfinite);
+        }
         let decay = self.model.decay(shard.id.unit, self.settings.sizes);
         self.optimizer.update(step, self.unit(shard.id.unit), decay, shard, gradient, sums)
     }
@@ -189,3 +224,6 @@ fn failed(lane: u32, step: Step, panic: &(dyn Any + Send)) -> LaneError {
     let text = text.unwrap_or("no message").replace('\n', " ");
     LaneError::Failed(format!("lane {lane} failed at step {}: {text}", step.0))
 }
+
+#[cfg(test)]
+mod tests;

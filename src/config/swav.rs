@@ -18,13 +18,15 @@ pub struct Swav {
     pub assign: u32,
     /// Steps for which the prototypes stay as they are. Default 313.
     pub freeze_prototypes: u64,
-    /// Features of earlier batches that join Sinkhorn, for small batches; a multiple of the global batch. Default 0.
+    /// Images of earlier batches, over all lanes, whose embeddings join Sinkhorn, for small batches; a multiple of the global batch. Default 0.
     pub queue: u32,
+    /// Share of the run after which the queue is used (it is filled from the start). Default 0.075, SwAV's 15 of 200 epochs.
+    pub queue_start: f64,
 }
 
 impl Default for Swav {
     fn default() -> Self {
-        Self { temperature: 0.1, epsilon: 0.05, iterations: 3, assign: 2, freeze_prototypes: 313, queue: 0 }
+        Self { temperature: 0.1, epsilon: 0.05, iterations: 3, assign: 2, freeze_prototypes: 313, queue: 0, queue_start: 0.075 }
     }
 }
 
@@ -34,6 +36,7 @@ impl Swav {
         check::positive("swav.epsilon", self.epsilon)?;
         check::within("swav.iterations", self.iterations, 1, 1000)?;
         check::within("swav.assign", self.assign, 1, 64)?;
-        check::within("swav.queue", self.queue, 0, 16_777_216)
+        check::within("swav.queue", self.queue, 0, 65_536)?;
+        check::fraction("swav.queue_start", self.queue_start)
     }
 }

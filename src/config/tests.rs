@@ -23,7 +23,7 @@ fn an_unknown_key_is_named_with_its_place_and_the_nearest_key() {
     assert!(sections.starts_with("a.toml:9:"), "{sections}");
     assert!(sections.ends_with("`swaf` is not a known key: did you mean `swav`?"), "{sections}");
     let far = complaint(&format!("{MINIMAL}zzzzzzzz = 1\n"), &[]);
-    assert!(far.ends_with("the keys here are temperature, epsilon, iterations, assign, freeze_prototypes, queue"), "{far}");
+    assert!(far.ends_with("the keys here are temperature, epsilon, iterations, assign, freeze_prototypes, queue, queue_start"), "{far}");
 }
 
 #[test]
@@ -82,6 +82,8 @@ fn sections_must_fit_each_other() {
             .starts_with("a.toml:7:1: `model.sync` makes groups of 3 lanes")
     );
     assert!(with("queue = 100\n").starts_with("a.toml:9:1: `swav.queue` is 100, no multiple of the global batch of 128"));
+    assert!(with("queue = 128000\n").starts_with("a.toml:9:1: `swav.queue` is 128000: use a value from 0 to 65536"));
+    assert!(with("queue_start = 2\n").starts_with("a.toml:9:1: `swav.queue_start` is 2: use a value from 0 to 1"));
     assert!(with("[data.make]\nsize = 32\n").contains("`data.make` and `data.train` are both given"));
     assert!(with("[crops]\nflip = 1.5\n").starts_with("a.toml:10:1: `crops.flip` is 1.5: use a value from 0 to 1"));
     assert!(with("[cluster]\nbind = \"here\"\n").starts_with("a.toml:10:1: `cluster.bind` is \"here\", which is no IP address"));

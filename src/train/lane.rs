@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use burn::tensor::{Tensor, TensorData};
-use everstep_actors::protocol::ids::{Step, UnitId};
+use everstep_actors::protocol::ids::{Lane as LaneId, Step, UnitId};
 use everstep_actors::workload::{LaneError, LaneReport, Peers};
 
 use super::link::{Group, Link};
@@ -26,7 +26,7 @@ pub fn run(job: &Swav, step: Step, crops: LaneCrops, peers: Peers) -> Result<Lan
     check(job, &crops).map_err(|what| LaneError::Failed(format!("{lane} got {what}")))?;
     let link = Link::new(peers);
     let sums: Arc<dyn Sums> = Group::new(link.clone(), settings.model.sync.group(lane.0, settings.lanes));
-    let lane = Lane { job, link: &link, sums: &sums };
+    let lane = Lane { job, lane, link: &link, sums: &sums };
 
     let count: usize = crops.groups.iter().map(|g| g.crops).sum();
     let images = crops.groups.into_iter().map(|group| pixels(job, group)).collect();
@@ -40,6 +40,7 @@ type Metrics = Vec<(&'static str, f32)>;
 
 struct Lane<'a> {
     job: &'a Swav,
+    lane: LaneId,
     link: &'a Arc<Link>,
     sums: &'a Arc<dyn Sums>,
 }
@@ -79,14 +80,18 @@ impl Lane<'_> {
         let z = pass.head(features);
         let (moments, head_leaves) = pass.finish();
         self.link.alive()?;
+        // Released before the next unit but one is gathered: where memory is short no more than two are held at a time.
+        self.link.release(head_id, Some(prototypes_id));
 
         let prototypes = self.link.gather(prototypes_id)?;
         let embedding = z.clone().inner().autodiff().require_grad();
         let mut pass = Pass::new(model.prototypes(), &prototypes, &graph, true, Norms::Running);
         let scores = pass.scores(embedding.clone());
         let (_, leaves) = pass.finish();
+        self.link.release(prototypes_id, self.job.queue().map(|(id, _)| id));
+        let remembered = self.queue(step, &prototypes, z.clone().inner())?;
 
-        let (loss, metrics) = self.loss(step, scores.clone().inner(), z.clone().inner(), crops)?;
+        let (loss, metrics) = self.loss(step, scores.clone().inner(), &remembered, z.clone().inner(), crops)?;
 
         let mut gradient = vec![0.0; prototypes.len()];
         let d_scores = Tensor::from_data(TensorData::new(loss.d_scores, scores.dims()), self.job.device());
@@ -94,7 +99,6 @@ impl Lane<'_> {
         leaves.add(&mut gradients, &mut gradient);
         let dz = embedding.grad_remove(&mut gradients).ok_or_else(|| no_gradient("the embedding"))?;
         self.link.reduce(prototypes_id, gradient)?;
-        self.link.release(prototypes_id, Some(head_id));
 
         let mut gradient = vec![0.0; head.len()];
         contribute(model.head(), &[&moments], &mut gradient);
@@ -103,15 +107,30 @@ impl Lane<'_> {
         let dmaps = maps.iter().map(|x| x.grad_remove(&mut gradients).ok_or_else(|| no_gradient("a feature map")));
         let dmaps = dmaps.collect::<Result<_, _>>()?;
         self.link.reduce(head_id, gradient)?;
-        self.link.release(head_id, head_id.0.checked_sub(1).map(UnitId));
         Ok((dmaps, metrics))
     }
 
-    /// The step of the loss: the one place that knows the objective. A queue's scores would be appended to `values` here.
-    fn loss(&self, step: Step, scores: Tensor<2>, z: Tensor<2>, crops: usize) -> Result<(Loss, Metrics), LaneError> {
+    /// Remembers the lane's new embeddings `z`; gives the scores of those that it remembers from earlier steps, none unless the step reads them.
+    fn queue(&self, step: Step, prototypes: &[f32], z: Tensor<2>) -> Result<Vec<f32>, LaneError> {
+        let Some((id, queue)) = self.job.queue() else { return Ok(Vec::new()) };
+        let (lane, dim) = (self.lane.0, self.job.model().dim());
+        let flat = self.link.gather(id)?;
+        let scores = queue.read(step).then(|| {
+            let entries = queue.entries(lane, &flat).to_vec();
+            let rows = entries.len() / dim;
+            let entries = Tensor::from_data(TensorData::new(entries, [rows, dim]), self.job.device());
+            values(Pass::new(self.job.model().prototypes(), prototypes, self.job.device(), false, Norms::Running).scores(entries))
+        });
+        self.link.release(id, Some(self.job.model().head_id()));
+        self.link.reduce(id, queue.contribute(step, lane, &values(z)))?;
+        Ok(scores.unwrap_or_default())
+    }
+
+    /// The step of the loss: the one place that knows the objective.
+    fn loss(&self, step: Step, scores: Tensor<2>, queue: &[f32], z: Tensor<2>, crops: usize) -> Result<(Loss, Metrics), LaneError> {
         let [rows, prototypes] = scores.dims();
         let (batch, lanes) = (rows / crops, self.job.settings().lanes);
-        let scores_of = |values| Scores { values, crops, batch, prototypes, lanes };
+        let scores_of = |values| Scores { values, queue, crops, batch, prototypes, lanes };
         let values = values(scores);
         let loss = self.job.objective.loss(step, scores_of(&values), &mut |rows| self.link.sinkhorn(rows))?;
         let used = self.link.sum(0..lanes, assigned(&values[..2.min(crops) * batch * prototypes], prototypes))?;

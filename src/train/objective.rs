@@ -1,5 +1,7 @@
 //! SwAV's objective: codes of the first crops by Sinkhorn over all lanes, then the swapped prediction.
 
+use std::borrow::Cow;
+
 use everstep_actors::protocol::ids::Step;
 use everstep_actors::workload::Aborted;
 
@@ -19,10 +21,15 @@ pub struct SwappedPrediction {
 
 impl Objective for SwappedPrediction {
     fn loss(&self, _: Step, scores: Scores<'_>, sum: &mut SinkhornSum<'_>) -> Result<Loss, Aborted> {
-        let Scores { values, crops, batch, prototypes, lanes } = scores;
-        let rows = batch * prototypes;
-        let codes = (0..self.assign.min(crops))
-            .map(|crop| sinkhorn::codes(&values[crop * rows..(crop + 1) * rows], batch, prototypes, &self.sinkhorn, lanes, sum))
+        let Scores { values, queue, crops, batch, prototypes, lanes } = scores;
+        let (rows, assign) = (batch * prototypes, self.assign.min(crops));
+        let slots = queue.len() / assign.max(1);
+        let codes = (0..assign)
+            .map(|crop| {
+                let (rows, slots) = (&values[crop * rows..][..rows], &queue[crop * slots..][..slots]);
+                let scores = if slots.is_empty() { Cow::Borrowed(rows) } else { Cow::Owned([rows, slots].concat()) };
+                sinkhorn::codes(&scores, batch, prototypes, &self.sinkhorn, lanes, sum)
+            })
             .collect::<Result<Vec<_>, Aborted>>()?;
         let loss::SwavLoss { loss, d_scores } = loss::swav(values, &codes, crops, batch, prototypes, self.temperature);
         Ok(Loss { loss, d_scores })

@@ -190,7 +190,57 @@ def step():
     save_file(out, HERE / "model_step.safetensors")
 
 
+def learning_rate(step, steps=10, lr=20.0, start=2.0, final=0.02, warmup=0.2):
+    fraction = step / steps
+    if fraction < warmup:
+        return start + (lr - start) * fraction / warmup
+    return final + (lr - final) * 0.5 * (1 + np.cos(np.pi * (fraction - warmup) / (1 - warmup)))
+
+
+def larc(p, m, lr, trust=1e-3, decay=1e-4, momentum=0.9, eps=1e-8):
+    """One step of a tensor, in place."""
+    length, slope = p.norm(), p.grad.norm()
+    g = p.grad
+    if length > 0 and slope > 0:
+        g = (g + decay * p) * trust * length / (slope + decay * length + eps)
+    m.mul_(momentum).add_(g)
+    p.sub_(lr * m)
+
+
+def run(steps=3, frozen=1):
+    """Whole steps of SwAV with LARC: weights, momentum and running statistics after the last, the loss of each."""
+    batch, out, losses = 16, {}, []
+    groups = [fill("input.large", (2 * batch, 3, 16, 16)), fill("input.small", (2 * batch, 3, 8, 8))]
+    model = Small()
+    # A bias before a batch norm has no gradient but rounding's, which LARC would make a step of full length: it starts at 0.
+    model.p["head.fc1.bias"] = torch.zeros(model.head[0]).requires_grad_()
+    momentum = {}
+    for step in range(steps):
+        loss = swav(model.scores(groups), batch)
+        for p in model.p.values():
+            p.grad = None
+        loss.backward()
+        losses.append(loss.item())
+        with torch.no_grad():
+            for name, p in model.p.items():
+                m = momentum.setdefault(name, torch.zeros_like(p))
+                if name == "prototypes.weight" and step < frozen:
+                    p.copy_(F.normalize(p))
+                    continue
+                larc(p, m, learning_rate(step))
+                if name == "prototypes.weight":
+                    p.copy_(F.normalize(p))
+    out["loss"] = np.array(losses, np.float32)
+    for name, p in model.p.items():
+        out[f"value.{name}"] = p.detach().numpy().astype(np.float32)
+        out[f"momentum.{name}"] = momentum[name].numpy().astype(np.float32)
+    for name, value in model.b.items():
+        out[f"value.{name}"] = value.numpy().astype(np.float32)
+    save_file(out, HERE / "model_run.safetensors")
+
+
 if __name__ == "__main__":
     HERE.mkdir(exist_ok=True)
     forward()
     step()
+    run()

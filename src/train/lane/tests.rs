@@ -1,20 +1,14 @@
 //! Steps of whole lanes against plain autodiff, against one batch in float64, and under faults.
 
-use std::ops::Range;
-use std::sync::atomic::{AtomicUsize, Ordering};
-
 use burn::tensor::Device;
 use everstep_actors::alone::Alone;
 use everstep_actors::protocol::ids::Lane as LaneId;
-use everstep_actors::workload::{Aborted, Batch, CallId, Collective, NewShard, Partials, ShardView, TensorKind, Unit};
-use tokio::sync::watch;
+use everstep_actors::workload::{Aborted, Batch, Collective, NewShard, Partials, ShardView, TensorKind, Unit};
 
 use super::*;
-use crate::model::regnet::Stages;
-use crate::model::{Config, Memory, Model, Recompute, Sync, Trunk, filler};
+use crate::model::{Config, Memory, Model, Recompute, Sync, filler};
+use crate::train::tests::run::{BATCH, Ends, batch, lanes, settings};
 use crate::train::{Objective, Optimizer, Settings, SinkhornSum};
-
-type BoxFuture<T> = std::pin::Pin<Box<dyn Future<Output = Result<T, Aborted>> + Send>>;
 
 /// ½·mean over rows of ‖score − target‖², as `quadratic` in `tests/reference/model.py`.
 struct Quadratic;
@@ -52,57 +46,15 @@ impl Optimizer for Still {
     }
 }
 
-const SIZES: [(&str, usize); 2] = [("large", 16), ("small", 8)];
-const BATCH: usize = 16;
-
-fn settings(lanes: u32, recompute: Recompute) -> Settings {
-    let model = Config {
-        trunk: Trunk::Stages(Stages { widths: vec![16, 32], depths: vec![1, 2], group_width: 8 }),
-        stem_width: 8,
-        head: vec![24, 12],
-        prototypes: 20,
-        unit_min: 1000,
-        ..Config::default()
-    };
-    Settings { model, memory: Memory { recompute }, seed: 1, lanes, batch: BATCH / lanes as usize, sizes: 2 }
-}
-
 fn job(settings: Settings, objective: Box<dyn Objective>) -> Arc<Swav> {
     Arc::new(Swav::new(settings, objective, Box::new(Still), Device::flex()).unwrap())
-}
-
-/// The lane's images out of the global batch.
-fn batch(job: &Swav, lane: u32) -> Batch {
-    let n = job.settings().batch;
-    let group = |(name, size): (&str, usize)| {
-        let all = filler::fill(&format!("input.{name}"), &[2 * BATCH, 3, size, size]);
-        let image = 3 * size * size;
-        let crops = (0..2).flat_map(|c| {
-            let first = (c * BATCH + lane as usize * n) * image;
-            all[first..first + n * image].to_vec()
-        });
-        CropGroup { crops: 2, size, pixels: crops.collect() }
-    };
-    Batch { samples: vec![], data: Box::new(LaneCrops { groups: SIZES.map(group).to_vec(), images: n }) }
-}
-
-/// Runs all lanes, each on a thread of its own.
-fn run_all(job: &Arc<Swav>, hub: &Arc<dyn Collective>) -> Vec<Result<LaneReport, LaneError>> {
-    use everstep_actors::workload::Workload;
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).build().unwrap();
-    let lanes = (0..job.settings().lanes).map(|lane| {
-        let peers = Peers::new(Step(0), LaneId(lane), hub.clone(), runtime.handle().clone());
-        runtime.spawn(job.clone().lane(Step(0), batch(job, lane), peers))
-    });
-    let lanes: Vec<_> = lanes.collect();
-    lanes.into_iter().map(|lane| runtime.block_on(lane).unwrap()).collect()
 }
 
 fn step(settings: Settings) -> (Arc<Swav>, Vec<LaneReport>, Vec<Vec<f32>>) {
     let job = job(settings, Box::new(Quadratic));
     let alone = Alone::new(job.settings().lanes, filler::units(job.model()));
     let hub: Arc<dyn Collective> = alone.clone();
-    let reports = run_all(&job, &hub).into_iter().map(Result::unwrap).collect();
+    let reports = lanes(&job, Step(0), &hub).into_iter().map(Result::unwrap).collect();
     (job, reports, alone.gradients().into_values().collect())
 }
 
@@ -143,7 +95,7 @@ fn plain(model: &Model, weights: &[Arc<Vec<f32>>], crops: &LaneCrops) -> Vec<Vec
     leaves.push((prototypes, pass.finish().1));
 
     let s = values(scores.clone().inner());
-    let shape = Scores { values: &s, crops: 4, batch: BATCH, prototypes: model.count(), lanes: 1 };
+    let shape = Scores { values: &s, queue: &[], crops: 4, batch: BATCH, prototypes: model.count(), lanes: 1 };
     let loss = Quadratic.loss(Step(0), shape, &mut |rows| Ok(Arc::new(rows))).unwrap();
     let d = Tensor::<2>::from_data(TensorData::new(loss.d_scores, scores.dims()), &Device::flex());
     let mut gradients = seeded(scores, d);
@@ -235,59 +187,13 @@ fn lanes_by_themselves_differ_from_lanes_together() {
     assert!(alone != all && pairs != all && alone != pairs);
 }
 
-/// Ends the epoch at the n-th call of any lane; calls that wait then end too.
-struct Ends {
-    inner: Arc<Alone>,
-    left: AtomicUsize,
-    ended: watch::Sender<bool>,
-}
-
-impl Ends {
-    fn ended(&self) -> bool {
-        let last = self.left.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |n| Some(n.saturating_sub(1))) == Ok(0);
-        if last {
-            self.ended.send_replace(true);
-        }
-        last
-    }
-    fn until_end<T: Send + 'static>(&self, call: impl FnOnce() -> BoxFuture<T>) -> BoxFuture<T> {
-        if self.ended() {
-            return Box::pin(async { Err(Aborted) });
-        }
-        let (call, mut ended) = (call(), self.ended.subscribe());
-        Box::pin(async move {
-            tokio::select! {
-                result = call => result,
-                _ = ended.wait_for(|e| *e) => Err(Aborted),
-            }
-        })
-    }
-}
-
-impl Collective for Ends {
-    fn gather(&self, step: Step, lane: LaneId, unit: UnitId) -> BoxFuture<Arc<Vec<f32>>> {
-        self.until_end(|| self.inner.gather(step, lane, unit))
-    }
-    fn release(&self, _: Step, _: LaneId, _: UnitId, _: Option<UnitId>) {}
-    fn reduce(&self, step: Step, lane: LaneId, unit: UnitId, gradient: Vec<f32>) -> BoxFuture<()> {
-        self.until_end(|| self.inner.reduce(step, lane, unit, gradient))
-    }
-    fn sum(&self, step: Step, lane: LaneId, call: CallId, group: Range<u32>, values: Vec<f32>) -> BoxFuture<Arc<Vec<f32>>> {
-        self.until_end(|| self.inner.sum(step, lane, call, group, values))
-    }
-    fn sinkhorn(&self, step: Step, lane: LaneId, call: CallId, rows: Vec<f32>) -> BoxFuture<Arc<Vec<f32>>> {
-        self.until_end(|| self.inner.sinkhorn(step, lane, call, rows))
-    }
-}
-
 #[test]
 fn an_epoch_that_ends_at_any_call_aborts_the_lanes() {
     let job = job(settings(2, Recompute::Always), Box::new(Quadratic));
     let units = filler::units(job.model());
     for at in 0.. {
-        let (inner, left, ended) = (Alone::new(2, units.clone()), AtomicUsize::new(at), watch::Sender::new(false));
-        let hub: Arc<dyn Collective> = Arc::new(Ends { inner, left, ended });
-        let results = run_all(&job, &hub);
+        let hub: Arc<dyn Collective> = Ends::at(at, Alone::new(2, units.clone()));
+        let results = lanes(&job, Step(0), &hub);
         if results.iter().all(Result::is_ok) {
             assert!(at > 100, "{at} calls, those inside backward passes among them");
             return;
@@ -302,7 +208,7 @@ fn an_epoch_that_ends_at_any_call_aborts_the_lanes() {
 fn a_panic_is_one_sentence_and_a_bad_batch_too() {
     let job = job(settings(1, Recompute::Never), Box::new(Panics));
     let hub: Arc<dyn Collective> = Alone::new(1, filler::units(job.model()));
-    let error = run_all(&job, &hub).remove(0).unwrap_err();
+    let error = lanes(&job, Step(0), &hub).remove(0).unwrap_err();
     assert_eq!(error.to_string(), "lane 0 failed at step 0: out of memory");
 
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).build().unwrap();
@@ -325,8 +231,15 @@ fn cpu_seconds() -> f64 {
 #[ignore = "a measurement"]
 fn time_of_a_step() {
     for (lanes, recompute) in [(1, Recompute::Never), (1, Recompute::Always), (4, Recompute::Never), (4, Recompute::Always)] {
-        let settings =
-            Settings { model: Config::default(), memory: Memory { recompute }, seed: 1, lanes, batch: 128 / lanes as usize, sizes: 2 };
+        let settings = Settings {
+            model: Config::default(),
+            memory: Memory { recompute },
+            seed: 1,
+            lanes,
+            batch: 128 / lanes as usize,
+            sizes: 2,
+            queue: None,
+        };
         let job = job(settings, Box::new(Quadratic));
         let weights: Vec<_> = (0..job.model().units().len() as u32)
             .map(|u| Arc::new(job.model().init(1, UnitId(u), 0..job.model().units()[u as usize].len())))

@@ -82,7 +82,7 @@ impl Sums for Alone {
 ///
 /// A network straight from its init has running mean 0 and variance 1, which nobody measured; comparing with it would flatter the
 /// training. So its running statistics are taken as PyTorch's cumulative average does (`momentum=None`): plain views of at most
-/// [`CALIBRATION_IMAGES`] train images go through it in training mode, and each batch norm gets the mean of its batches' means and
+/// [`CALIBRATION_IMAGES`] train images go through it in training mode, shuffled, and each batch norm gets the mean of its batches' means and
 /// unbiased variances. Nothing else is changed.
 ///
 /// # Errors
@@ -94,7 +94,7 @@ pub fn random_init(exam: &Exam<'_>, job: &Swav) -> Result<Vec<Arc<Vec<f32>>>, Fa
     let mut units: Vec<Vec<f32>> = model.trunk().iter().enumerate().map(unit).collect();
     let size = exam.view.size as usize;
     let measured =
-        over_batches(exam.train.source, exam.train.first(CALIBRATION_IMAGES), exam.view, exam.threads, |batch: ExampleBatch| {
+        over_batches(exam.train.source, &exam.train.shuffled(CALIBRATION_IMAGES), exam.view, exam.threads, |batch: ExampleBatch| {
             let n = batch.samples.len();
             (n > 0).then(|| moments(job, &units, batch.pixels, [n, 3, size, size]))
         })?;

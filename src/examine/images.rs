@@ -82,7 +82,7 @@ impl<'a> Chosen<'a> {
     /// Keeps at most `most` images, which a hash of their numbers chooses: no order of classes in the source can bias it.
     pub(super) fn cap(&mut self, most: usize) {
         if self.samples.len() > most {
-            self.samples.sort_by_cached_key(|sample| *key("chosen", &[*sample]).as_bytes());
+            shuffle(&mut self.samples);
             self.samples.truncate(most.max(1));
             self.samples.sort_unstable();
         }
@@ -129,8 +129,16 @@ impl<'a> Chosen<'a> {
         }
     }
 
-    /// The first images of the choice, at most `most`.
-    pub(super) fn first(&self, most: usize) -> &[u64] {
-        &self.samples[..most.min(self.samples.len())]
+    /// At most `most` of the images, shuffled: classes are mixed whatever the order of the source.
+    pub(super) fn shuffled(&self, most: usize) -> Vec<u64> {
+        let mut samples = self.samples.clone();
+        shuffle(&mut samples);
+        samples.truncate(most);
+        samples
     }
+}
+
+/// Into an order that depends on the numbers alone.
+fn shuffle(samples: &mut [u64]) {
+    samples.sort_by_cached_key(|sample| *key("chosen", &[*sample]).as_bytes());
 }

@@ -119,7 +119,7 @@ fn results_do_not_depend_on_threads_and_caps_choose_always_the_same() {
 
 #[test]
 fn random_init_has_the_runs_first_weights_and_statistics_of_the_images() {
-    let (run, sets) = (Run::new(), sets(20));
+    let (run, sets) = (Run::new(), sets(64));
     let opened = examine::Run::open(run.place()).unwrap();
     let (train, test) = (open_source(&sets.train).unwrap(), open_source(&sets.test).unwrap());
     let exam = Exam::new(&train, &test, &Probe { threads: 2, ..Probe::of(opened.recipe()) }).unwrap();
@@ -140,12 +140,13 @@ fn random_init_has_the_runs_first_weights_and_statistics_of_the_images() {
         }
     }
     assert!(measured > 8);
-    // One batch holds all 40 images, so evaluation with its statistics is training mode on it, but for the variance's n / (n - 1).
+    // Each of two batches holds half of the images, both classes mixed: evaluation with their mean statistics comes near to training
+    // mode on all images at once.
     let ours = exam.features(opened.job(), &units).unwrap().0.values;
     let batch =
-        examples(&train, Probe::of(opened.recipe()).view, NonZeroUsize::new(64).unwrap(), NonZeroUsize::MIN).next().unwrap().unwrap();
+        examples(&train, Probe::of(opened.recipe()).view, NonZeroUsize::new(128).unwrap(), NonZeroUsize::MIN).next().unwrap().unwrap();
     let device = opened.job().device();
-    let mut x = Tensor::<4>::from_data(TensorData::new(batch.pixels, [40, 3, 16, 16]), device);
+    let mut x = Tensor::<4>::from_data(TensorData::new(batch.pixels, [128, 3, 16, 16]), device);
     for (layout, flat) in model.trunk().iter().zip(&units) {
         x = Pass::new(layout, flat, device, false, Norms::Measured(Arc::new(OneLane))).trunk(x);
     }
@@ -153,7 +154,7 @@ fn random_init_has_the_runs_first_weights_and_statistics_of_the_images() {
     let norm = |values: &mut dyn Iterator<Item = f64>| values.map(|v| v * v).sum::<f64>().sqrt();
     let difference =
         norm(&mut ours.iter().zip(&training).map(|(a, b)| f64::from(a - b))) / norm(&mut training.iter().map(|v| f64::from(*v)));
-    assert!(difference < 0.01, "{difference}");
+    assert!(difference < 0.03, "{difference}");
 }
 
 #[derive(Debug)]

@@ -254,7 +254,9 @@ impl Launcher {
         let resume = "the same command resumes it from its newest checkpoint";
         match (self.ended, self.failure, self.dead) {
             (_, Some(failure), _) if failure.code != ExitCode::TryAgain => Err(failure),
-            (Some((outcome, because)), _, _) if outcome == "failed" => Err(Failure::new(ExitCode::TryAgain, format!("the run ended: {because}; {resume}"))),
+            (Some((outcome, because)), _, _) if outcome == "failed" => {
+                Err(Failure::new(ExitCode::TryAgain, format!("the run ended: {because}; {resume}")))
+            }
             (_, _, Some(dead)) => Err(Failure::new(ExitCode::TryAgain, format!("the run ended: {dead}; {resume}"))),
             (Some(_), _, None) => Ok(ExitCode::Done),
             (None, _, None) => Err(Failure::new(ExitCode::TryAgain, format!("the run's nodes ended without a word; {resume}"))),

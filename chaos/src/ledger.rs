@@ -10,7 +10,8 @@ use std::sync::Arc;
 
 use everstep_actors::protocol::ids::{Lane, Step, UnitId};
 use everstep_actors::workload::{
-    Batch, CallId, LaneError, LaneReport, NewShard, Partials, Peers, ShardView, Source, SourceError, Sums, TensorKind, TensorSpec, Unit, Workload,
+    Batch, CallId, LaneError, LaneReport, NewShard, Partials, Peers, ShardView, Source, SourceError, Sums, TensorKind, TensorSpec, Unit,
+    Workload,
 };
 
 /// See the module's text.
@@ -49,12 +50,14 @@ impl Ledger {
 
     /// The weights after so many steps, by a plain loop in one thread.
     pub fn expected(&self, steps: Step) -> Vec<Vec<f32>> {
-        let mut units: Vec<Vec<f32>> = self.units.iter().enumerate().map(|(unit, spec)| self.init(UnitId(unit as u32), 0..spec.len())).collect();
+        let mut units: Vec<Vec<f32>> =
+            self.units.iter().enumerate().map(|(unit, spec)| self.init(UnitId(unit as u32), 0..spec.len())).collect();
         for step in (0..steps.0).map(Step) {
             for (index, weights) in units.iter_mut().enumerate() {
                 let mut sum = everstep_actors::protocol::tree::TreeSum::new(self.lanes);
                 for lane in (0..self.lanes).map(Lane) {
-                    let gradient = if index == 0 { self.counts(step, lane, weights.len()) } else { Self::contribution(index, weights, lane) };
+                    let gradient =
+                        if index == 0 { self.counts(step, lane, weights.len()) } else { Self::contribution(index, weights, lane) };
                     if let Ok(Some(total)) = sum.add(lane.0..lane.0 + 1, gradient) {
                         let scale = 1.0 / self.lanes as f32;
                         let mean: Vec<f32> = total.into_iter().map(|value| value * scale).collect();

@@ -10,7 +10,13 @@ use everstep_chaos::ledger::Ledger;
 use everstep_chaos::local::Run;
 
 fn run(steps: u64) -> Run {
-    Run { ledger: Ledger::new(4, 3, 50, &[700, 33, 1_200]), steps: Step(steps), checkpoint_every: 5, shard_values: 256, gathered_values_max: 1_300 }
+    Run {
+        ledger: Ledger::new(4, 3, 50, &[700, 33, 1_200]),
+        steps: Step(steps),
+        checkpoint_every: 5,
+        shard_values: 256,
+        gathered_values_max: 1_300,
+    }
 }
 
 /// `same_bits` and `samples_once` in small: any number of ranks, the weights of a plain loop.

@@ -55,7 +55,10 @@ fn view(args: &StatusArgs, secrets: &Path) -> Result<(StatusView, bool), Failure
         let store = Store::open_existing(&args.run).map_err(failed)?;
         let record = finding::newest_record(&store).await.map_err(failed)?;
         let Some(record) = record else {
-            return Err(Failure::new(ExitCode::NotFound, format!("{} holds no run yet: start one with `everstep train CONFIG --run {}`", args.run, args.run)));
+            return Err(Failure::new(
+                ExitCode::NotFound,
+                format!("{} holds no run yet: start one with `everstep train CONFIG --run {}`", args.run, args.run),
+            ));
         };
         match ask(&record, secrets).await {
             Ok(status) => Ok((told(&args.run, &record, status), true)),
@@ -180,7 +183,11 @@ async fn newest_write(store: &Store) -> Option<u64> {
     let mut newest = None;
     for entry in store.list("events").await.ok()? {
         let body = store.get(&entry.key, 256 << 20).await.ok()?;
-        let last = String::from_utf8_lossy(&body).lines().filter_map(|line| serde_json::from_str::<everstep_actors::event::Recorded>(line).ok()).map(|event| event.at_ms).max();
+        let last = String::from_utf8_lossy(&body)
+            .lines()
+            .filter_map(|line| serde_json::from_str::<everstep_actors::event::Recorded>(line).ok())
+            .map(|event| event.at_ms)
+            .max();
         newest = newest.max(last);
     }
     newest

@@ -46,7 +46,8 @@ pub(super) struct Child {
 impl Child {
     /// Starts a node of this very program.
     pub(super) fn spawn(slot: u32, briefing: &Briefing, into: mpsc::Sender<FromChild>) -> Result<Self, Failure> {
-        let cannot = |error: &dyn std::fmt::Display| Failure::new(ExitCode::Internal, format!("rank process {slot} cannot be started: {error}"));
+        let cannot =
+            |error: &dyn std::fmt::Display| Failure::new(ExitCode::Internal, format!("rank process {slot} cannot be started: {error}"));
         let program = std::env::current_exe().map_err(|error| cannot(&error))?;
         let mut command = Command::new(program);
         // A group of its own: Ctrl-C reaches the launcher, which then ends its nodes in good order.

@@ -91,7 +91,9 @@ impl Thread {
             };
             let event = match scores {
                 Ok(scores) => Event::Evaluated { step, scores },
-                Err(failure) => Event::Waiting { because: format!("the trunk after step {} could not be examined: {}", step.0, failure.sentence) },
+                Err(failure) => {
+                    Event::Waiting { because: format!("the trunk after step {} could not be examined: {}", step.0, failure.sentence) }
+                }
             };
             if answer.blocking_send(event).is_err() {
                 return;

@@ -39,13 +39,16 @@ const STEPS_AHEAD: u64 = 3;
 pub fn run() -> Result<ExitCode, Failure> {
     let mut input = BufReader::new(std::io::stdin());
     let mut line = String::new();
-    let read = input.read_line(&mut line).map_err(|error| Failure::new(ExitCode::Internal, format!("the briefing cannot be read: {error}")))?;
+    let read =
+        input.read_line(&mut line).map_err(|error| Failure::new(ExitCode::Internal, format!("the briefing cannot be read: {error}")))?;
     if read == 0 {
         return Err(Failure::new(ExitCode::Usage, "`everstep node` is started by `everstep train`; use that"));
     }
-    let briefing: Briefing = serde_json::from_str(&line).map_err(|error| Failure::new(ExitCode::Internal, format!("the briefing is none: {error}")))?;
+    let briefing: Briefing =
+        serde_json::from_str(&line).map_err(|error| Failure::new(ExitCode::Internal, format!("the briefing is none: {error}")))?;
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
-    let runtime = runtime.map_err(|error| Failure::new(ExitCode::Internal, format!("no threads can be started: {error}; raise the limit of processes")))?;
+    let runtime = runtime
+        .map_err(|error| Failure::new(ExitCode::Internal, format!("no threads can be started: {error}; raise the limit of processes")))?;
 
     let (events, mut happened) = mpsc::channel::<Recorded>(EVENTS_MAX);
     let (orders, obeyed) = mpsc::channel(64);
@@ -72,7 +75,12 @@ pub fn run() -> Result<ExitCode, Failure> {
     })
 }
 
-fn start(briefing: &Briefing, runtime: &tokio::runtime::Runtime, events: mpsc::Sender<Recorded>, (by_signal, orders): (mpsc::Sender<Order>, mpsc::Receiver<Order>)) -> Result<node::Ended, Failure> {
+fn start(
+    briefing: &Briefing,
+    runtime: &tokio::runtime::Runtime,
+    events: mpsc::Sender<Recorded>,
+    (by_signal, orders): (mpsc::Sender<Order>, mpsc::Receiver<Order>),
+) -> Result<node::Ended, Failure> {
     let recipe = Recipe::from_text("the run's recipe", &briefing.recipe, &[])?;
     let job = Arc::new(setup::workload(&recipe, briefing.steps)?);
     let train = recipe.data.train.clone().unwrap_or_default();
@@ -112,14 +120,16 @@ fn start(briefing: &Briefing, runtime: &tokio::runtime::Runtime, events: mpsc::S
         events,
         orders,
     };
-    runtime.block_on(async {
-        signals(by_signal);
-        node::run(args).await
-    }).map_err(|error| match error {
-        NodeError::Store(error) => Failure::new(ExitCode::Config, error),
-        NodeError::Bind(error) => Failure::new(ExitCode::Failed, error),
-        error @ NodeError::Spawn(..) => Failure::new(ExitCode::Internal, error),
-    })
+    runtime
+        .block_on(async {
+            signals(by_signal);
+            node::run(args).await
+        })
+        .map_err(|error| match error {
+            NodeError::Store(error) => Failure::new(ExitCode::Config, error),
+            NodeError::Bind(error) => Failure::new(ExitCode::Failed, error),
+            error @ NodeError::Spawn(..) => Failure::new(ExitCode::Internal, error),
+        })
 }
 
 /// Ctrl-C is the launcher's affair: it tells its nodes in good order. A polite end of this process alone ends the run.

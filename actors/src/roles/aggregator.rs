@@ -96,7 +96,9 @@ impl Aggregator {
                 state.sums.remove(&key);
                 broadcast(exchange, header, &group, total).await;
             }
-            Err(refused) => self.inward.broken(format!("a partial sum of call {} at {} does not add up: {refused}", header.call, header.step)),
+            Err(refused) => {
+                self.inward.broken(format!("a partial sum of call {} at {} does not add up: {refused}", header.call, header.step))
+            }
         }
     }
 }

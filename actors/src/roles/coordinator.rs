@@ -222,7 +222,9 @@ impl Coordinator {
         let terms = Terms { build: join.build, recipe: join.recipe, hardware: join.hardware };
         match state.gathering.join(member, &terms) {
             Verdict::Refuse(because) => self.office.send(node, Control::Refused { because }),
-            Verdict::Wait { missing } => self.office.record(Event::Waiting { because: format!("waiting for {missing} more of {} ranks", self.orders.ranks) }),
+            Verdict::Wait { missing } => {
+                self.office.record(Event::Waiting { because: format!("waiting for {missing} more of {} ranks", self.orders.ranks) })
+            }
             Verdict::Begin(members) => {
                 if let Err(because) = self.begin(state, members).await {
                     self.end(state, Outcome::Lost, because);
@@ -393,7 +395,9 @@ impl Coordinator {
 
     fn ending(&self, stop: Option<&str>, step: Step) -> (Outcome, String) {
         match stop {
-            Some(because) if step < self.orders.steps => (Outcome::Stopped, format!("{because}; the checkpoint after {} steps holds everything", step.0)),
+            Some(because) if step < self.orders.steps => {
+                (Outcome::Stopped, format!("{because}; the checkpoint after {} steps holds everything", step.0))
+            }
             _ => (Outcome::Done, format!("all {} steps are done and saved", self.orders.steps.0)),
         }
     }
@@ -433,7 +437,8 @@ fn name(member: &Member, rank: Rank) -> String {
 /// Means over lanes, in lane order along the canonical tree, and the share of time spent waiting.
 fn means(lanes: BTreeMap<u32, LaneMetrics>) -> (BTreeMap<String, f64>, f64) {
     let count = lanes.len().max(1) as f64;
-    let (waited, busy) = lanes.values().fold((0.0, 0.0), |(waited, busy), lane| (waited + f64::from(lane.wait_s), busy + f64::from(lane.busy_s)));
+    let (waited, busy) =
+        lanes.values().fold((0.0, 0.0), |(waited, busy), lane| (waited + f64::from(lane.wait_s), busy + f64::from(lane.busy_s)));
     let mut columns: BTreeMap<String, Vec<f64>> = BTreeMap::new();
     for (name, value) in lanes.into_values().flat_map(|lane| lane.metrics) {
         columns.entry(name).or_default().push(f64::from(value));

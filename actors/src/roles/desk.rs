@@ -70,7 +70,14 @@ pub struct ActorView {
 impl From<ActorReport> for ActorView {
     fn from(report: ActorReport) -> Self {
         let ActorReport { name, depth, high_water, capacity, handled, handling } = report;
-        Self { name, depth, high_water, capacity, handled, handling: handling.map(|(handler, since)| (handler.to_owned(), since.as_secs_f64())) }
+        Self {
+            name,
+            depth,
+            high_water,
+            capacity,
+            handled,
+            handling: handling.map(|(handler, since)| (handler.to_owned(), since.as_secs_f64())),
+        }
     }
 }
 

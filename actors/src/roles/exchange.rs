@@ -149,7 +149,13 @@ struct Sum {
 
 impl Exchange {
     /// The exchange of an epoch whose first step is `step`; `committed` holds the owned shards' values.
-    pub fn new(layout: Layout, step: Step, committed: BTreeMap<ShardId, Vector>, outbound: Arc<dyn Outbound>, inward: Arc<dyn Inward>) -> Arc<Self> {
+    pub fn new(
+        layout: Layout,
+        step: Step,
+        committed: BTreeMap<ShardId, Vector>,
+        outbound: Arc<dyn Outbound>,
+        inward: Arc<dyn Inward>,
+    ) -> Arc<Self> {
         let mut units: Vec<UnitPlace> = Vec::new();
         for (shard, (_, owner)) in layout.shards.iter().zip(&layout.plan.owners) {
             if shard.id.index == 0 {
@@ -233,7 +239,9 @@ impl Exchange {
         let group = header.group();
         let fits = match header.kind {
             DataKind::Want | DataKind::Gathered | DataKind::Gradient => self.shard_of(header).is_some(),
-            DataKind::Partial | DataKind::Rows => group.end <= self.layout.lanes && group.start < group.end && header.length <= SUM_VALUES_MAX,
+            DataKind::Partial | DataKind::Rows => {
+                group.end <= self.layout.lanes && group.start < group.end && header.length <= SUM_VALUES_MAX
+            }
             DataKind::Total | DataKind::RowsTotal => {
                 let rows = header.kind == DataKind::RowsTotal;
                 let state = self.lock();
@@ -490,7 +498,15 @@ impl Exchange {
 
     // ---- small sums ---------------------------------------------------------------------------
 
-    fn add_to_sum(&self, step: Step, lane: Lane, call: CallId, group: Range<u32>, rows: bool, values: Vec<f32>) -> Result<(watch::Receiver<Option<Vector>>, Vec<Outgoing>), Aborted> {
+    fn add_to_sum(
+        &self,
+        step: Step,
+        lane: Lane,
+        call: CallId,
+        group: Range<u32>,
+        rows: bool,
+        values: Vec<f32>,
+    ) -> Result<(watch::Receiver<Option<Vector>>, Vec<Outgoing>), Aborted> {
         let in_group = group.contains(&lane.0) && group.end <= self.layout.lanes;
         let mut state = self.lock();
         if state.over || state.step != step || !in_group {
@@ -612,7 +628,14 @@ impl Collective for Lanes {
         .boxed()
     }
 
-    fn sum(&self, step: Step, lane: Lane, call: CallId, group: Range<u32>, values: Vec<f32>) -> BoxFuture<'static, Result<Vector, Aborted>> {
+    fn sum(
+        &self,
+        step: Step,
+        lane: Lane,
+        call: CallId,
+        group: Range<u32>,
+        values: Vec<f32>,
+    ) -> BoxFuture<'static, Result<Vector, Aborted>> {
         let opened = self.0.add_to_sum(step, lane, call, group, false, values);
         self.0.clone().summed(opened).boxed()
     }

@@ -37,7 +37,8 @@ pub async fn newest_record(store: &Store) -> Result<Option<EpochRecord>, StoreEr
     let Some(epoch) = newest else { return Ok(None) };
     let key = EpochRecord::key(epoch);
     let body = store.get(&key, RECORD_BYTES_MAX).await?;
-    let record = serde_json::from_slice(&body).map_err(|error| StoreError::Unavailable { place: store.at(&key), because: error.to_string() })?;
+    let record =
+        serde_json::from_slice(&body).map_err(|error| StoreError::Unavailable { place: store.at(&key), because: error.to_string() })?;
     Ok(Some(record))
 }
 
@@ -113,7 +114,8 @@ pub async fn find_or_lead<R: Router>(
 }
 
 async fn lead(store: &Store, me: &Member, epoch: Epoch, nonce: String, because: &str) -> Result<bool, StoreError> {
-    let record = EpochRecord { epoch, nonce, leader: me.node, members: vec![me.clone()], phase: Phase::Gathering, because: because.to_owned() };
+    let record =
+        EpochRecord { epoch, nonce, leader: me.node, members: vec![me.clone()], phase: Phase::Gathering, because: because.to_owned() };
     if !create_record(store, &record).await? {
         return Ok(false);
     }

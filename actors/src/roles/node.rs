@@ -26,9 +26,9 @@ use super::rank::{RankActor, RankMsg, ShardState, Shards, Superior};
 use crate::checkpoint::writer::{CheckpointWriter, Snapshot, WriterConfig, WriterMessage};
 use crate::checkpoint::{self, Digest, Draft, OnBad, PartRecord, SnapshotShard};
 use crate::event::{Event, MemberInfo, Recorded};
-use crate::net::mailbox::{ActorStats, ActorTable, Mailbox};
 use crate::net::endpoint::{BindError, Endpoint, Options};
 use crate::net::link::{Link, LinkDown, Payload};
+use crate::net::mailbox::{ActorStats, ActorTable, Mailbox};
 use crate::net::tls::{Identity, Role};
 use crate::net::{Reject, Router};
 use crate::protocol::ids::{Epoch, NodeId, Rank, ShardId, Step};
@@ -266,7 +266,11 @@ impl Shared {
             Control::Stable { epoch, step, checkpoint, last, .. } if self.leader() == Some(from) => {
                 self.tell(&self.rank, "rank", RankMsg::Stable { epoch, step, checkpoint, last });
             }
-            Control::Refused { .. } | Control::Begin { .. } | Control::Published { .. } | Control::SaveFailed { .. } | Control::Bye { .. } => {
+            Control::Refused { .. }
+            | Control::Begin { .. }
+            | Control::Published { .. }
+            | Control::SaveFailed { .. }
+            | Control::Bye { .. } => {
                 self.tell(&self.node, "node", NodeMsg::Said { from, message });
             }
             Control::AskStatus => self.answer_status(from),
@@ -443,7 +447,12 @@ impl<W: Workload> Actor for NodeActor<W> {
         Ok(())
     }
 
-    async fn handle_supervisor_evt(&self, _: ActorRef<NodeMsg>, event: SupervisionEvent, state: &mut State) -> Result<(), ActorProcessingErr> {
+    async fn handle_supervisor_evt(
+        &self,
+        _: ActorRef<NodeMsg>,
+        event: SupervisionEvent,
+        state: &mut State,
+    ) -> Result<(), ActorProcessingErr> {
         if let SupervisionEvent::ActorFailed(_, error) = event
             && !state.over
         {
@@ -513,7 +522,8 @@ impl<W: Workload> NodeActor<W> {
         });
         let mine: Vec<Shard> =
             self.shards.iter().zip(&plan.owners).filter(|(_, (_, owner))| owner.0 == rank).map(|(shard, _)| shard.clone()).collect();
-        let (shared, endpoint, workload, epoch, peers) = (self.shared.clone(), self.endpoint.clone(), self.workload.clone(), record.epoch, record.members.clone());
+        let (shared, endpoint, workload, epoch, peers) =
+            (self.shared.clone(), self.endpoint.clone(), self.workload.clone(), record.epoch, record.members.clone());
         tokio::spawn(async move {
             let loading = load_shards(&shared.store, workload, mine, origin);
             let meeting = meet(&shared, &endpoint, &peers);
@@ -558,7 +568,10 @@ impl<W: Workload> NodeActor<W> {
         let shared = self.shared.clone();
         let writer = self.writer.clone();
         tokio::spawn(async move {
-            let shards = shards.into_iter().map(|(id, shard)| SnapshotShard { id, start: shard.start, values: shard.values, slots: shard.slots }).collect();
+            let shards = shards
+                .into_iter()
+                .map(|(id, shard)| SnapshotShard { id, start: shard.start, values: shard.values, slots: shard.slots })
+                .collect();
             let snapshot = Snapshot { epoch, step, shards };
             let saved = ractor::call!(writer, |reply| WriterMessage::Save { snapshot, reply });
             let message = match saved {
@@ -641,7 +654,8 @@ fn name(record: &EpochRecord, rank: usize) -> String {
 async fn meet(shared: &Arc<Shared>, endpoint: &Endpoint<NodeRouter>, members: &[Member]) -> Result<(), String> {
     let me = shared.me;
     for member in members.iter().filter(|member| member.node > me && !shared.links.contains_key(&member.node)) {
-        let address: SocketAddr = member.address.parse().map_err(|_| format!("{} has no address that can be dialled: {:?}", member.node, member.address))?;
+        let address: SocketAddr =
+            member.address.parse().map_err(|_| format!("{} has no address that can be dialled: {:?}", member.node, member.address))?;
         let link = endpoint.connect(address, Some(member.node)).await;
         link.map_err(|error| format!("{} ({}, pid {}) cannot be reached: {error}", member.node, member.host, member.pid))?;
     }
@@ -655,7 +669,13 @@ async fn meet(shared: &Arc<Shared>, endpoint: &Endpoint<NodeRouter>, members: &[
         }
     };
     tokio::time::timeout(MEETING_MAX, all).await.map_err(|_| match absent() {
-        Some(member) => format!("{} ({}, pid {}) did not connect within {} s; check that nodes reach each other by UDP", member.node, member.host, member.pid, MEETING_MAX.as_secs()),
+        Some(member) => format!(
+            "{} ({}, pid {}) did not connect within {} s; check that nodes reach each other by UDP",
+            member.node,
+            member.host,
+            member.pid,
+            MEETING_MAX.as_secs()
+        ),
         None => "members did not connect in time".to_owned(),
     })
 }
@@ -679,7 +699,10 @@ async fn load_shards<W: Workload>(store: &Store, workload: Arc<W>, mine: Vec<Sha
             for shard in mine {
                 let part = checkpoint::read_part(store, &manifest, shard.id).await.map_err(|error| error.to_string())?;
                 if part.start != shard.range.start || part.values.len() != shard.range.len() || part.slots.len() != workload.slots() {
-                    return Err(format!("shard {} of the checkpoint after step {} has another shape than the recipe's; use the recipe of the run", shard.id, step.0));
+                    return Err(format!(
+                        "shard {} of the checkpoint after step {} has another shape than the recipe's; use the recipe of the run",
+                        shard.id, step.0
+                    ));
                 }
                 shards.insert(shard.id, ShardState { start: part.start, values: Arc::new(part.values), slots: Arc::new(part.slots) });
             }
@@ -718,7 +741,10 @@ impl Office for LeaderOffice {
         async move {
             let found = checkpoint::newest_intact(&shared.store, OnBad::SetAside).await.map_err(|error| error.to_string())?;
             for passed in found.passed_over {
-                shared.record(Event::CheckpointFailed { step: passed.step, because: format!("set aside: {}: {}", passed.place, passed.damage) });
+                shared.record(Event::CheckpointFailed {
+                    step: passed.step,
+                    because: format!("set aside: {}: {}", passed.place, passed.damage),
+                });
             }
             Ok(found.manifest.map(|manifest| manifest.step))
         }
@@ -806,9 +832,13 @@ pub async fn run<W: Workload>(args: NodeArgs<W>) -> Result<Ended, NodeError> {
     let shards = Arc::new(cut(&shapes, args.shard_values));
 
     let (finished, ended) = oneshot::channel();
-    let (writer, _) = CheckpointWriter::spawn(None, CheckpointWriter, WriterConfig { in_flight: 2, ..WriterConfig::new(args.store.clone(), &args.run, units.clone()) })
-        .await
-        .map_err(|error| NodeError::Spawn("checkpoint writer", error.to_string()))?;
+    let (writer, _) = CheckpointWriter::spawn(
+        None,
+        CheckpointWriter,
+        WriterConfig { in_flight: 2, ..WriterConfig::new(args.store.clone(), &args.run, units.clone()) },
+    )
+    .await
+    .map_err(|error| NodeError::Spawn("checkpoint writer", error.to_string()))?;
     let stats = table.register("node", MAILBOX_MAX);
     let node = NodeActor {
         stats: stats.clone(),
@@ -828,7 +858,9 @@ pub async fn run<W: Workload>(args: NodeArgs<W>) -> Result<Ended, NodeError> {
         ($slot:expr, $name:literal, $make:expr, $arguments:expr) => {{
             let stats = table.register($name, MAILBOX_MAX);
             let make = $make;
-            let (actor, _) = Actor::spawn_linked(None, make(stats.clone()), $arguments, superior.clone()).await.map_err(|error| NodeError::Spawn($name, error.to_string()))?;
+            let (actor, _) = Actor::spawn_linked(None, make(stats.clone()), $arguments, superior.clone())
+                .await
+                .map_err(|error| NodeError::Spawn($name, error.to_string()))?;
             let mailbox = Mailbox::new(actor, stats);
             let _ = $slot.set(mailbox.clone());
             mailbox
@@ -861,7 +893,14 @@ pub async fn run<W: Workload>(args: NodeArgs<W>) -> Result<Ended, NodeError> {
                 steps: args.steps,
                 checkpoint_every: args.checkpoint_every,
             };
-            let draft = Draft { run: args.run.clone(), config: args.config, epoch, step: Step(0), units: units.to_vec(), slots: args.workload.slots() as u32 };
+            let draft = Draft {
+                run: args.run.clone(),
+                config: args.config,
+                epoch,
+                step: Step(0),
+                units: units.to_vec(),
+                slots: args.workload.slots() as u32,
+            };
             let office = Arc::new(LeaderOffice { shared: shared.clone(), draft, keep: args.checkpoint_keep });
             start!(shared.coordinator, "coordinator", |stats| Coordinator { stats, me: me.node, orders, office }, epoch);
             Some(epoch)

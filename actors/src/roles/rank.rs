@@ -325,7 +325,9 @@ impl<W: Workload> RankActor<W> {
                 self.add_up(myself, term);
             }
             Err(LaneFailure::Aborted) => {}
-            Err(LaneFailure::Failed(because)) => self.fail(term, Outcome::Lost, format!("lane {lane} failed at step {}: {because}", term.flight.step.0)),
+            Err(LaneFailure::Failed(because)) => {
+                self.fail(term, Outcome::Lost, format!("lane {lane} failed at step {}: {because}", term.flight.step.0))
+            }
             Err(LaneFailure::Data(error)) => self.fail(term, Outcome::Unusable, error.to_string()),
         }
     }

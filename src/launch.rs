@@ -231,10 +231,10 @@ impl Launcher {
 
     async fn finish(mut self) -> Result<ExitCode, Failure> {
         if let Some(examiner) = self.examiner.take() {
-            if self.committed().is_some() && self.ended.as_ref().is_some_and(|(outcome, _)| outcome != "failed") {
+            if self.committed().is_some() && self.ended.as_ref().is_some_and(|(outcome, _)| outcome == "done" || outcome == "stopped") {
                 self.talk("examining the trunk: trained, at random init, raw pixels, colour histogram".into());
             }
-            let last = self.committed().filter(|_| self.ended.as_ref().is_some_and(|(outcome, _)| outcome != "failed"));
+            let last = self.committed().filter(|_| self.ended.as_ref().is_some_and(|(outcome, _)| outcome == "done" || outcome == "stopped"));
             for event in examiner.finish(last).await {
                 self.own_event(event);
             }
@@ -254,6 +254,7 @@ impl Launcher {
         let resume = "the same command resumes it from its newest checkpoint";
         match (self.ended, self.failure, self.dead) {
             (_, Some(failure), _) if failure.code != ExitCode::TryAgain => Err(failure),
+            (Some((outcome, because)), _, _) if outcome == "unusable" => Err(Failure::new(ExitCode::Config, because)),
             (Some((outcome, because)), _, _) if outcome == "failed" => {
                 Err(Failure::new(ExitCode::TryAgain, format!("the run ended: {because}; {resume}")))
             }

@@ -119,7 +119,7 @@ pub enum Event {
     Ended {
         /// Steps committed.
         step: Step,
-        /// `done`, `stopped` or `failed`.
+        /// `done`, `stopped`, `failed` (start it again) or `unusable` (change something first).
         outcome: String,
         /// One sentence.
         because: String,

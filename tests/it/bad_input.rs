@@ -60,7 +60,7 @@ fn bad_images_are_replaced_counted_and_named_and_too_many_end_the_run() {
     png[16..20].copy_from_slice(&60_000u32.to_be_bytes());
     png[20..24].copy_from_slice(&60_000u32.to_be_bytes());
     std::fs::write(folder.join("bomb.png"), png).unwrap();
-    let ran = bench.run("train recipe.toml --data photos --run survived --json");
+    let ran = bench.run("train recipe.toml --data photos --run survived --json --set data.bad_share_max=0.1");
     assert_eq!(ran.code, 0, "{ran:?}");
     let named = std::fs::read_to_string(bench.path("survived/bad-samples.jsonl")).unwrap();
     assert!(named.contains("truncated.jpg") && named.contains("bomb.png"), "{named}");

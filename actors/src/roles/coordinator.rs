@@ -23,9 +23,17 @@ use crate::protocol::step::{Effect, Said, StepLife};
 use crate::protocol::tree;
 use crate::wire::message::{Control, Join, LaneMetrics, Outcome, ShardPartials};
 
+/// Newcomers that are kept waiting for this node to learn that it leads.
+const EARLY_MAX: usize = 4_096;
+
 /// What the coordinator is told.
 #[derive(Debug)]
 pub enum CoordinatorMsg {
+    /// This node has created a gathering epoch: it leads from now on.
+    Lead {
+        /// The epoch.
+        epoch: Epoch,
+    },
     /// A member or newcomer says something.
     Said {
         /// Who (proven by its certificate).
@@ -108,6 +116,8 @@ impl std::fmt::Debug for Coordinator {
 #[derive(Debug)]
 pub struct State {
     epoch: Epoch,
+    /// Newcomers that found the record before this node knew that it leads.
+    early: Vec<(NodeId, Join)>,
     gathering: Gathering,
     term: Option<Term>,
     stop: Option<String>,
@@ -140,12 +150,11 @@ struct Saving {
 impl Actor for Coordinator {
     type Msg = CoordinatorMsg;
     type State = State;
-    /// The gathering epoch that this node has created.
-    type Arguments = Epoch;
+    type Arguments = ();
 
-    async fn pre_start(&self, _: ActorRef<CoordinatorMsg>, epoch: Epoch) -> Result<State, ActorProcessingErr> {
+    async fn pre_start(&self, _: ActorRef<CoordinatorMsg>, (): ()) -> Result<State, ActorProcessingErr> {
         let gathering = Gathering::new(self.orders.terms.clone(), self.orders.ranks);
-        Ok(State { epoch, gathering, term: None, stop: None, over: false })
+        Ok(State { epoch: Epoch(0), early: Vec::new(), gathering, term: None, stop: None, over: false })
     }
 
     async fn handle(&self, _: ActorRef<CoordinatorMsg>, message: CoordinatorMsg, state: &mut State) -> Result<(), ActorProcessingErr> {
@@ -154,6 +163,7 @@ impl Actor for Coordinator {
             return Ok(());
         }
         match message {
+            CoordinatorMsg::Lead { epoch } => self.lead(state, epoch).await,
             CoordinatorMsg::Said { node, message } => self.said(state, node, message).await,
             CoordinatorMsg::Lost { node, because } => self.lost(state, node, because),
             CoordinatorMsg::Published { step, result } => self.published(state, step, result),
@@ -165,6 +175,7 @@ impl Actor for Coordinator {
 impl CoordinatorMsg {
     fn name(&self) -> &'static str {
         match self {
+            Self::Lead { .. } => "lead",
             Self::Said { .. } => "said",
             Self::Lost { .. } => "lost",
             Self::Published { .. } => "published",
@@ -217,7 +228,21 @@ impl Coordinator {
 
     // ---- beginning ----------------------------------------------------------------------------
 
+    async fn lead(&self, state: &mut State, epoch: Epoch) {
+        state.epoch = epoch;
+        for (node, join) in std::mem::take(&mut state.early) {
+            self.join(state, node, join).await;
+        }
+    }
+
     async fn join(&self, state: &mut State, node: NodeId, join: Join) {
+        if state.epoch == Epoch(0) {
+            // The record is seen in the store before its creator hears that the create went through.
+            if state.early.len() < EARLY_MAX {
+                state.early.push((node, join));
+            }
+            return;
+        }
         let member = Member { node, address: join.address, host: join.host, pid: join.pid, slot: join.slot };
         let terms = Terms { build: join.build, recipe: join.recipe, hardware: join.hardware };
         match state.gathering.join(member, &terms) {

@@ -876,6 +876,28 @@ pub async fn run<W: Workload>(args: NodeArgs<W>) -> Result<Ended, NodeError> {
     let desks = Arc::new(Desks(shared.clone()));
     start!(shared.rank, "rank", |stats| RankActor { stats, workload, loader, superior: desks, end: args.steps }, ());
 
+    // Before the search: whoever finds a record of ours may ask to join at once.
+    let orders = Orders {
+        terms: args.terms.clone(),
+        ranks: args.ranks,
+        lanes: args.workload.lanes(),
+        images: args.images,
+        shards: shards.to_vec(),
+        tensors: units.iter().map(|unit| unit.tensors.len()).collect(),
+        steps: args.steps,
+        checkpoint_every: args.checkpoint_every,
+    };
+    let draft = Draft {
+        run: args.run.clone(),
+        config: args.config,
+        epoch: Epoch(0),
+        step: Step(0),
+        units: units.to_vec(),
+        slots: args.workload.slots() as u32,
+    };
+    let office = Arc::new(LeaderOffice { shared: shared.clone(), draft, keep: args.checkpoint_keep });
+    start!(shared.coordinator, "coordinator", |stats| Coordinator { stats, me: me.node, orders, office }, ());
+
     let accepting = tokio::spawn(accept(endpoint.clone()));
     let ordering = tokio::spawn(obey(args.orders, shared.clone()));
 
@@ -883,26 +905,7 @@ pub async fn run<W: Workload>(args: NodeArgs<W>) -> Result<Ended, NodeError> {
     let leader_of = match search.await? {
         Found::Lead(epoch) => {
             *shared.leader.write().unwrap_or_else(PoisonError::into_inner) = Some(me.node);
-            let orders = Orders {
-                terms: args.terms.clone(),
-                ranks: args.ranks,
-                lanes: args.workload.lanes(),
-                images: args.images,
-                shards: shards.to_vec(),
-                tensors: units.iter().map(|unit| unit.tensors.len()).collect(),
-                steps: args.steps,
-                checkpoint_every: args.checkpoint_every,
-            };
-            let draft = Draft {
-                run: args.run.clone(),
-                config: args.config,
-                epoch,
-                step: Step(0),
-                units: units.to_vec(),
-                slots: args.workload.slots() as u32,
-            };
-            let office = Arc::new(LeaderOffice { shared: shared.clone(), draft, keep: args.checkpoint_keep });
-            start!(shared.coordinator, "coordinator", |stats| Coordinator { stats, me: me.node, orders, office }, epoch);
+            shared.tell(&shared.coordinator, "coordinator", CoordinatorMsg::Lead { epoch });
             Some(epoch)
         }
         Found::Follow(leader) => {
@@ -922,7 +925,8 @@ pub async fn run<W: Workload>(args: NodeArgs<W>) -> Result<Ended, NodeError> {
     let outcome = match ended.outcome {
         Outcome::Done => "done",
         Outcome::Stopped => "stopped",
-        Outcome::Lost | Outcome::Unusable => "failed",
+        Outcome::Lost => "failed",
+        Outcome::Unusable => "unusable",
     };
     let (step, epoch) = shared.term().map_or((Step(0), Epoch(0)), |term| (term.exchange.step(), term.exchange.epoch()));
     shared.record(Event::Ended { step, outcome: outcome.into(), because: ended.because.clone() });

@@ -175,12 +175,17 @@ pub(super) async fn in_order(mut queue: mpsc::Receiver<Outgoing>, mut stream: Se
     }
 }
 
-/// Opens the small stream, then as [`in_order`].
-pub(super) async fn small(shared: Arc<Shared>, queue: mpsc::Receiver<Outgoing>) {
+/// Opens the small stream when there is a first frame, then as [`in_order`]: who never sends data opens none.
+pub(super) async fn small(shared: Arc<Shared>, mut queue: mpsc::Receiver<Outgoing>) {
+    let mut closing = shared.closing.subscribe();
+    let mut batch = Vec::with_capacity(1);
+    next(&mut queue, &mut closing, &mut batch, 1).await;
+    let Some(first) = batch.pop() else { return };
     let Ok(mut stream) = shared.connection.open_uni().await else { return };
     let _ = stream.set_priority(10);
-    if stream.write_all(&[TAG_SMALL]).await.is_ok() {
-        in_order(queue, stream, shared.closing.subscribe()).await;
+    let mut chunks: Vec<Bytes> = [Bytes::from_static(&[TAG_SMALL]), first.head, first.body].into_iter().filter(|chunk| !chunk.is_empty()).collect();
+    if stream.write_all_chunks(&mut chunks).await.is_ok() {
+        in_order(queue, stream, closing).await;
     }
 }
 

@@ -219,7 +219,7 @@ impl Launcher {
                 }
             }
             None => {
-                self.dead.get_or_insert(format!("rank process {slot} (pid {}) {how}", child.pid()));
+                self.dead.get_or_insert_with(|| format!("rank process {slot} (pid {}) {how}", child.pid()));
             }
         }
         if !status.success() {

@@ -10,7 +10,7 @@ use std::time::Duration;
 const DEADLINE: Duration = Duration::from_secs(180);
 
 /// The recipe of all stories.
-pub const RECIPE: &str = "
+pub(crate) const RECIPE: &str = "
 [run]
 steps = 14
 [data.make]
@@ -45,18 +45,18 @@ keep = 10
 ";
 
 /// A folder with the recipe in it.
-pub struct Bench {
+pub(crate) struct Bench {
     folder: tempfile::TempDir,
 }
 
 impl Bench {
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
         std::fs::write(folder.path().join("recipe.toml"), RECIPE).unwrap();
         Self { folder }
     }
 
-    pub fn path(&self, name: &str) -> PathBuf {
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)
     }
 
@@ -68,17 +68,17 @@ impl Bench {
     }
 
     /// Runs `everstep LINE` to its end.
-    pub fn run(&self, line: &str) -> Ran {
+    pub(crate) fn run(&self, line: &str) -> Ran {
         Running::new(self.command(line).spawn().unwrap(), line).end()
     }
 
     /// Starts `everstep LINE`.
-    pub fn start(&self, line: &str) -> Running {
+    pub(crate) fn start(&self, line: &str) -> Running {
         Running::new(self.command(line).spawn().unwrap(), line)
     }
 
     /// The digest of a run's newest state.
-    pub fn digest(&self, run: &str) -> String {
+    pub(crate) fn digest(&self, run: &str) -> String {
         let ran = self.run(&format!("digest --run {run}"));
         assert_eq!(ran.code, 0, "{ran:?}");
         ran.stdout.trim().to_owned()
@@ -87,16 +87,17 @@ impl Bench {
 
 /// A program that has ended.
 #[derive(Debug)]
-pub struct Ran {
-    pub line: String,
-    pub code: i32,
-    pub stdout: String,
-    pub stderr: String,
+pub(crate) struct Ran {
+    #[expect(dead_code, reason = "shown when a story fails")]
+    pub(crate) line: String,
+    pub(crate) code: i32,
+    pub(crate) stdout: String,
+    pub(crate) stderr: String,
 }
 
 impl Ran {
     /// The one sentence on standard error, checked to be one.
-    pub fn sentence(&self) -> &str {
+    pub(crate) fn sentence(&self) -> &str {
         let errors: Vec<&str> = self.stderr.lines().filter(|line| line.starts_with("error: ")).collect();
         assert_eq!(errors.len(), 1, "one sentence: {self:?}");
         errors[0]
@@ -104,7 +105,7 @@ impl Ran {
 }
 
 /// A program that runs, its lines of standard output as they come.
-pub struct Running {
+pub(crate) struct Running {
     child: Child,
     lines: mpsc::Receiver<String>,
     stderr: std::thread::JoinHandle<String>,
@@ -126,12 +127,12 @@ impl Running {
         Self { child, lines, stderr, line: line.into(), seen: Vec::new() }
     }
 
-    pub fn pid(&self) -> u32 {
+    pub(crate) fn pid(&self) -> u32 {
         self.child.id()
     }
 
     /// Waits for a line of JSON for which `wanted` holds.
-    pub fn until(&mut self, wanted: impl Fn(&serde_json::Value) -> bool) -> serde_json::Value {
+    pub(crate) fn until(&mut self, wanted: impl Fn(&serde_json::Value) -> bool) -> serde_json::Value {
         loop {
             match self.lines.recv_timeout(DEADLINE) {
                 Ok(line) => {
@@ -150,12 +151,12 @@ impl Running {
     }
 
     /// Waits until the step has been committed.
-    pub fn until_step(&mut self, step: u64) {
+    pub(crate) fn until_step(&mut self, step: u64) {
         self.until(|event| event["event"] == "step_committed" && event["step"].as_u64() >= Some(step));
     }
 
     /// Waits for the end.
-    pub fn end(mut self) -> Ran {
+    pub(crate) fn end(mut self) -> Ran {
         loop {
             match self.lines.recv_timeout(DEADLINE) {
                 Ok(line) => self.seen.push(line),
@@ -173,13 +174,13 @@ impl Running {
 }
 
 /// Sends a signal to a process.
-pub fn signal(pid: u32, name: &str) {
+pub(crate) fn signal(pid: u32, name: &str) {
     let sent: Output = Command::new("kill").args([&format!("-{name}"), &pid.to_string()]).output().unwrap();
     assert!(sent.status.success(), "{sent:?}");
 }
 
 /// The files below a folder whose path holds `part`.
-pub fn files(folder: &Path, part: &str) -> Vec<PathBuf> {
+pub(crate) fn files(folder: &Path, part: &str) -> Vec<PathBuf> {
     let mut found = Vec::new();
     for entry in std::fs::read_dir(folder).unwrap() {
         let path = entry.unwrap().path();

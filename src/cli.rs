@@ -70,7 +70,7 @@ pub struct TrainArgs {
     /// A folder of images, a tar, or a folder or pattern of tar shards (replaces data.train)
     #[arg(long, value_name = "PATH")]
     pub data: Option<String>,
-    /// Where the run lives; runs/<name of the recipe> by default
+    /// Where the run lives; a folder under runs/ that is named after the recipe by default
     #[arg(long, value_name = "LOCATION")]
     pub run: Option<String>,
     /// Where the run's certificates live; within the run by default

@@ -219,7 +219,7 @@ impl Launcher {
                 }
             }
             None => {
-                self.dead.get_or_insert(format!("rank process {slot} (pid {}) {how}", child.pid()));
+                self.dead.get_or_insert_with(|| format!("rank process {slot} (pid {}) {how}", child.pid()));
             }
         }
         if !status.success() {
@@ -234,7 +234,8 @@ impl Launcher {
             if self.committed().is_some() && self.ended.as_ref().is_some_and(|(outcome, _)| outcome == "done" || outcome == "stopped") {
                 self.talk("examining the trunk: trained, at random init, raw pixels, colour histogram".into());
             }
-            let last = self.committed().filter(|_| self.ended.as_ref().is_some_and(|(outcome, _)| outcome == "done" || outcome == "stopped"));
+            let last =
+                self.committed().filter(|_| self.ended.as_ref().is_some_and(|(outcome, _)| outcome == "done" || outcome == "stopped"));
             for event in examiner.finish(last).await {
                 self.own_event(event);
             }

@@ -1,6 +1,8 @@
 //! The rules of this source tree that compilers do not check: who imports whom, what every file opens with and
 //! how long it may be, and that every recipe loads.
 
+#![expect(clippy::unwrap_used, reason = "what helpers unwrap fails the test that called them")]
+
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};

@@ -88,8 +88,8 @@ impl Bench {
 /// A program that has ended.
 #[derive(Debug)]
 pub(crate) struct Ran {
-    #[allow(dead_code, reason = "shown when a story fails")]
-    line: String,
+    #[expect(dead_code, reason = "shown when a story fails")]
+    pub(crate) line: String,
     pub(crate) code: i32,
     pub(crate) stdout: String,
     pub(crate) stderr: String,

@@ -183,7 +183,8 @@ pub(super) async fn small(shared: Arc<Shared>, mut queue: mpsc::Receiver<Outgoin
     let Some(first) = batch.pop() else { return };
     let Ok(mut stream) = shared.connection.open_uni().await else { return };
     let _ = stream.set_priority(10);
-    let mut chunks: Vec<Bytes> = [Bytes::from_static(&[TAG_SMALL]), first.head, first.body].into_iter().filter(|chunk| !chunk.is_empty()).collect();
+    let mut chunks: Vec<Bytes> =
+        [Bytes::from_static(&[TAG_SMALL]), first.head, first.body].into_iter().filter(|chunk| !chunk.is_empty()).collect();
     if stream.write_all_chunks(&mut chunks).await.is_ok() {
         in_order(queue, stream, closing).await;
     }

@@ -15,6 +15,7 @@ use crate::model::layout::Layout;
 use crate::model::ops::batch_norm::{Sums, values};
 use crate::model::ops::pool;
 use crate::model::pass::{Norms, Pass};
+use crate::report::names;
 
 /// Forward, loss and backward of one lane: reduces the gradient of every unit once.
 ///
@@ -134,7 +135,7 @@ impl Lane<'_> {
         let values = values(scores);
         let loss = self.job.objective.loss(step, scores_of(&values), &mut |rows| self.link.sinkhorn(rows))?;
         let used = self.link.sum(0..lanes, assigned(&values[..2.min(crops) * batch * prototypes], prototypes))?;
-        let metrics = vec![("loss", loss.loss), ("prototype_entropy", entropy(&used)), ("embedding_std", spread(z))];
+        let metrics = vec![(names::LOSS, loss.loss), (names::ENTROPY, entropy(&used)), ("embedding_std", spread(z))];
         Ok((loss, metrics))
     }
 
@@ -196,8 +197,7 @@ fn assigned(scores: &[f32], prototypes: usize) -> Vec<f32> {
 /// Entropy of the counts over its largest possible value: 1 when all prototypes are used alike.
 fn entropy(counts: &[f32]) -> f32 {
     let total: f32 = counts.iter().sum();
-    let entropy: f32 = counts.iter().filter(|c| **c > 0.0).map(|c| c / total).map(|p| -p * p.ln()).sum();
-    entropy / (counts.len() as f32).ln()
+    counts.iter().filter(|c| **c > 0.0).map(|c| c / total).map(|p| -p * p.ln()).sum()
 }
 
 /// Standard deviation of embeddings over the batch, root mean square over dimensions, times √dim:

@@ -53,7 +53,7 @@ fn a_run_has_a_place_by_default() {
 #[test]
 fn every_documented_command_parses() {
     for line in [
-        "everstep node --run r --config c.toml --index 1 --nodes 2",
+        "everstep node",
         "everstep eval knn --run r --train a --test b --k 5 --temperature 0.1 --json",
         "everstep eval linear --run r --step 40 --train a --test b",
         "everstep export --run r --step 3 --format timm -o f.safetensors",

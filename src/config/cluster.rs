@@ -12,8 +12,6 @@ use super::{check, error::Invalid};
 pub struct Cluster {
     /// Ranks that are started on this machine, each a process of its own. Default 2.
     pub ranks: u32,
-    /// Copies of every shard beside its owner's, as far as there are ranks for them. Default 1.
-    pub replicas: u32,
     /// Values of a shard; chosen from the size of the model when left out. Fixed for the life of a run.
     pub shard_values: Option<u64>,
     /// Address that the ranks listen on. Default `127.0.0.1`.
@@ -22,14 +20,13 @@ pub struct Cluster {
 
 impl Default for Cluster {
     fn default() -> Self {
-        Self { ranks: 2, replicas: 1, shard_values: None, bind: "127.0.0.1".into() }
+        Self { ranks: 2, shard_values: None, bind: "127.0.0.1".into() }
     }
 }
 
 impl Cluster {
     pub(super) fn check(&self) -> Result<(), Invalid> {
         check::within("cluster.ranks", self.ranks, 1, 65_536)?;
-        check::within("cluster.replicas", self.replicas, 0, 8)?;
         if let Some(values) = self.shard_values {
             check::within("cluster.shard_values", values, 64, 1 << 31)?;
         }

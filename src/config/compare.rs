@@ -7,9 +7,8 @@ use serde_json::Value;
 use super::Recipe;
 
 /// Keys (and all below them) that may change when a run goes on: they decide where, when and how fast, never what is computed.
-const FREE: [&str; 10] = [
+const FREE: [&str; 9] = [
     "cluster.ranks",
-    "cluster.replicas",
     "cluster.bind",
     "checkpoint",
     "eval",

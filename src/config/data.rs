@@ -65,7 +65,7 @@ impl Data {
         check::require(!make.dir.is_empty(), "data.make.dir", || ("is empty".into(), "give a folder".into()))?;
         check::within("data.make.images", make.images, 1, 100_000_000)?;
         check::within("data.make.test", make.test, 0, 100_000_000)?;
-        check::within("data.make.size", make.size, 16, 4096)?;
+        check::within("data.make.size", make.size, 16, 1024)?;
         check::within("data.make.seed", make.seed, 0, i64::MAX as u64)
     }
 }

@@ -194,7 +194,7 @@ fn assigned(scores: &[f32], prototypes: usize) -> Vec<f32> {
     used
 }
 
-/// Entropy of the counts over its largest possible value: 1 when all prototypes are used alike.
+/// Entropy of the counts in nats: ln K when all prototypes are used alike.
 fn entropy(counts: &[f32]) -> f32 {
     let total: f32 = counts.iter().sum();
     counts.iter().filter(|c| **c > 0.0).map(|c| c / total).map(|p| -p * p.ln()).sum()

@@ -1,0 +1,71 @@
+//! One optimizer step of the small net of `configs/cifar10.toml`: 128 images in 4 lanes of 32, all of them in this process.
+//!
+//! Forward, codes, backward and the optimizer on whole units; no decoding and no wire.
+
+use std::sync::Arc;
+
+use criterion::{Criterion, criterion_group, criterion_main};
+use everstep::config::Recipe;
+use everstep::data::LaneCrops;
+use everstep::setup;
+use everstep::train::Swav;
+use everstep_actors::alone::Alone;
+use everstep_actors::protocol::ids::{Lane, ShardId, Step, UnitId};
+use everstep_actors::workload::{Batch, Peers, ShardView, Sums, Workload};
+
+const RECIPE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/configs/cifar10.toml");
+
+fn crops(recipe: &Recipe, lane: u32) -> LaneCrops {
+    let mut crops = LaneCrops::zeros(&setup::crop_recipe(&recipe.crops), recipe.batch.images_per_lane as usize);
+    for (i, value) in crops.groups.iter_mut().flat_map(|group| &mut group.pixels).enumerate() {
+        *value = ((i as u32).wrapping_mul(2_654_435_761).wrapping_add(lane) >> 8) as f32 / (1 << 23) as f32 - 1.0;
+    }
+    crops
+}
+
+fn step(job: &Arc<Swav>, recipe: &Recipe, units: &[Arc<Vec<f32>>], slots: &[Vec<Vec<f32>>], runtime: &tokio::runtime::Runtime) -> usize {
+    let hub = Alone::new(job.lanes(), units.to_vec());
+    let lanes = (0..job.lanes()).map(|lane| {
+        let batch = Batch { samples: Vec::new(), data: Box::new(crops(recipe, lane)) };
+        let peers = Peers::new(Step(0), Lane(lane), hub.clone(), runtime.handle().clone());
+        runtime.spawn(job.clone().lane(Step(0), batch, peers))
+    });
+    for lane in lanes.collect::<Vec<_>>() {
+        runtime.block_on(lane).expect("a lane does not panic").expect("a lane of sound crops ends well");
+    }
+    let gradients = hub.gradients();
+    let view = |unit: usize| ShardView {
+        id: ShardId { unit: UnitId(unit as u32), index: 0 },
+        start: 0,
+        values: &units[unit],
+        slots: &slots[unit],
+    };
+    let mut sums = Sums::default();
+    for (unit, spec) in job.units().iter().enumerate() {
+        let mut norms = vec![(0.0, 0.0); spec.tensors.len()];
+        for (tensor, values, gradient) in job.partials(view(unit), &gradients[&UnitId(unit as u32)]).norms {
+            norms[tensor as usize] = (values, gradient);
+        }
+        sums.norms.push(norms);
+    }
+    (0..units.len()).map(|unit| job.update(Step(0), view(unit), &gradients[&UnitId(unit as u32)], &sums).values.len()).sum()
+}
+
+fn bench(criterion: &mut Criterion) {
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).build().expect("threads can be started");
+    let mut group = criterion.benchmark_group("step of 128 images");
+    group.sample_size(10);
+    for recompute in ["never", "always"] {
+        let overrides = [format!("memory.recompute={recompute}")];
+        let recipe = Recipe::load(RECIPE, &overrides).expect("the recipe loads");
+        let job = Arc::new(setup::workload(&recipe, 860).expect("the recipe makes a job"));
+        let units: Vec<Arc<Vec<f32>>> =
+            job.units().iter().zip(0..).map(|(unit, id)| Arc::new(job.init(UnitId(id), 0..unit.len()))).collect();
+        let slots: Vec<Vec<Vec<f32>>> = units.iter().map(|unit| vec![vec![0.0; unit.len()]; job.slots()]).collect();
+        group.bench_function(format!("recompute {recompute}"), |bencher| bencher.iter(|| step(&job, &recipe, &units, &slots, &runtime)));
+    }
+    group.finish();
+}
+
+criterion_group!(benches, bench);
+criterion_main!(benches);

@@ -15,7 +15,6 @@ use crate::model::layout::Layout;
 use crate::model::ops::batch_norm::{Sums, values};
 use crate::model::ops::pool;
 use crate::model::pass::{Norms, Pass};
-use crate::report::names;
 
 /// Forward, loss and backward of one lane: reduces the gradient of every unit once.
 ///
@@ -135,7 +134,7 @@ impl Lane<'_> {
         let values = values(scores);
         let loss = self.job.objective.loss(step, scores_of(&values), &mut |rows| self.link.sinkhorn(rows))?;
         let used = self.link.sum(0..lanes, assigned(&values[..2.min(crops) * batch * prototypes], prototypes))?;
-        let metrics = vec![(names::LOSS, loss.loss), (names::ENTROPY, entropy(&used)), ("embedding_std", spread(z))];
+        let metrics = vec![("loss", loss.loss), ("entropy", entropy(&used)), ("embedding_std", spread(z))];
         Ok((loss, metrics))
     }
 

@@ -1,3 +1,5 @@
+//! The made images: the same bytes for the same spec, balanced labels, weak baselines.
+
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::Read;

@@ -54,7 +54,7 @@ struct Launcher {
     progress: Progress,
     /// Everything that happened to the run, earlier sessions' events included.
     history: Vec<Recorded>,
-    /// Events of this session that only the launcher knows.
+    /// Events that only the launcher knows.
     own: Vec<Recorded>,
     children: BTreeMap<u32, Child>,
     lines: mpsc::Receiver<FromChild>,

@@ -42,7 +42,7 @@ pub struct Status {
     pub images_per_s: f64,
     /// Metrics of the last step.
     pub metrics: BTreeMap<String, f64>,
-    /// Steps in the newest checkpoint of this session, and when it was published.
+    /// Steps in the newest checkpoint since this node started, and when it was published.
     pub checkpoint: Option<(Step, u64)>,
     /// Why nothing is computed, if so.
     pub waiting: Option<String>,

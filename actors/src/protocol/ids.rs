@@ -46,6 +46,26 @@ number!(
     pub struct Rank(u32), "r"
 );
 
+/// A version of a shard: the steps that are in it, and the epoch that computed the last of them.
+///
+/// Coverage is counted per version, never per step alone: a step that was computed anew in a later
+/// epoch is another version.
+#[derive(Archive, Serialize, Deserialize, Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+#[derive(serde::Serialize, serde::Deserialize)]
+#[rkyv(derive(Debug))]
+pub struct Version {
+    /// Steps committed.
+    pub step: Step,
+    /// The epoch in which the last of them was computed; 0 for what the seed or a checkpoint gave.
+    pub epoch: Epoch,
+}
+
+impl fmt::Display for Version {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}@{}", self.step, self.epoch)
+    }
+}
+
 impl Step {
     /// The step after this one.
     pub fn next(self) -> Self {

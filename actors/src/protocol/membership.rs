@@ -1,130 +1,374 @@
-//! Who is in: newcomers are taken in until the run has its ranks, or are turned away with a reason.
+//! What every node decides about its own place in the run: whom it follows, when it votes no more, when it leads.
+//!
+//! A machine: facts and the time go in, acts come out. The same code runs under the node actor and in simulations.
+//!
+//! - `ME-1` It is in one epoch at a time, and epochs only grow.
+//! - `ME-2` Who has released an epoch never votes in it again ([`Act::Fence`] comes before [`Word::Release`]).
+//! - `ME-3` It creates a record only where a rule allows it: there is none; the lease was given back; it holds releases of the epoch
+//!   from members that hold a full copy together; or the leader's lease has not moved for [`Settings::grace`] by its own clock.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
-use super::ids::NodeId;
-use super::record::Member;
+use super::coordinator::Creation;
+use super::ids::{Epoch, NodeId, ShardId};
+use super::plan::Plan;
+use super::record::{Claim, EpochRecord, Member};
+use super::recovery::newest_covered;
+use super::terms::Terms;
+use super::word::{Beginning, Held, Outcome, Word};
 
-/// What every member of a run must share, bit for bit.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Terms {
-    /// Version and build of the program.
-    pub build: String,
-    /// Digest of the part of the recipe that decides the weights.
-    pub recipe: String,
-    /// Digest of the start-up probe: equal on like hardware.
-    pub hardware: String,
-}
-
-/// What comes of a request to join.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Verdict {
-    /// Taken in; so many are still missing.
-    Wait {
-        /// Ranks that are still missing.
-        missing: u32,
-    },
-    /// Everyone is there: begin with these members, by rank.
-    Begin(Vec<Member>),
-    /// Turned away: one sentence.
-    Refuse(String),
-}
-
-/// The leader's list while it gathers.
-#[derive(Debug, Clone)]
-pub struct Gathering {
-    terms: Terms,
-    want: u32,
-    members: BTreeMap<NodeId, Member>,
-    begun: bool,
-}
-
-impl Gathering {
-    /// A gathering of `want` ranks on the leader's terms.
-    pub fn new(terms: Terms, want: u32) -> Self {
-        Self { terms, want, members: BTreeMap::new(), begun: false }
-    }
-
-    /// A node asks to be in.
-    pub fn join(&mut self, member: Member, terms: &Terms) -> Verdict {
-        let who = format!("{} ({}, pid {})", member.node, member.host, member.pid);
-        if terms.build != self.terms.build {
-            return Verdict::Refuse(format!(
-                "{who} runs everstep {} and the run {}: start the same build on every host",
-                terms.build, self.terms.build
-            ));
-        }
-        if terms.recipe != self.terms.recipe {
-            return Verdict::Refuse(format!(
-                "{who} was started with another recipe: start every node of a run with the same file and flags"
-            ));
-        }
-        if terms.hardware != self.terms.hardware {
-            return Verdict::Refuse(format!(
-                "{who} computes other bits than the run (unlike processor or library): use like machines for one run"
-            ));
-        }
-        if self.begun || self.members.len() as u32 >= self.want {
-            return Verdict::Refuse(format!(
-                "the run has its {} ranks already: wait until it ends, or stop it and start it again with more --ranks",
-                self.want
-            ));
-        }
-        self.members.insert(member.node, member);
-        let missing = self.want - self.members.len() as u32;
-        if missing > 0 {
-            return Verdict::Wait { missing };
-        }
-        self.begun = true;
-        let mut members: Vec<Member> = self.members.values().cloned().collect();
-        members.sort_by(|a, b| (&a.host, a.slot, a.node).cmp(&(&b.host, b.slot, b.node)));
-        Verdict::Begin(members)
-    }
-
-    /// A node that was taken in has gone before the run began.
-    pub fn leave(&mut self, node: NodeId) {
-        if !self.begun {
-            self.members.remove(&node);
-        }
-    }
-
-    /// Ranks that are still missing.
-    pub fn missing(&self) -> u32 {
-        self.want.saturating_sub(self.members.len() as u32)
-    }
-}
-
+mod release;
+mod seek;
 #[cfg(test)]
-mod tests {
-    use super::*;
+mod tests;
 
-    fn terms() -> Terms {
-        Terms { build: "0.1.0".into(), recipe: "r".into(), hardware: "h".into() }
-    }
-    fn member(id: u8, slot: u32) -> Member {
-        Member { node: NodeId([id; 16]), address: "127.0.0.1:1".into(), host: "a".into(), pid: u32::from(id), slot }
+/// What a node is set up with.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// This node.
+    pub me: Member,
+    /// What it computes with.
+    pub terms: Terms,
+    /// Every shard of the model.
+    pub shards: BTreeSet<ShardId>,
+    /// A lease that has not moved for this long has no leader.
+    pub grace: Duration,
+    /// The pace at which the store is asked again.
+    pub pace: Duration,
+}
+
+/// The leader's lease, as it lies in the store.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LeaseView {
+    /// The epoch that its writer leads.
+    pub epoch: Epoch,
+    /// Goes up with every beat.
+    pub beat: u64,
+    /// The leader has left in good order.
+    pub released: bool,
+}
+
+/// What a node learns.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Fact {
+    /// What the store says, asked for with [`Act::Look`]: the newest record and the lease.
+    Seen(Option<EpochRecord>, Option<LeaseView>),
+    /// The store does not answer: one sentence.
+    Unseen(String),
+    /// A link to a node is up.
+    Linked(NodeId),
+    /// A node that was dialled does not answer.
+    Unreachable(NodeId),
+    /// A link is down, or a node's process has ended.
+    Down {
+        /// Whose.
+        node: NodeId,
+        /// Whether its process is known to have ended.
+        proven: bool,
+        /// How it was noticed.
+        because: String,
+    },
+    /// A node says something.
+    Said {
+        /// Who (proven by its certificate).
+        from: NodeId,
+        /// What.
+        word: Word,
+    },
+    /// What became of [`Act::Create`].
+    Created(Creation),
+    /// What this node holds, asked for with [`Act::Fence`].
+    Held(Vec<Held>),
+    /// This node's coordinator leads no more.
+    Deposed,
+    /// Somebody wants this node to leave the run: why, and the time that is left.
+    Leave(String, Option<Duration>),
+    /// Nobody does any more.
+    Stay,
+    /// Somebody wants the whole run to end in good order.
+    Stop(String),
+    /// Time has passed.
+    Tick,
+}
+
+/// What is to be done.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Act {
+    /// Read the newest record and the lease.
+    Look,
+    /// Open a link to a node.
+    Dial(Member),
+    /// Tell a node, this one too.
+    Send(NodeId, Word),
+    /// Create this record, if its number is free.
+    Create(EpochRecord),
+    /// This node leads the epoch of this record; the record before it, if there was one.
+    Lead(EpochRecord, Option<EpochRecord>),
+    /// This epoch has begun: abort what runs, meet its members, tell its leader what is held.
+    Enter {
+        /// Its record.
+        record: EpochRecord,
+        /// Read every copy again first.
+        rehash: bool,
+    },
+    /// The epoch goes on from here.
+    Begin(Epoch, Box<Beginning>),
+    /// Abort what runs in this epoch and never vote in it again; say what is held.
+    Fence(Epoch),
+    /// Something that people want to know: nothing is computed, and why.
+    Waiting(String),
+    /// Come back at this time at the latest.
+    WakeAt(Duration),
+    /// This node's part in the run is over.
+    End(Outcome, String),
+}
+
+/// The epoch that a node is or was last in.
+#[derive(Debug, Clone)]
+struct Current {
+    record: EpochRecord,
+    plan: Option<Plan>,
+}
+
+/// An epoch that was released.
+#[derive(Debug, Clone)]
+struct Released {
+    since: Duration,
+    held: Option<Vec<Held>>,
+    /// To whom it was released.
+    told: Option<NodeId>,
+    because: String,
+}
+
+/// The search for a leader.
+#[derive(Debug, Clone, Default)]
+struct Search {
+    /// The lease as it was seen first, and when; anew whenever it has moved.
+    silent: Option<(Epoch, Option<LeaseView>, Duration)>,
+    /// The leader that is dialled or was asked to let us in.
+    asked: Option<NodeId>,
+    look_at: Option<Duration>,
+    /// A newer epoch that this node is in, and when it was seen: its leader is about to say so.
+    expected: Option<(Epoch, Duration)>,
+}
+
+/// The machine; see the module's text.
+#[derive(Debug)]
+pub struct Membership {
+    settings: Settings,
+    links: BTreeSet<NodeId>,
+    current: Option<Current>,
+    released: Option<Released>,
+    /// Releases of the current epoch by others, which may come before this node's own.
+    releases: BTreeMap<NodeId, Vec<Held>>,
+    /// Members of the current epoch that are gone.
+    gone: BTreeSet<NodeId>,
+    search: Option<Search>,
+    creating: Option<(EpochRecord, Option<EpochRecord>)>,
+    retry_at: Option<Duration>,
+    created: u64,
+    leaving: Option<(String, Option<Duration>)>,
+    stop: Option<String>,
+    waiting: Option<String>,
+    over: bool,
+}
+
+impl Membership {
+    /// A node that looks for its run.
+    pub fn new(settings: Settings) -> (Self, Vec<Act>) {
+        let machine = Self {
+            settings,
+            links: BTreeSet::new(),
+            current: None,
+            released: None,
+            releases: BTreeMap::new(),
+            gone: BTreeSet::new(),
+            search: Some(Search::default()),
+            creating: None,
+            retry_at: None,
+            created: 0,
+            leaving: None,
+            stop: None,
+            waiting: None,
+            over: false,
+        };
+        (machine, vec![Act::Look])
     }
 
-    #[test]
-    fn begins_when_all_are_there_ordered_by_slot() {
-        let mut gathering = Gathering::new(terms(), 2);
-        assert_eq!(gathering.join(member(1, 1), &terms()), Verdict::Wait { missing: 1 });
-        gathering.leave(NodeId([1; 16]));
-        assert_eq!(gathering.join(member(2, 1), &terms()), Verdict::Wait { missing: 1 });
-        assert_eq!(gathering.join(member(3, 0), &terms()), Verdict::Begin(vec![member(3, 0), member(2, 1)]));
-        assert!(matches!(gathering.join(member(4, 2), &terms()), Verdict::Refuse(why) if why.contains("2 ranks already")));
+    /// The record of the epoch that this node is in, if it is in one.
+    pub fn record(&self) -> Option<&EpochRecord> {
+        self.current.as_ref().filter(|_| self.released.is_none()).map(|current| &current.record)
     }
 
-    #[test]
-    fn unlike_nodes_are_refused_with_the_reason() {
-        let table = [
-            (Terms { build: "0.2.0".into(), ..terms() }, "same build"),
-            (Terms { recipe: "x".into(), ..terms() }, "another recipe"),
-            (Terms { hardware: "x".into(), ..terms() }, "like machines"),
-        ];
-        for (theirs, reason) in table {
-            let verdict = Gathering::new(terms(), 2).join(member(1, 0), &theirs);
-            assert!(matches!(&verdict, Verdict::Refuse(why) if why.contains(reason)), "{verdict:?}");
+    /// The leader that this node follows, itself included.
+    pub fn leader(&self) -> Option<NodeId> {
+        self.record().map(|record| record.leader)
+    }
+
+    /// Takes in a fact.
+    pub fn on(&mut self, now: Duration, fact: Fact) -> Vec<Act> {
+        let mut acts = Vec::new();
+        if self.over {
+            return acts;
         }
+        match fact {
+            Fact::Seen(record, lease) => self.seen(now, record, lease, &mut acts),
+            Fact::Unseen(because) => self.unseen(now, because, &mut acts),
+            Fact::Linked(node) => self.linked(node, &mut acts),
+            Fact::Unreachable(node) => self.unreachable(now, node, &mut acts),
+            Fact::Down { node, proven, because } => self.down(now, node, proven, because, &mut acts),
+            Fact::Said { from, word } => self.said(now, from, word, &mut acts),
+            Fact::Created(creation) => self.created(now, creation, &mut acts),
+            Fact::Held(held) => {
+                if let Some(released) = &mut self.released {
+                    released.held = Some(held);
+                }
+            }
+            Fact::Deposed => {
+                self.release(now, "this node leads no more".into(), &mut acts);
+                self.seek(&mut acts);
+            }
+            Fact::Leave(because, deadline) => self.leave(now, because, deadline, &mut acts),
+            Fact::Stay => {
+                if self.leaving.take().is_some()
+                    && let Some(leader) = self.leader()
+                {
+                    acts.push(Act::Send(leader, Word::Stay));
+                }
+            }
+            Fact::Stop(because) => self.stop(because, &mut acts),
+            Fact::Tick => {}
+        }
+        self.tick(now, &mut acts);
+        acts
+    }
+
+    fn said(&mut self, now: Duration, from: NodeId, word: Word, acts: &mut Vec<Act>) {
+        let followed = self.leader() == Some(from);
+        let asked = self.search.as_ref().is_some_and(|search| search.asked == Some(from));
+        match word {
+            Word::Open { record, rehash } => self.open(now, from, record, rehash, acts),
+            Word::Begin { epoch, beginning } if followed && self.record().is_some_and(|record| record.epoch == epoch) => {
+                if let Some(current) = &mut self.current {
+                    current.plan = Some(beginning.plan.clone());
+                }
+                self.waiting = None;
+                acts.push(Act::Begin(epoch, beginning));
+            }
+            Word::Release { epoch, held } => {
+                if self.current.as_ref().is_some_and(|current| current.record.epoch == epoch && current.record.includes(from)) {
+                    self.releases.insert(from, held);
+                }
+            }
+            Word::Resign { epoch, because } if followed && self.record().is_some_and(|record| record.epoch == epoch) => {
+                self.release(now, format!("its leader leaves: {because}"), acts);
+            }
+            // A coordinator takes these where there is one; here is none, or not yet.
+            Word::Join { .. } => acts.push(Act::Send(from, Word::NotLeading)),
+            Word::NotLeading if asked => self.look_again(now),
+            Word::Refused { because } if asked => self.end(Outcome::Unusable, because, acts),
+            Word::Bye { outcome, because } if followed || asked => self.end(outcome, because, acts),
+            _ => {}
+        }
+    }
+
+    fn open(&mut self, now: Duration, from: NodeId, record: EpochRecord, rehash: bool, acts: &mut Vec<Act>) {
+        let newer = self.current.as_ref().is_none_or(|current| current.record.epoch < record.epoch);
+        if !newer || record.leader != from || !record.includes(self.settings.me.node) {
+            return;
+        }
+        self.search = None;
+        self.released = None;
+        self.creating = None;
+        self.releases.clear();
+        self.gone = record.everyone().map(|member| member.node).filter(|node| *node != self.settings.me.node && !self.links.contains(node)).collect();
+        self.gone.remove(&from);
+        self.current = Some(Current { record: record.clone(), plan: None });
+        acts.push(Act::Enter { record, rehash });
+        // What was asked of an earlier leader is asked of this one.
+        if let Some((because, deadline)) = self.leaving.clone() {
+            let deadline_ms = deadline.map(|at| at.saturating_sub(now).as_millis() as u64);
+            acts.push(Act::Send(from, Word::Leave { because, deadline_ms }));
+        }
+        if let Some(because) = self.stop.clone() {
+            acts.push(Act::Send(from, Word::Stop { because }));
+        }
+    }
+
+    fn linked(&mut self, node: NodeId, acts: &mut Vec<Act>) {
+        self.links.insert(node);
+        self.gone.remove(&node);
+        if self.search.as_ref().is_some_and(|search| search.asked == Some(node)) {
+            acts.push(Act::Send(node, Word::Join { member: self.settings.me.clone(), terms: self.settings.terms.clone() }));
+        }
+    }
+
+    fn down(&mut self, now: Duration, node: NodeId, proven: bool, because: String, acts: &mut Vec<Act>) {
+        self.links.remove(&node);
+        self.gone.insert(node);
+        if self.search.as_ref().is_some_and(|search| search.asked == Some(node)) {
+            self.look_again(now);
+        }
+        let Some(record) = self.record().cloned() else { return };
+        let me = self.settings.me.node;
+        if record.leader == node {
+            self.release(now, format!("the leader of {}, {}, was lost: {because}", record.epoch, record.name(node)), acts);
+        } else if record.leader != me && record.rank_of(node).is_some() && !proven {
+            acts.push(Act::Send(record.leader, Word::Unmet { epoch: record.epoch, nodes: vec![node] }));
+        }
+    }
+
+    fn leave(&mut self, now: Duration, because: String, deadline: Option<Duration>, acts: &mut Vec<Act>) {
+        let deadline = deadline.map(|time| now + time);
+        self.leaving = Some((because.clone(), deadline));
+        match self.leader() {
+            Some(leader) => {
+                let deadline_ms = deadline.map(|at| at.saturating_sub(now).as_millis() as u64);
+                acts.push(Act::Send(leader, Word::Leave { because, deadline_ms }));
+            }
+            // Nothing is held that others need: it can go.
+            None if self.current.is_none() => self.end(Outcome::Left, because, acts),
+            None => {}
+        }
+    }
+
+    fn stop(&mut self, because: String, acts: &mut Vec<Act>) {
+        self.stop = Some(because.clone());
+        match self.leader() {
+            Some(leader) => acts.push(Act::Send(leader, Word::Stop { because })),
+            None if self.current.is_none() => self.end(Outcome::Stopped, because, acts),
+            None => {}
+        }
+    }
+
+    fn end(&mut self, outcome: Outcome, because: String, acts: &mut Vec<Act>) {
+        self.over = true;
+        acts.push(Act::End(outcome, because));
+    }
+
+    fn wait(&mut self, because: String, acts: &mut Vec<Act>) {
+        if self.waiting.as_ref() != Some(&because) {
+            self.waiting = Some(because.clone());
+            acts.push(Act::Waiting(because));
+        }
+    }
+
+    fn tick(&mut self, now: Duration, acts: &mut Vec<Act>) {
+        if let Some(search) = &mut self.search
+            && search.look_at.is_some_and(|at| now >= at)
+        {
+            search.look_at = None;
+            acts.push(Act::Look);
+        }
+        if let Some((record, _)) = &self.creating
+            && self.retry_at.is_some_and(|at| now >= at)
+        {
+            self.retry_at = None;
+            acts.push(Act::Create(record.clone()));
+        }
+        self.release_on(now, acts);
+        let next = [self.search.as_ref().and_then(|search| search.look_at), self.retry_at].into_iter().flatten().min();
+        acts.extend(next.map(Act::WakeAt));
     }
 }

@@ -2,67 +2,71 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::ids::{Epoch, NodeId, Step};
-use super::plan::Plan;
+use super::ids::{Epoch, NodeId, Rank};
 
-/// A member of an epoch. Its rank is its index in the record.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+/// A node of the run. Its id is new with every start of its process, so it names one incarnation.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(rkyv::Archive, rkyv::Serialize, rkyv::Deserialize)]
+#[rkyv(derive(Debug))]
 pub struct Member {
+    /// Failure domain: the machine.
+    pub host: String,
+    /// Its place on its host, which orders ranks for people.
+    pub slot: u32,
     /// Who: bound to the key of its certificate.
     pub node: NodeId,
     /// Where it can be dialled.
     pub address: String,
-    /// Failure domain.
-    pub host: String,
+    /// Failure domain around the host (a rack, a cloud's zone); empty where nobody said.
+    pub zone: String,
     /// Process id on that host.
     pub pid: u32,
-    /// Its place on its host, which orders ranks for people.
-    pub slot: u32,
 }
 
-/// Where the state of an epoch's first step comes from.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Origin {
-    /// Nobody holds anything and there is no checkpoint.
-    Seed,
-    /// The manifest at this key.
-    Checkpoint {
-        /// Steps committed in it.
-        step: Step,
-    },
+impl Member {
+    /// A node without a zone and process id.
+    pub fn new(node: NodeId, address: &str, host: &str, slot: u32) -> Self {
+        Self { host: host.into(), slot, node, address: address.into(), zone: String::new(), pid: 0 }
+    }
+    /// How people know it.
+    pub fn name(&self) -> String {
+        format!("{} ({}, pid {})", self.node, self.host, self.pid)
+    }
 }
 
-/// What an epoch is for.
+/// By which rule an epoch was begun.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(rkyv::Archive, rkyv::Serialize, rkyv::Deserialize)]
+#[rkyv(derive(Debug))]
 #[serde(rename_all = "snake_case")]
-pub enum Phase {
-    /// The leader waits for members; nothing is computed.
-    Gathering,
-    /// Steps are run by this plan.
-    Training {
-        /// Placement.
-        plan: Plan,
-        /// First step to run.
-        step: Step,
-        /// Where its weights come from.
-        origin: Origin,
-    },
+pub enum Claim {
+    /// There was no epoch before it, or the one before was ended in good order.
+    Fresh,
+    /// Its creator led the epoch before it.
+    Leader,
+    /// These members of the epoch before it released it, and hold a full copy together.
+    Releases(Vec<NodeId>),
+    /// The leader's lease had not moved for the stated time by the creator's clock.
+    Silence,
 }
 
 /// The record of one epoch, at `epochs/<number>` in the store.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(rkyv::Archive, rkyv::Serialize, rkyv::Deserialize)]
+#[rkyv(derive(Debug))]
 pub struct EpochRecord {
     /// Its number: one more than the newest record before it.
     pub epoch: Epoch,
     /// Drawn by the creator, so that an unknown result of the create can be resolved by a look.
     pub nonce: String,
-    /// Who created it.
+    /// Who created it and leads.
     pub leader: NodeId,
-    /// Who is in, by rank.
+    /// Why its creator was allowed to.
+    pub claim: Claim,
+    /// Who computes, by rank.
     pub members: Vec<Member>,
-    /// Gathering or training.
-    pub phase: Phase,
+    /// Who is there without a rank: spares that stand by, and nodes that hand their shards over and leave.
+    pub others: Vec<Member>,
     /// Why it began.
     pub because: String,
 }
@@ -77,12 +81,28 @@ impl EpochRecord {
         key.rsplit('/').next()?.parse().ok().map(Epoch)
     }
     /// A node's rank in this epoch.
-    pub fn rank_of(&self, node: NodeId) -> Option<u32> {
-        self.members.iter().position(|member| member.node == node).map(|rank| rank as u32)
+    pub fn rank_of(&self, node: NodeId) -> Option<Rank> {
+        self.members.iter().position(|member| member.node == node).map(|rank| Rank(rank as u32))
     }
-    /// The leader's entry among the members.
+    /// Everyone in it, members by rank first: the order in which holders are numbered.
+    pub fn everyone(&self) -> impl Iterator<Item = &Member> {
+        self.members.iter().chain(&self.others)
+    }
+    /// Whether a node is in it, with or without a rank.
+    pub fn includes(&self, node: NodeId) -> bool {
+        self.everyone().any(|member| member.node == node)
+    }
+    /// The leader's entry.
     pub fn leading(&self) -> Option<&Member> {
-        self.members.iter().find(|member| member.node == self.leader)
+        self.everyone().find(|member| member.node == self.leader)
+    }
+    /// How people know a node of this epoch.
+    pub fn name(&self, node: NodeId) -> String {
+        match (self.rank_of(node), self.everyone().find(|member| member.node == node)) {
+            (Some(rank), Some(member)) => format!("rank {} ({}, pid {})", rank.0, member.host, member.pid),
+            (None, Some(member)) => member.name(),
+            _ => node.to_string(),
+        }
     }
 }
 

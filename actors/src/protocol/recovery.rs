@@ -2,72 +2,80 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::ids::{Epoch, Rank, ShardId, Step};
+use super::ids::{NodeId, ShardId, Version};
+use super::word::Held;
 
-/// A version of a shard: the steps that are in it, and the epoch that computed the last of them.
-///
-/// Coverage is counted per version, never per step alone: a step that was computed anew in a later
-/// epoch is another version.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Version {
-    /// Steps committed.
-    pub step: Step,
-    /// The epoch in which the last of them was computed; 0 for the seed.
-    pub epoch: Epoch,
-}
-
-/// One copy that a member reports.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Holding {
-    /// Whose.
-    pub rank: Rank,
-    /// Which shard.
-    pub shard: ShardId,
-    /// Which version.
+/// The intact copies of one version: who holds each shard, and the digest that they agree on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Covered {
+    /// The version.
     pub version: Version,
+    /// Holders of every shard, in order of their ids.
+    pub holders: BTreeMap<ShardId, (u64, Vec<NodeId>)>,
 }
 
-/// The newest version of which every shard has a copy, with who holds which shard of it.
-pub fn newest_covered(shards: &[ShardId], holdings: &[Holding]) -> Option<(Version, BTreeMap<ShardId, Vec<Rank>>)> {
-    let versions: BTreeSet<Version> = holdings.iter().map(|holding| holding.version).collect();
-    versions.into_iter().rev().find_map(|version| {
-        let mut held: BTreeMap<ShardId, Vec<Rank>> = BTreeMap::new();
-        for holding in holdings.iter().filter(|holding| holding.version == version) {
-            held.entry(holding.shard).or_default().push(holding.rank);
+/// The newest version of which every shard has an intact copy, with who holds it.
+///
+/// Copies of one version that differ in their digest are not all intact: the digest that more holders share counts,
+/// and where no digest has more than another none does.
+pub fn newest_covered(shards: &BTreeSet<ShardId>, holdings: &BTreeMap<NodeId, Vec<Held>>) -> Option<Covered> {
+    let mut copies: BTreeMap<Version, BTreeMap<ShardId, BTreeMap<u64, Vec<NodeId>>>> = BTreeMap::new();
+    for (node, held) in holdings {
+        for copy in held.iter().filter(|copy| shards.contains(&copy.shard)) {
+            copies.entry(copy.version).or_default().entry(copy.shard).or_default().entry(copy.digest).or_default().push(*node);
         }
-        held.values_mut().for_each(|ranks| ranks.sort_unstable());
-        shards.iter().all(|shard| held.contains_key(shard)).then_some((version, held))
+    }
+    copies.into_iter().rev().find_map(|(version, by_shard)| {
+        let intact = by_shard.into_iter().filter_map(|(shard, by_digest)| Some((shard, agreed(by_digest)?)));
+        let holders: BTreeMap<ShardId, (u64, Vec<NodeId>)> = intact.collect();
+        (holders.len() == shards.len()).then_some(Covered { version, holders })
     })
+}
+
+fn agreed(by_digest: BTreeMap<u64, Vec<NodeId>>) -> Option<(u64, Vec<NodeId>)> {
+    let most = by_digest.values().map(Vec::len).max()?;
+    let mut first = by_digest.into_iter().filter(|(_, holders)| holders.len() == most);
+    let best = first.next()?;
+    first.next().is_none().then_some(best)
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::ids::UnitId;
+    use super::super::ids::{Epoch, Step, UnitId};
     use super::*;
 
-    fn shard(index: u32) -> ShardId {
-        ShardId { unit: UnitId(0), index }
-    }
-    fn holding(rank: u32, index: u32, step: u64, epoch: u64) -> Holding {
-        Holding { rank: Rank(rank), shard: shard(index), version: Version { step: Step(step), epoch: Epoch(epoch) } }
+    /// (node, shard, step, epoch, digest)
+    fn covered(copies: &[(u8, u32, u64, u64, u64)]) -> Option<(u64, u64)> {
+        let shard = |index| ShardId { unit: UnitId(0), index };
+        let mut holdings: BTreeMap<NodeId, Vec<Held>> = BTreeMap::new();
+        for (node, index, step, epoch, digest) in copies {
+            let version = Version { step: Step(*step), epoch: Epoch(*epoch) };
+            holdings.entry(NodeId([*node; 16])).or_default().push(Held { shard: shard(*index), version, digest: *digest });
+        }
+        newest_covered(&BTreeSet::from([shard(0), shard(1)]), &holdings).map(|found| (found.version.step.0, found.version.epoch.0))
     }
 
     #[test]
     fn the_newest_whole_version_wins() {
-        let shards = [shard(0), shard(1)];
-        let table = [
-            ("nobody holds anything", vec![], None),
-            ("one shard is missing", vec![holding(0, 0, 5, 1)], None),
-            ("whole at 5", vec![holding(0, 0, 5, 1), holding(1, 1, 5, 1)], Some(5)),
-            ("6 is torn", vec![holding(0, 0, 5, 1), holding(1, 1, 5, 1), holding(0, 0, 6, 1)], Some(5)),
+        let table: [(&str, &[_], _); 7] = [
+            ("nobody holds anything", &[], None),
+            ("one shard is missing", &[(0, 0, 5, 1, 0)], None),
+            ("whole at 5", &[(0, 0, 5, 1, 0), (1, 1, 5, 1, 0)], Some((5, 1))),
+            ("6 is torn", &[(0, 0, 5, 1, 0), (1, 1, 5, 1, 0), (0, 0, 6, 1, 0)], Some((5, 1))),
             (
                 "6 of two epochs does not add up",
-                vec![holding(0, 0, 6, 1), holding(1, 1, 6, 2), holding(0, 0, 5, 1), holding(1, 1, 5, 1)],
-                Some(5),
+                &[(0, 0, 6, 1, 0), (1, 1, 6, 2, 0), (0, 0, 5, 1, 0), (1, 1, 5, 1, 0)],
+                Some((5, 1)),
             ),
+            (
+                "two holders of 6 disagree: neither counts",
+                &[(0, 0, 6, 1, 7), (1, 0, 6, 1, 8), (1, 1, 6, 1, 0), (0, 0, 5, 1, 0), (1, 1, 5, 1, 0)],
+                Some((5, 1)),
+            ),
+            ("two of three agree", &[(0, 0, 6, 1, 7), (1, 0, 6, 1, 8), (2, 0, 6, 1, 8), (1, 1, 6, 1, 0)], Some((6, 1))),
         ];
-        for (case, holdings, expected) in table {
-            assert_eq!(newest_covered(&shards, &holdings).map(|(v, _)| v.step.0), expected, "{case}");
+        for (case, copies, expected) in table {
+            assert_eq!(covered(copies), expected, "{case}");
         }
     }
 }

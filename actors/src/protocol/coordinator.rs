@@ -1,0 +1,535 @@
+//! What the leader of an epoch decides: who is in, what is gone on from, when a step is stable, when the next epoch is due.
+//!
+//! A machine: facts and the time go in, acts come out. The same code runs under the coordinator actor and in simulations.
+//!
+//! - `CO-1` It never calls a step stable unless every member has voted for it in its epoch.
+//! - `CO-2` It creates the next epoch before anything of it is said, and stops for good when another node was first.
+//! - `CO-3` It goes on from the newest version of which every shard has an intact copy. The store counts only where no such
+//!   version is, and not while a node that may hold copies is neither proven dead nor absent for [`Rules::grace`].
+//! - `CO-4` Newcomers and leavers wait for a step's end; losses do not.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::ids::{Epoch, NodeId, Rank, ShardId, Step, Version};
+use super::plan::Plan;
+use super::record::{Claim, EpochRecord, Member};
+use super::shard::Shard;
+use super::step::{Disagreement, Effect, Said, StepLife};
+use super::terms::Terms;
+use super::word::{Held, Origin, Outcome, Word};
+
+mod begin;
+mod change;
+mod doubt;
+#[cfg(test)]
+mod tests;
+
+/// The pace at which a store that is away is asked again.
+const RETRY: Duration = Duration::from_millis(250);
+
+/// What a run asks of its epochs.
+#[derive(Debug, Clone)]
+pub struct Rules {
+    /// What members must share.
+    pub terms: Terms,
+    /// Whether unlike hardware is let in.
+    pub mixed: bool,
+    /// Lanes of the global batch.
+    pub lanes: u32,
+    /// Copies of a shard besides its owner's.
+    pub replicas: u32,
+    /// Every shard of the model.
+    pub shards: Arc<[Shard]>,
+    /// Steps of the run.
+    pub steps: Step,
+    /// Ranks that a start waits for.
+    pub ranks_start: u32,
+    /// Ranks without which nothing is computed.
+    pub ranks_min: u32,
+    /// Ranks that compute at most; more stand by.
+    pub ranks_max: u32,
+    /// Steps between checkpoints.
+    pub checkpoint_every: u64,
+    /// How long copies that are out of sight are waited for before the store is used.
+    pub grace: Duration,
+    /// How long after a newcomer others are waited for, so that many of them make one epoch.
+    pub quiet: Duration,
+    /// Attempts at one step that may fail before the run ends.
+    pub attempts: u32,
+}
+
+/// What the coordinator learns.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Fact {
+    /// A node says something.
+    Said {
+        /// Who (proven by its certificate).
+        from: NodeId,
+        /// What.
+        word: Word,
+    },
+    /// A member's mean gradients are there; its partial sums came with this.
+    Reduced {
+        /// Who.
+        from: NodeId,
+        /// In this epoch.
+        epoch: Epoch,
+        /// Of this step.
+        step: Step,
+    },
+    /// A member votes: its new versions lie beside the old ones.
+    Prepared {
+        /// Who.
+        from: NodeId,
+        /// In this epoch.
+        epoch: Epoch,
+        /// Of this step.
+        step: Step,
+        /// Digests of its copies.
+        digests: Vec<(ShardId, u64)>,
+    },
+    /// A node is gone.
+    Lost {
+        /// Who.
+        node: NodeId,
+        /// Whether its process is known to have ended, and its copies with it.
+        proven: bool,
+        /// How it was noticed.
+        because: String,
+    },
+    /// A node is there and does not get on with its work.
+    Stalled {
+        /// Who.
+        node: NodeId,
+        /// What it hangs in.
+        because: String,
+    },
+    /// What became of [`Act::Create`].
+    Created(Creation),
+    /// The newest intact checkpoint, asked for with [`Act::LookForCheckpoint`].
+    Checkpoint(Option<Step>),
+    /// A checkpoint after so many steps can be relied on.
+    Saved(Step),
+    /// A checkpoint was not saved.
+    SaveFailed(Step, String),
+    /// How fast ranks are relative to each other has changed: lanes may move.
+    Speeds(BTreeMap<NodeId, u32>),
+    /// An operator wants the run to stand still, or to go on.
+    Pause(bool),
+    /// Time has passed.
+    Tick,
+}
+
+/// What became of the creation of a record.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Creation {
+    /// It is there and it is ours.
+    Mine,
+    /// Another node created that number first.
+    Taken,
+    /// The store did not answer: one sentence. Ask again with the same record.
+    Unknown(String),
+}
+
+/// What is to be done.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Act {
+    /// Create this record, if its number is free.
+    Create(EpochRecord),
+    /// Tell a node, this one too.
+    Send(NodeId, Word),
+    /// Add up the partial sums of the step and send them to all members.
+    SendSums {
+        /// In this epoch.
+        epoch: Epoch,
+        /// Of this step.
+        step: Step,
+    },
+    /// Tell all members that the step is stable.
+    Stable {
+        /// In this epoch.
+        epoch: Epoch,
+        /// This step.
+        step: Step,
+        /// Whether owners offer a snapshot of the state after it.
+        checkpoint: bool,
+        /// Whether the next step waits for a new epoch or for ever.
+        hold: bool,
+    },
+    /// Have owners offer a snapshot of the state as it is, after so many steps.
+    Save(Epoch, Step),
+    /// Find the newest intact checkpoint.
+    LookForCheckpoint,
+    /// Move the lease in the store, or let it stand still.
+    Lease(bool),
+    /// Another node leads by now; this machine is done.
+    Deposed,
+    /// Something that people want to know.
+    Note(Note),
+    /// Come back at this time at the latest.
+    WakeAt(Duration),
+    /// The run is over for this node: all others have been told.
+    Over(Outcome, String),
+}
+
+/// What people want to know.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Note {
+    /// Nothing is computed, and why.
+    Waiting(String),
+    /// A member is gone.
+    Lost(NodeId, String),
+    /// An epoch goes on from here.
+    Begun {
+        /// Where its state comes from.
+        origin: Origin,
+        /// The version.
+        version: Version,
+        /// Values that move.
+        moved: u64,
+    },
+    /// Copies of shards differed.
+    Differ(Vec<(ShardId, Vec<NodeId>)>),
+    /// This node's computations were the odd ones.
+    Odd(NodeId, String),
+}
+
+/// A node that is linked to the leader and let in.
+#[derive(Debug, Clone)]
+struct Seat {
+    member: Member,
+    since: Duration,
+    leaving: Option<Leaving>,
+}
+
+#[derive(Debug, Clone)]
+struct Leaving {
+    because: String,
+    /// When a step's end is waited for no longer.
+    at_once: Option<Duration>,
+}
+
+/// A node that was in the epoch and is out of sight.
+#[derive(Debug, Clone, Copy)]
+struct Absent {
+    since: Duration,
+    proven: bool,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+enum Stage {
+    /// A record is being created; `lost` when one of its nodes is gone already.
+    Creating { record: EpochRecord, retry_at: Option<Duration>, lost: Option<String> },
+    /// Everyone of the epoch reports what it holds.
+    Reporting(BTreeMap<NodeId, Vec<Held>>),
+    /// Copies are out of sight.
+    Short,
+    /// The store is asked for a checkpoint.
+    Looking,
+    /// Members fetch their shards and meet.
+    Moving(BTreeSet<Rank>),
+    /// Steps are run.
+    Stepping(StepLife),
+    /// Too few ranks, or an operator's pause; shards are placed if the epoch has begun.
+    Idle,
+    /// The last checkpoint is being written; then the run is over.
+    Finishing(Step),
+    /// Nothing is decided here any more.
+    Over,
+}
+
+/// The machine; see the module's text.
+#[derive(Debug)]
+pub struct Coordinator {
+    rules: Rules,
+    me: NodeId,
+    shard_ids: BTreeSet<ShardId>,
+    record: EpochRecord,
+    stage: Stage,
+    roster: BTreeMap<NodeId, Seat>,
+    absent: BTreeMap<NodeId, Absent>,
+    /// Whether the store may be used when nobody holds anything, although nodes of earlier epochs may hold copies.
+    fallback: bool,
+    /// The plan and version of this epoch, once it has begun.
+    begun: Option<(Plan, Version)>,
+    /// When the first epoch of this leader began: a start waits for its ranks.
+    since: Duration,
+    /// When the last newcomer came.
+    arrival: Duration,
+    /// The newest checkpoint that is known, and the one that is being written.
+    saved: Option<Step>,
+    saving: Option<Step>,
+    /// No checkpoint is due for steps up to this one.
+    attempted: Step,
+    /// A record whose creation has no known result: its number is asked for again before any other.
+    unresolved: Option<EpochRecord>,
+    /// Records asked for; part of their nonces.
+    created: u64,
+    /// The store was away: no change of members is tried before.
+    frozen_until: Duration,
+    speeds: BTreeMap<NodeId, u32>,
+    uneven: bool,
+    attempts: u32,
+    /// Complaints of members about members that they cannot reach, since the last stable step.
+    unmet: BTreeSet<(NodeId, NodeId)>,
+    /// A first complaint, and when it counts: until then the one complained about may turn out to be dead.
+    complaint: Option<(Duration, NodeId, NodeId)>,
+    suspects: BTreeMap<ShardId, Vec<(NodeId, u64)>>,
+    rehash: bool,
+    stop: Option<String>,
+    paused: bool,
+    waiting: Option<String>,
+}
+
+impl Coordinator {
+    /// The leader of an epoch whose record was created by this node. `before` is the record of the epoch before it, whose members
+    /// may hold copies; where nobody holds anything the store is used at once if the claim allows it.
+    pub fn new(rules: Rules, me: NodeId, record: EpochRecord, before: Option<&EpochRecord>, now: Duration) -> (Self, Vec<Act>) {
+        let seat = |member: &Member, leaving: Option<Leaving>| (member.node, Seat { member: member.clone(), since: now, leaving });
+        let members = record.members.iter().map(|member| seat(member, None));
+        let leaving = || Some(Leaving { because: "it leaves".into(), at_once: None });
+        let others = record.others.iter().map(|member| seat(member, leaving()));
+        let roster = members.chain(others).collect();
+        let shard_ids = rules.shards.iter().map(|shard| shard.id).collect();
+        let elsewhere = before.into_iter().flat_map(EpochRecord::everyone).map(|member| member.node).filter(|node| !record.includes(*node));
+        let absent = elsewhere.map(|node| (node, Absent { since: now, proven: false })).collect();
+        let fallback = matches!(record.claim, Claim::Fresh | Claim::Silence);
+        let mut coordinator = Self {
+            rules,
+            me,
+            shard_ids,
+            record,
+            stage: Stage::Over,
+            roster,
+            absent,
+            fallback,
+            begun: None,
+            since: now,
+            arrival: now,
+            saved: None,
+            saving: None,
+            attempted: Step(0),
+            unresolved: None,
+            created: 0,
+            frozen_until: Duration::ZERO,
+            speeds: BTreeMap::new(),
+            uneven: false,
+            attempts: 0,
+            unmet: BTreeSet::new(),
+            complaint: None,
+            suspects: BTreeMap::new(),
+            rehash: false,
+            stop: None,
+            paused: false,
+            waiting: None,
+        };
+        let mut acts = vec![Act::Lease(true)];
+        coordinator.open(&mut acts);
+        (coordinator, acts)
+    }
+
+    /// The epoch that is led.
+    pub fn record(&self) -> &EpochRecord {
+        &self.record
+    }
+
+    /// The plan and the version that the epoch goes on from, once it has begun.
+    pub fn begun(&self) -> Option<&(Plan, Version)> {
+        self.begun.as_ref()
+    }
+
+    /// The step in flight and the ranks whose word is missing.
+    pub fn flight(&self) -> Option<(Step, Vec<Rank>)> {
+        match &self.stage {
+            Stage::Stepping(life) => Some((life.step(), life.missing())),
+            _ => None,
+        }
+    }
+
+    /// Takes in a fact.
+    pub fn on(&mut self, now: Duration, fact: Fact) -> Vec<Act> {
+        let mut acts = Vec::new();
+        if self.stage == Stage::Over {
+            return acts;
+        }
+        match fact {
+            Fact::Said { from, word } => self.said(now, from, word, &mut acts),
+            Fact::Reduced { from, epoch, step } => self.voted(now, from, epoch, step, Said::Reduced, &mut acts),
+            Fact::Prepared { from, epoch, step, digests } => self.voted(now, from, epoch, step, Said::Prepared(digests), &mut acts),
+            Fact::Lost { node, proven, because } => self.lost(now, node, proven, because, &mut acts),
+            Fact::Stalled { node, because } => self.put_out(now, node, because, &mut acts),
+            Fact::Created(creation) => self.created(now, creation, &mut acts),
+            Fact::Checkpoint(step) => self.found(step, &mut acts),
+            Fact::Saved(step) => self.was_saved(step, &mut acts),
+            Fact::SaveFailed(step, because) => self.save_failed(step, because, &mut acts),
+            Fact::Speeds(speeds) => {
+                self.uneven = speeds != self.speeds;
+                self.speeds = speeds;
+            }
+            Fact::Pause(pause) => {
+                self.paused = pause;
+                if self.stage == Stage::Idle {
+                    self.go(&mut acts);
+                }
+            }
+            Fact::Tick => {}
+        }
+        self.tick(now, &mut acts);
+        acts
+    }
+
+    fn said(&mut self, now: Duration, from: NodeId, word: Word, acts: &mut Vec<Act>) {
+        let epoch = self.record.epoch;
+        match word {
+            Word::Join { member, terms } if member.node == from => self.join(now, member, &terms, acts),
+            Word::Holdings { epoch: of, held } if of == epoch => self.reported(now, from, held, acts),
+            Word::Ready { epoch: of } if of == epoch => self.ready(from, acts),
+            Word::Unmet { epoch: of, nodes } if of == epoch => self.cannot_reach(now, from, nodes, acts),
+            Word::Failed { epoch: of, outcome, because } if of == epoch => self.failed(now, from, outcome, because, acts),
+            Word::Leave { because, deadline_ms } => {
+                // Half of the time for the step's end, half for the move.
+                let at_once = deadline_ms.map(|deadline| now + Duration::from_millis(deadline / 2));
+                if let Some(seat) = self.roster.get_mut(&from) {
+                    seat.leaving = Some(Leaving { because, at_once });
+                    acts.extend(at_once.map(Act::WakeAt));
+                }
+            }
+            Word::Stay => {
+                if let Some(seat) = self.roster.get_mut(&from) {
+                    seat.leaving = None;
+                }
+            }
+            Word::Stop { because } => self.stop(because, acts),
+            _ => {}
+        }
+    }
+
+    // ---- steps --------------------------------------------------------------------------------
+
+    fn voted(&mut self, now: Duration, from: NodeId, epoch: Epoch, step: Step, said: Said, acts: &mut Vec<Act>) {
+        let Some(rank) = self.record.rank_of(from) else { return };
+        let Stage::Stepping(life) = &mut self.stage else { return };
+        match life.on(rank, epoch, step, said) {
+            Effect::Wait | Effect::Stale => {}
+            Effect::SendSums => acts.push(Act::SendSums { epoch, step }),
+            Effect::Stable => self.stable(now, step, acts),
+            Effect::Disagree(disagreements) => self.differ(now, disagreements, acts),
+        }
+    }
+
+    fn stable(&mut self, now: Duration, step: Step, acts: &mut Vec<Act>) {
+        let (epoch, done) = (self.record.epoch, step.next());
+        self.name_the_odd(acts);
+        self.attempts = 0;
+        self.absent.clear();
+        self.fallback = false;
+        self.unmet.clear();
+        if let Some((_, version)) = &mut self.begun {
+            *version = Version { step: done, epoch };
+        }
+        // Replicas exist again: who only handed shards over may go.
+        for member in std::mem::take(&mut self.record.others) {
+            self.roster.remove(&member.node);
+            acts.push(Act::Send(member.node, Word::Bye { outcome: Outcome::Left, because: "its shards are with others".into() }));
+        }
+        let last = done >= self.rules.steps || self.stop.is_some();
+        let hold = last || self.paused || self.change_due(now).is_some();
+        let every = self.rules.checkpoint_every.max(1);
+        let due = done.0 / every > self.attempted.0 / every;
+        let checkpoint = last || (due && self.saving.is_none());
+        if checkpoint {
+            self.saving = Some(done);
+            self.attempted = done;
+        }
+        acts.push(Act::Stable { epoch, step, checkpoint, hold });
+        if last {
+            self.stage = Stage::Finishing(done);
+        } else if hold {
+            self.stage = Stage::Idle;
+            match self.change_due(now) {
+                Some(because) => self.next_epoch(because, acts),
+                None => self.wait("paused by an operator", acts),
+            }
+        }
+    }
+
+    // ---- checkpoints and the end --------------------------------------------------------------
+
+    fn was_saved(&mut self, step: Step, acts: &mut Vec<Act>) {
+        self.saved = self.saved.max(Some(step));
+        self.attempted = self.attempted.max(step);
+        if self.saving == Some(step) {
+            self.saving = None;
+        }
+        if self.stage == Stage::Finishing(step) {
+            self.finish(step, acts);
+        } else if self.stage == Stage::Idle {
+            self.go(acts);
+        }
+    }
+
+    fn save_failed(&mut self, step: Step, because: String, acts: &mut Vec<Act>) {
+        if self.saving == Some(step) {
+            self.saving = None;
+        }
+        if self.stage == Stage::Finishing(step) {
+            let because = format!("the last checkpoint, after step {}, could not be saved: {because}", step.0);
+            self.over(Outcome::Lost, because, acts);
+        }
+    }
+
+    fn finish(&mut self, step: Step, acts: &mut Vec<Act>) {
+        let (outcome, because) = match &self.stop {
+            Some(_) if step == Step(0) => (Outcome::Stopped, "stopped before the first step".into()),
+            Some(because) if step < self.rules.steps => {
+                (Outcome::Stopped, format!("{because}; the checkpoint after {} steps holds everything", step.0))
+            }
+            _ => (Outcome::Done, format!("all {} steps are done and saved", self.rules.steps.0)),
+        };
+        self.over(outcome, because, acts);
+    }
+
+    fn stop(&mut self, because: String, acts: &mut Vec<Act>) {
+        if self.stop.is_some() {
+            return;
+        }
+        acts.push(Act::Note(Note::Waiting(format!("stopping after this step and a checkpoint: {because}"))));
+        self.stop = Some(because);
+        match (&self.stage, &self.begun) {
+            (Stage::Stepping(_) | Stage::Finishing(_), _) => {}
+            // Nothing was computed since the state that the store has.
+            (_, None) => self.over(Outcome::Stopped, "stopped before the first step".into(), acts),
+            (Stage::Idle, Some((_, version))) => self.save_last(version.step, acts),
+            _ => {}
+        }
+    }
+
+    /// Writes the last checkpoint of a state that no step will follow.
+    fn save_last(&mut self, step: Step, acts: &mut Vec<Act>) {
+        if self.saved == Some(step) {
+            return self.finish(step, acts);
+        }
+        self.stage = Stage::Finishing(step);
+        if self.saving != Some(step) {
+            self.saving = Some(step);
+            acts.push(Act::Save(self.record.epoch, step));
+        }
+    }
+
+    fn over(&mut self, outcome: Outcome, because: String, acts: &mut Vec<Act>) {
+        self.stage = Stage::Over;
+        for node in self.roster.keys().filter(|node| **node != self.me) {
+            acts.push(Act::Send(*node, Word::Bye { outcome, because: because.clone() }));
+        }
+        acts.push(Act::Over(outcome, because));
+    }
+
+    fn wait(&mut self, because: &str, acts: &mut Vec<Act>) {
+        if self.waiting.as_deref() != Some(because) {
+            self.waiting = Some(because.to_owned());
+            acts.push(Act::Note(Note::Waiting(because.to_owned())));
+        }
+    }
+}

@@ -1,0 +1,245 @@
+//! When the next epoch is due, and with whom: newcomers, leavers, losses, failures.
+
+use super::*;
+
+/// How long after a member's first complaint about another one the leader waits: who is silent to one is often dead to all.
+const COMPLAINT: Duration = Duration::from_millis(400);
+
+impl Coordinator {
+    pub(super) fn join(&mut self, now: Duration, member: Member, terms: &Terms, acts: &mut Vec<Act>) {
+        if let Some(because) = self.rules.terms.refusal(&member, terms, self.rules.mixed) {
+            acts.push(Act::Send(member.node, Word::Refused { because }));
+            return;
+        }
+        let node = member.node;
+        self.absent.remove(&node);
+        self.arrival = now;
+        self.roster.insert(node, Seat { member, since: now, leaving: None });
+        if self.record.includes(node) {
+            // It was in this epoch and has lost its place in it: its copies count again in the next one.
+            let because = format!("{} is back", self.record.name(node));
+            self.at_once(now, because, acts);
+        }
+        if self.stage == Stage::Short {
+            self.next_epoch("a node that may hold copies is there".into(), acts);
+        }
+    }
+
+    /// Why members change at the next step's end, if they do.
+    pub(super) fn change_due(&self, now: Duration) -> Option<String> {
+        let leaving = self.roster.iter().filter(|(node, seat)| seat.leaving.is_some() && self.record.rank_of(**node).is_some());
+        let mut why: Vec<String> =
+            leaving.filter_map(|(node, seat)| Some(format!("{} leaves: {}", self.record.name(*node), seat.leaving.as_ref()?.because))).collect();
+        if now < self.frozen_until {
+            return None;
+        }
+        let coming = self.chosen().iter().filter(|member| self.record.rank_of(member.node).is_none()).count();
+        // A start waits for its ranks, and not a moment longer; a run that goes on waits until no more of them come.
+        let time = if self.begun.is_none() { self.enough(now) } else { now >= self.arrival + self.rules.quiet };
+        if coming > 0 && time {
+            why.push(format!("{coming} {} in", if coming == 1 { "rank comes" } else { "ranks come" }));
+        }
+        if self.uneven {
+            why.push("ranks have become unlike in speed: lanes move".into());
+        }
+        (!why.is_empty()).then(|| why.join("; "))
+    }
+
+    /// Who would compute in a new epoch: members first, then who waits longest; ordered by host and slot.
+    fn chosen(&self) -> Vec<Member> {
+        let mut seats: Vec<(bool, Duration, &Member)> = self
+            .roster
+            .iter()
+            .filter(|(_, seat)| seat.leaving.is_none())
+            .map(|(node, seat)| (self.record.rank_of(*node).is_none(), seat.since, &seat.member))
+            .collect();
+        seats.sort();
+        let mut members: Vec<Member> = seats.into_iter().take(self.rules.ranks_max as usize).map(|(_, _, member)| member.clone()).collect();
+        members.sort();
+        members
+    }
+
+    /// Begins the next epoch with who is there. The leader itself may be leaving: then another one leads.
+    pub(super) fn next_epoch(&mut self, because: String, acts: &mut Vec<Act>) {
+        let members = self.chosen();
+        let leaves = self.roster.get(&self.me).is_some_and(|seat| seat.leaving.is_some());
+        if members.is_empty() {
+            return self.all_leave(because, acts);
+        }
+        if leaves {
+            return self.resign(because, acts);
+        }
+        let hands_over = |member: &&Member| self.roster.get(&member.node).is_some_and(|seat| seat.leaving.is_some());
+        let others = self.record.everyone().filter(hands_over).cloned().collect();
+        self.created += 1;
+        let record = EpochRecord {
+            epoch: Epoch(self.record.epoch.0 + 1),
+            nonce: format!("{}-{}", self.me, self.created),
+            leader: self.me,
+            claim: Claim::Leader,
+            members,
+            others,
+            because,
+        };
+        let (record, lost) = match self.unresolved.take() {
+            Some(older) if older.everyone().ne(record.everyone()) => (older, Some(record.because)),
+            Some(older) => (older, None),
+            None => (record, None),
+        };
+        self.stage = Stage::Creating { record: record.clone(), retry_at: None, lost };
+        acts.push(Act::Lease(true));
+        acts.push(Act::Create(record));
+    }
+
+    fn all_leave(&mut self, because: String, acts: &mut Vec<Act>) {
+        self.stop.get_or_insert(because);
+        match &self.begun {
+            Some((_, version)) if self.stage == Stage::Idle => self.save_last(version.step, acts),
+            Some(_) | None => self.over(Outcome::Lost, "every node is leaving; starting the same command again resumes the run".into(), acts),
+        }
+    }
+
+    fn resign(&mut self, because: String, acts: &mut Vec<Act>) {
+        self.stage = Stage::Over;
+        let epoch = self.record.epoch;
+        for member in self.record.everyone() {
+            acts.push(Act::Send(member.node, Word::Resign { epoch, because: because.clone() }));
+        }
+        acts.push(Act::Deposed);
+    }
+
+    /// The epoch cannot go on. Without a full copy in sight and without proof that the rest is dead, others may have one: they get
+    /// their time, and the lease stands still so that they may lead.
+    pub(super) fn at_once(&mut self, now: Duration, because: String, acts: &mut Vec<Act>) {
+        if let Stage::Creating { lost, .. } = &mut self.stage {
+            *lost = Some(because);
+            return;
+        }
+        let there = |rank: &Rank| self.record.members.get(rank.0 as usize).is_some_and(|member| self.roster.contains_key(&member.node));
+        let covered = self.begun.as_ref().is_none_or(|(plan, _)| plan.places.iter().all(|place| place.copies().any(|rank| there(&rank))));
+        if covered || self.nobody_left(now) {
+            self.next_epoch(because, acts);
+        } else {
+            self.run_short(now, acts);
+        }
+    }
+
+    pub(super) fn run_short(&mut self, now: Duration, acts: &mut Vec<Act>) {
+        self.stage = Stage::Short;
+        acts.push(Act::Lease(false));
+        let absent: Vec<String> = self.absent.keys().map(|node| self.record.name(*node)).collect();
+        self.wait(&format!("copies of some shards are out of sight; waiting a moment for {}", absent.join(", ")), acts);
+        let ready = self.absent.values().filter(|absent| !absent.proven).map(|absent| absent.since + self.rules.grace).max();
+        acts.push(Act::WakeAt(ready.unwrap_or(now)));
+    }
+
+    /// Whether nobody who may hold copies is out of sight any more: all are proven dead or have had their time.
+    pub(super) fn nobody_left(&self, now: Duration) -> bool {
+        self.absent.values().all(|absent| absent.proven || now >= absent.since + self.rules.grace)
+    }
+
+    pub(super) fn lost(&mut self, now: Duration, node: NodeId, proven: bool, because: String, acts: &mut Vec<Act>) {
+        if let Some(absent) = self.absent.get_mut(&node) {
+            absent.proven |= proven;
+        }
+        if self.roster.remove(&node).is_none() {
+            return;
+        }
+        let pending = matches!(&self.stage, Stage::Creating { record, .. } if record.includes(node));
+        if !self.record.includes(node) && !pending {
+            return;
+        }
+        self.absent.insert(node, Absent { since: now, proven });
+        acts.push(Act::Note(Note::Lost(node, because.clone())));
+        let because = format!("{} was lost: {because}", self.record.name(node));
+        self.at_once(now, because, acts);
+    }
+
+    /// Ends a node's part in the run; it may come back as a new one.
+    pub(super) fn put_out(&mut self, now: Duration, node: NodeId, because: String, acts: &mut Vec<Act>) {
+        if !self.roster.contains_key(&node) {
+            return;
+        }
+        acts.push(Act::Send(node, Word::Bye { outcome: Outcome::Lost, because: because.clone() }));
+        if node == self.me {
+            // Its own node ends; the others find their next leader among themselves.
+            return self.resign(because, acts);
+        }
+        self.lost(now, node, false, because, acts);
+    }
+
+    pub(super) fn failed(&mut self, now: Duration, from: NodeId, outcome: Outcome, because: String, acts: &mut Vec<Act>) {
+        if outcome == Outcome::Unusable {
+            return self.over(Outcome::Unusable, because, acts);
+        }
+        self.attempts += 1;
+        if self.attempts >= self.rules.attempts {
+            let who = self.record.name(from);
+            let because = format!("{} attempts at one step have failed, the last one at {who}: {because}", self.attempts);
+            return self.over(Outcome::Lost, because, acts);
+        }
+        self.put_out(now, from, because, acts);
+    }
+
+    /// A member has no link to another one. The first time they meet again in a new epoch; who still cannot be reached
+    /// then is put out: whom most complain about, of two the one with the higher rank, never the leader.
+    pub(super) fn cannot_reach(&mut self, now: Duration, from: NodeId, nodes: Vec<NodeId>, acts: &mut Vec<Act>) {
+        let nodes: Vec<NodeId> = nodes.into_iter().filter(|node| self.roster.contains_key(node) && *node != self.me).collect();
+        if from == self.me || nodes.is_empty() || !self.roster.contains_key(&from) {
+            return;
+        }
+        let again = nodes.iter().any(|node| self.unmet.contains(&(from, *node)) || self.unmet.contains(&(*node, from)));
+        self.unmet.extend(nodes.iter().map(|node| (from, *node)));
+        if !again {
+            self.complaint = Some((now + COMPLAINT, from, nodes[0]));
+            return acts.push(Act::WakeAt(now + COMPLAINT));
+        }
+        let complaints = |node: &NodeId| self.unmet.iter().filter(|(a, b)| a == node || b == node).count();
+        let candidates = nodes.iter().chain(std::iter::once(&from)).copied();
+        let Some(out) = candidates.max_by_key(|node| (complaints(node), self.record.rank_of(*node))) else { return };
+        self.unmet.retain(|(a, b)| *a != out && *b != out);
+        let because = format!("it and other members cannot reach each other ({} complained)", self.record.name(from));
+        self.put_out(now, out, because, acts);
+    }
+
+    /// What is due by the passing of time.
+    pub(super) fn tick(&mut self, now: Duration, acts: &mut Vec<Act>) {
+        if let Stage::Creating { record, retry_at, .. } = &mut self.stage
+            && retry_at.is_some_and(|at| now >= at)
+        {
+            *retry_at = None;
+            acts.push(Act::Create(record.clone()));
+        }
+        if let Some((at, from, node)) = self.complaint
+            && now >= at
+        {
+            self.complaint = None;
+            if self.roster.contains_key(&from) && self.roster.contains_key(&node) {
+                self.at_once(now, format!("{} has lost its link to {}", self.record.name(from), self.record.name(node)), acts);
+            }
+        }
+        match &self.stage {
+            Stage::Short if self.nobody_left(now) => {
+                self.next_epoch("nodes that hold copies have stayed out of sight".into(), acts);
+            }
+            Stage::Idle => {
+                if let Some(because) = self.change_due(now).filter(|_| !self.paused) {
+                    self.next_epoch(because, acts);
+                } else if now < self.arrival + self.rules.quiet {
+                    acts.push(Act::WakeAt(self.arrival + self.rules.quiet));
+                } else if self.begun.is_none() && self.enough(now) {
+                    self.next_epoch(format!("missing ranks did not come in time; {} are there", self.chosen().len()), acts);
+                }
+            }
+            Stage::Stepping(_) => {
+                let overdue = |seat: &Seat| seat.leaving.as_ref().is_some_and(|leaving| leaving.at_once.is_some_and(|at| now >= at));
+                if self.roster.values().any(overdue)
+                    && let Some(because) = self.change_due(now)
+                {
+                    self.next_epoch(because, acts);
+                }
+            }
+            _ => {}
+        }
+    }
+}

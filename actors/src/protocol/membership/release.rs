@@ -1,0 +1,89 @@
+//! The leader is gone: members release its epoch to one of them, who leads the next when a full copy is among them.
+
+use super::*;
+
+/// How long the first in line waits for releases of members that it has links to, once it has a full copy.
+const STRAGGLERS: Duration = Duration::from_millis(500);
+/// How much later than the one before it a member further down the line acts.
+const IN_LINE: Duration = Duration::from_millis(400);
+/// After this long without a new epoch the store is watched: another one may lead, or nobody does.
+const WATCH: Duration = Duration::from_millis(500);
+
+impl Membership {
+    pub(super) fn release(&mut self, now: Duration, because: String, acts: &mut Vec<Act>) {
+        let Some(current) = self.current.as_ref().filter(|_| self.released.is_none()) else { return };
+        acts.push(Act::Fence(current.record.epoch));
+        self.released = Some(Released { since: now, held: None, told: None, because });
+        acts.push(Act::WakeAt(now + WATCH));
+    }
+
+    /// Members that may lead next, in the order in which they try: by rank, without the leader and those out of sight.
+    fn line(&self) -> Vec<NodeId> {
+        let Some(Current { record, .. }) = &self.current else { return Vec::new() };
+        let me = self.settings.me.node;
+        let there = |node: &NodeId| *node != record.leader && (*node == me || (self.links.contains(node) && !self.gone.contains(node)));
+        record.members.iter().map(|member| member.node).filter(there).collect()
+    }
+
+    /// What is due after a release.
+    pub(super) fn release_on(&mut self, now: Duration, acts: &mut Vec<Act>) {
+        let line = self.line();
+        let (Some(released), Some(current)) = (&mut self.released, &self.current) else { return };
+        let Some(held) = released.held.clone() else { return };
+        let me = self.settings.me.node;
+        let epoch = current.record.epoch;
+        if let Some(first) = line.first().copied().filter(|first| released.told != Some(*first)) {
+            released.told = Some(first);
+            if first != me {
+                acts.push(Act::Send(first, Word::Release { epoch, held: held.clone() }));
+            }
+        }
+        self.releases.insert(me, held);
+        let since = released.since;
+        let Some(position) = line.iter().position(|node| *node == me) else { return self.watch(now, since, acts) };
+        let all = line.iter().all(|node| self.releases.contains_key(node));
+        let due = since + IN_LINE * position as u32 + if all { Duration::ZERO } else { STRAGGLERS };
+        if self.creating.is_none() && self.covered() {
+            if now >= due {
+                return self.lead_on(acts);
+            }
+            acts.push(Act::WakeAt(due));
+        }
+        self.watch(now, since, acts);
+    }
+
+    /// Whether those who released hold a full copy of the last stable version. Where the epoch had begun, that is a copy of
+    /// every shard by its plan: all of them had prepared what was stable. Where it had not, no step of it can have been stable.
+    fn covered(&self) -> bool {
+        let Some(Current { record, plan }) = &self.current else { return false };
+        match plan {
+            Some(plan) => {
+                let released = |rank: super::super::ids::Rank| {
+                    record.members.get(rank.0 as usize).is_some_and(|member| self.releases.contains_key(&member.node))
+                };
+                plan.places.iter().all(|place| place.copies().any(released)) && newest_covered(&self.settings.shards, &self.releases).is_some()
+            }
+            None => newest_covered(&self.settings.shards, &self.releases).is_some(),
+        }
+    }
+
+    fn lead_on(&mut self, acts: &mut Vec<Act>) {
+        let (Some(Current { record, .. }), Some(released)) = (self.current.clone(), self.released.clone()) else { return };
+        let me = self.settings.me.node;
+        let with = |node: NodeId| node == me || (self.releases.contains_key(&node) && self.links.contains(&node));
+        let members: Vec<Member> = record.members.iter().filter(|member| member.node != record.leader && with(member.node)).cloned().collect();
+        // A leader that resigned is still there and hands its shards over.
+        let others = record.everyone().filter(|member| member.node == record.leader && with(member.node)).cloned().collect();
+        let claim = Claim::Releases(self.releases.keys().copied().collect());
+        self.create(Epoch(record.epoch.0 + 1), claim, members, others, released.because, Some(record), acts);
+    }
+
+    /// Looks into the store from time to time: another node may have been first, or the lease stands still.
+    fn watch(&mut self, now: Duration, since: Duration, acts: &mut Vec<Act>) {
+        if self.search.is_none() && now >= since + WATCH && self.creating.is_none() {
+            self.seek(acts);
+        } else if self.search.is_none() {
+            acts.push(Act::WakeAt(since + WATCH));
+        }
+    }
+}

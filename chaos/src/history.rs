@@ -47,15 +47,17 @@ pub enum Happening {
     Struck {
         /// Its number in the scenario, from 0.
         fault: usize,
+        /// Which strike, numbered over all faults.
+        strike: u32,
         /// Its kind.
         kind: Kind,
         /// Nodes that it strikes, or whose paths.
         targets: Vec<Who>,
     },
-    /// What a fault did is over.
+    /// What a strike did is over.
     Passed {
         /// Its number.
-        fault: usize,
+        strike: u32,
     },
     /// No fault strikes any more, and all that were are over.
     Calm,

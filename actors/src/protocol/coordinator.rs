@@ -348,6 +348,19 @@ impl Coordinator {
         }
     }
 
+    /// Whose word is waited for, in whatever stage the epoch is: who of these does not get on is to be named with [`Fact::Stalled`].
+    pub fn awaited(&self) -> Vec<NodeId> {
+        let node = |rank: Rank| self.record.members.get(rank.0 as usize).map(|member| member.node);
+        match &self.stage {
+            Stage::Reporting(holdings) => {
+                self.record.everyone().map(|member| member.node).filter(|node| !holdings.contains_key(node)).collect()
+            }
+            Stage::Moving(ready) => (0..self.record.members.len() as u32).map(Rank).filter(|rank| !ready.contains(rank)).filter_map(node).collect(),
+            Stage::Stepping(life) => life.missing().into_iter().filter_map(node).collect(),
+            _ => Vec::new(),
+        }
+    }
+
     /// Takes in a fact.
     pub fn on(&mut self, now: Duration, fact: Fact) -> Vec<Act> {
         let mut acts = Vec::new();

@@ -22,7 +22,7 @@ mod tests {
 
     #[test]
     fn a_node_that_is_put_out_without_a_cause_is_found() {
-        let struck = |kind| Happening::Struck { fault: 0, kind, targets: vec![1] };
+        let struck = |kind| Happening::Struck { fault: 0, strike: 0, kind, targets: vec![1] };
         let lost = (5, 0, Happening::Lost { whom: 1, because: "silent".into() });
         assert_eq!(check(&history([lost.clone()])).len(), 1);
         assert_eq!(check(&history([(1, 0, struck(Kind::Slow)), lost.clone()])).len(), 1);

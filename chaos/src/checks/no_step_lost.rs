@@ -29,8 +29,8 @@ pub(super) fn check(history: &History, promise: &Promise) -> Vec<Violation> {
             Happening::Died | Happening::Ended { .. } => {
                 gone.insert(entry.who);
             }
-            Happening::Struck { fault, kind, targets } => hidden.struck(*fault, *kind, targets),
-            Happening::Passed { fault } => hidden.passed(*fault, entry.at),
+            Happening::Struck { strike, kind, targets, .. } => hidden.struck(*strike, *kind, targets),
+            Happening::Passed { strike } => hidden.passed(*strike, entry.at),
             Happening::Begun { epoch, step, holders, .. } => {
                 plans.insert(*epoch, holders);
                 let lives = |who: &Who| !gone.contains(who) && !hidden.at(*who, entry.at, promise.grace);
@@ -52,22 +52,22 @@ pub(super) fn check(history: &History, promise: &Promise) -> Vec<Violation> {
 /// Nodes that cannot be reached, or whose copies cannot be trusted.
 #[derive(Default)]
 struct Hidden {
-    by: BTreeMap<usize, Vec<Who>>,
+    by: BTreeMap<u32, Vec<Who>>,
     until: BTreeMap<Who, Duration>,
     broken: BTreeSet<Who>,
 }
 
 impl Hidden {
-    fn struck(&mut self, fault: usize, kind: Kind, targets: &[Who]) {
+    fn struck(&mut self, strike: u32, kind: Kind, targets: &[Who]) {
         match kind {
-            Kind::Stop | Kind::Cut | Kind::Hang | Kind::Link => self.by.entry(fault).or_default().extend(targets),
+            Kind::Stop | Kind::Cut | Kind::Hang | Kind::Link => self.by.entry(strike).or_default().extend(targets),
             Kind::BitFlip => self.broken.extend(targets),
             _ => {}
         }
     }
 
-    fn passed(&mut self, fault: usize, at: Duration) {
-        let targets = self.by.remove(&fault).unwrap_or_default();
+    fn passed(&mut self, strike: u32, at: Duration) {
+        let targets = self.by.remove(&strike).unwrap_or_default();
         self.until.extend(targets.into_iter().map(|who| (who, at)));
     }
 
@@ -93,9 +93,9 @@ mod tests {
         assert_eq!(check(&and(&[]), &promise()).len(), 1, "nobody died");
         assert_eq!(check(&and(&[(3, 0, Happening::Died)]), &promise()).len(), 1, "a copy of each shard lives");
         assert_eq!(check(&and(&[(3, 0, Happening::Died), (3, 1, Happening::Died)]), &promise()), [], "a shard died with its copies");
-        let stop = |whom: Who| (3, whom, Happening::Struck { fault: 0, kind: Kind::Stop, targets: vec![whom] });
+        let stop = |whom: Who| (3, whom, Happening::Struck { fault: 0, strike: 0, kind: Kind::Stop, targets: vec![whom] });
         assert_eq!(check(&and(&[(3, 0, Happening::Died), stop(1)]), &promise()), [], "the other copy is frozen");
-        let passed = (9, 1, Happening::Passed { fault: 0 });
+        let passed = (9, 1, Happening::Passed { strike: 0 });
         assert_eq!(check(&and(&[(3, 0, Happening::Died), stop(1), passed]), &promise()).len(), 1, "it was back in time");
         let kept = history(start.iter().cloned().chain([(3, 0, Happening::Died), (4, 1, begun(3, 2, Source::Copies))]));
         assert_eq!(check(&kept, &promise()), []);

@@ -54,8 +54,11 @@ pub enum Event {
         members: Vec<MemberInfo>,
         /// Why it began.
         because: String,
-        /// Where the state came from: `seed` or `checkpoint <step>`.
+        /// Where the state came from: `seed`, `checkpoint <step>` or `copies`.
         state_from: String,
+        /// Bytes of shards that moved between nodes.
+        #[serde(default)]
+        moved_bytes: u64,
     },
     /// A step is stable everywhere.
     StepCommitted {
@@ -71,6 +74,26 @@ pub enum Event {
         images: u64,
         /// Share of the lanes' time spent waiting in collective calls.
         wait: f64,
+        /// Samples that were used.
+        #[serde(default)]
+        samples: u32,
+        /// Hash of their ids, in lane order.
+        #[serde(default)]
+        samples_hash: u64,
+    },
+    /// Copies of shards differed; the step was computed again.
+    CopiesDiffered {
+        /// In this epoch.
+        epoch: Epoch,
+        /// Which shards, and who computed them.
+        shards: Vec<(String, Vec<NodeId>)>,
+    },
+    /// A node's result was the odd one.
+    NodeOdd {
+        /// Which.
+        node: NodeId,
+        /// What it did.
+        because: String,
     },
     /// A checkpoint can be relied on.
     CheckpointSaved {
@@ -110,8 +133,8 @@ pub enum Event {
     NodeLost {
         /// Who.
         node: NodeId,
-        /// Its rank.
-        rank: u32,
+        /// Its rank, if it had one.
+        rank: Option<u32>,
         /// How it was noticed.
         because: String,
     },
@@ -132,7 +155,7 @@ mod tests {
 
     #[test]
     fn a_lost_node_and_who_saw_it_are_told_apart_in_the_log() {
-        let event = Event::NodeLost { node: NodeId([1; 16]), rank: 1, because: "killed".into() };
+        let event = Event::NodeLost { node: NodeId([1; 16]), rank: Some(1), because: "killed".into() };
         let recorded = Recorded { at_ms: 5, recorded_by: NodeId([2; 16]), event };
         let line = serde_json::to_string(&recorded).unwrap();
         assert_eq!(serde_json::from_str::<Recorded>(&line).unwrap(), recorded, "{line}");

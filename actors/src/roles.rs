@@ -4,8 +4,12 @@ pub mod aggregator;
 pub mod coordinator;
 pub mod desk;
 pub mod exchange;
-pub mod finding;
+
 pub mod lease;
+pub mod ledger;
 pub mod loader;
 pub mod node;
 pub mod rank;
+pub mod records;
+pub mod transfer;
+pub mod vault;

@@ -1,18 +1,18 @@
 //! The local tier: several real nodes in one process, over loopback QUIC, on the ledger.
 
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use everstep_actors::checkpoint::{self, Digest, OnBad};
-use everstep_actors::event::Recorded;
+use everstep_actors::event::{Event, Recorded};
 use everstep_actors::net::tls::{Identity, Role, RunCa};
-use everstep_actors::protocol::ids::Step;
-use everstep_actors::protocol::membership::Terms;
-use everstep_actors::roles::node::{self, Ended, NodeArgs, NodeError, Order};
+use everstep_actors::protocol::ids::{NodeId, Step};
+use everstep_actors::protocol::terms::Terms;
+use everstep_actors::roles::node::{self, Cluster, Ended, NodeArgs, NodeError, Order};
 use everstep_actors::store::Store;
 use everstep_actors::workload::Workload;
 use tokio::runtime::Runtime;
-use tokio::sync::mpsc;
+use tokio::sync::{Notify, mpsc};
 use tokio::task::JoinHandle;
 
 use crate::ledger::Ledger;
@@ -30,15 +30,19 @@ pub struct Run {
     pub shard_values: usize,
     /// Gathered values that may be kept within a step; small, so that units are gathered anew.
     pub gathered_values_max: usize,
+    /// Ranks without which nothing is computed.
+    pub ranks_min: u32,
 }
 
 /// A node that runs, on a tokio runtime of its own, so that it can be killed without a last word.
 #[derive(Debug)]
 pub struct Running {
+    /// Who it is.
+    pub id: NodeId,
+    /// Its place.
+    pub slot: u32,
     /// Orders to it; dropped, it goes on alone.
     pub orders: mpsc::Sender<Order>,
-    /// What happens on it.
-    pub events: mpsc::Receiver<Recorded>,
     task: JoinHandle<Result<Ended, NodeError>>,
     runtime: Option<Runtime>,
 }
@@ -64,16 +68,73 @@ impl Drop for Running {
     }
 }
 
+/// What happened on all nodes of a run, in the order in which it was told.
+#[derive(Debug, Clone, Default)]
+pub struct Log {
+    events: Arc<Mutex<Vec<Recorded>>>,
+    told: Arc<Notify>,
+}
+
+impl Log {
+    fn push(&self, recorded: Recorded) {
+        self.events.lock().unwrap_or_else(PoisonError::into_inner).push(recorded);
+        self.told.notify_waiters();
+    }
+
+    /// Everything so far.
+    pub fn events(&self) -> Vec<Recorded> {
+        self.events.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Waits until `find` finds what it looks for among the events so far.
+    ///
+    /// # Panics
+    /// After a minute, with the last events: the story has gone wrong.
+    pub async fn until<T>(&self, what: &str, find: impl Fn(&[Recorded]) -> Option<T>) -> T {
+        let found = async {
+            loop {
+                let told = self.told.notified();
+                if let Some(found) = find(&self.events.lock().unwrap_or_else(PoisonError::into_inner)) {
+                    return found;
+                }
+                told.await;
+            }
+        };
+        match tokio::time::timeout(std::time::Duration::from_secs(60), found).await {
+            Ok(found) => found,
+            Err(_) => {
+                let events = self.events();
+                let last: Vec<String> = events.iter().rev().take(30).rev().map(|event| format!("{event:?}")).collect();
+                panic!("waited in vain for {what}; the last events:\n{}", last.join("\n"))
+            }
+        }
+    }
+
+    /// Waits until a step has been committed; who led then.
+    pub async fn committed(&self, step: Step) -> NodeId {
+        let committed = |events: &[Recorded]| {
+            let there = events.iter().any(|event| matches!(event.event, Event::StepCommitted { step: at, .. } if at >= step));
+            let leader = |event: &Recorded| match event.event {
+                Event::EpochBegan { leader, .. } => Some(leader),
+                _ => None,
+            };
+            there.then(|| events.iter().rev().find_map(leader))?
+        };
+        self.until(&format!("{step} to be committed"), committed).await
+    }
+}
+
 impl Run {
     /// Starts one of `ranks` nodes of the run that lives in `folder`.
     ///
     /// # Panics
     /// When the folder cannot be used: the harness itself is broken then.
-    pub fn start(&self, folder: &Path, ranks: u32, slot: u32) -> Running {
+    pub fn start(&self, folder: &Path, ranks: u32, slot: u32, log: &Log) -> Running {
         let store = Store::open(&folder.display().to_string()).expect("the folder of a test can be written");
         let ca = RunCa::load_or_create(&folder.join("secrets"), "ledger").expect("the folder of a test can hold a certificate authority");
         let identity = Identity::issue(&ca, Role::Node, std::time::Duration::from_secs(3_600)).expect("a certificate can be issued");
-        let (events_in, events) = mpsc::channel(65_536);
+        let (events_in, mut events) = mpsc::channel(65_536);
+        let (id, log) = (identity.id(), log.clone());
         let (orders, orders_in) = mpsc::channel(16);
         let args = NodeArgs {
             workload: Arc::new(self.ledger.clone()),
@@ -82,11 +143,13 @@ impl Run {
             run: "ledger".into(),
             identity,
             bind: ([127, 0, 0, 1], 0).into(),
-            host: "local".into(),
+            advertise: None,
+            host: format!("host{slot}"),
+            zone: String::new(),
             slot,
             terms: Terms { build: "test".into(), recipe: "ledger".into(), hardware: "any".into() },
             config: Digest::of(b"ledger"),
-            ranks,
+            cluster: Cluster { ranks_start: ranks, ranks_min: self.ranks_min, ranks_max: u32::MAX, replicas: 1, mixed: false },
             images: u64::from(self.ledger.lanes * self.ledger.samples_per_lane),
             steps: self.steps,
             checkpoint_every: self.checkpoint_every,
@@ -100,7 +163,12 @@ impl Run {
         };
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().expect("a test can have threads");
         let task = runtime.spawn(node::run(args));
-        Running { orders, events, task, runtime: Some(runtime) }
+        runtime.spawn(async move {
+            while let Some(recorded) = events.recv().await {
+                log.push(recorded);
+            }
+        });
+        Running { id, slot, orders, task, runtime: Some(runtime) }
     }
 
     /// Runs `ranks` nodes to their end.
@@ -108,7 +176,8 @@ impl Run {
     /// # Errors
     /// The first node that could not be started.
     pub async fn to_end(&self, folder: &Path, ranks: u32) -> Result<Vec<Ended>, NodeError> {
-        let running: Vec<Running> = (0..ranks).map(|slot| self.start(folder, ranks, slot)).collect();
+        let log = Log::default();
+        let running: Vec<Running> = (0..ranks).map(|slot| self.start(folder, ranks, slot, &log)).collect();
         let mut ended = Vec::new();
         for node in running {
             ended.push(node.ended().await?);

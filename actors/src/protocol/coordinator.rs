@@ -400,6 +400,11 @@ impl Coordinator {
             Word::Holdings { epoch: of, held } if of == epoch => self.reported(now, from, held, acts),
             Word::Ready { epoch: of } if of == epoch => self.ready(from, acts),
             Word::Unmet { epoch: of, nodes } if of == epoch => self.cannot_reach(now, from, nodes, acts),
+            Word::BadCopy { epoch: of, holder, shard } if of == epoch => {
+                self.rehash = true;
+                let because = format!("the copy of shard {shard} on {} is not what its digest says", self.record.name(holder));
+                self.at_once(now, because, acts);
+            }
             Word::Failed { epoch: of, outcome, because } if of == epoch => self.failed(now, from, outcome, because, acts),
             Word::Leave { because, deadline_ms } => {
                 // Half of the time for the step's end, half for the move.

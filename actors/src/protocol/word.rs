@@ -133,6 +133,15 @@ pub enum Word {
         /// Whom.
         nodes: Vec<NodeId>,
     },
+    /// Member → leader: a copy that I was to fetch is not there or not what its digest says.
+    BadCopy {
+        /// In this epoch.
+        epoch: Epoch,
+        /// Whose copy.
+        holder: NodeId,
+        /// Of which shard.
+        shard: ShardId,
+    },
     /// Leader → members: all are ready; run this step and the next ones.
     Go {
         /// In this epoch.

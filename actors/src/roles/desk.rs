@@ -176,8 +176,15 @@ fn happened(state: &mut State, recorded: Recorded) {
             view.images_per_s = if seconds > 0.0 { images as f64 / seconds } else { 0.0 };
         }
         Event::CheckpointSaved { step, .. } => view.checkpoint = Some((step, recorded.at_ms)),
-        Event::NodeLost { rank, because, .. } => view.waiting = Some(format!("rank {rank} was lost: {because}")),
+        Event::NodeLost { node, rank, because } => {
+            let who = rank.map_or_else(|| node.to_string(), |rank| format!("rank {rank}"));
+            view.waiting = Some(format!("{who} was lost: {because}"));
+        }
         Event::Ended { because, .. } => view.waiting = Some(because),
-        Event::CheckpointFailed { .. } | Event::Evaluated { .. } | Event::SampleReplaced { .. } => {}
+        Event::CheckpointFailed { .. }
+        | Event::Evaluated { .. }
+        | Event::SampleReplaced { .. }
+        | Event::CopiesDiffered { .. }
+        | Event::NodeOdd { .. } => {}
     }
 }

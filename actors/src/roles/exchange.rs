@@ -13,7 +13,7 @@ use futures::future::BoxFuture;
 use tokio::sync::watch;
 
 use crate::protocol::ids::{Epoch, Lane, Rank, ShardId, Step, UnitId};
-use crate::protocol::plan::Plan;
+use crate::protocol::plan::{Place, Plan};
 use crate::protocol::shard::Shard;
 use crate::protocol::tree::{Subtrees, TreeSum};
 use crate::wire::message::{DataHeader, DataKind};
@@ -45,7 +45,7 @@ pub trait Outbound: Send + Sync + 'static {
 
 /// What the exchange tells its rank and its node's aggregator.
 pub trait Inward: Send + Sync + 'static {
-    /// The mean gradient of every owned shard is complete.
+    /// The mean gradient of every shard with a copy here is complete.
     fn reduced(&self, step: Step);
     /// A partial sum for this node's aggregator.
     fn partial(&self, header: DataHeader, values: Vec<f32>);
@@ -113,7 +113,7 @@ impl std::fmt::Debug for Exchange {
 #[derive(Debug)]
 struct UnitPlace {
     length: usize,
-    shards: Vec<(Shard, Rank)>,
+    shards: Vec<(Shard, Place)>,
 }
 
 #[derive(Debug, Default)]
@@ -125,7 +125,7 @@ struct State {
     gathers: BTreeMap<UnitId, Gather>,
     gradients: BTreeMap<UnitId, Subtrees<f32>>,
     reductions: BTreeMap<(Step, ShardId), TreeSum<f32>>,
-    reduced: BTreeMap<ShardId, Vec<f32>>,
+    reduced: BTreeMap<ShardId, Vector>,
     sums: BTreeMap<SumKey, Sum>,
 }
 
@@ -150,7 +150,7 @@ struct Sum {
 }
 
 impl Exchange {
-    /// The exchange of an epoch whose first step is `step`; `committed` holds the owned shards' values.
+    /// The exchange of an epoch whose first step is `step`; `committed` holds the values of every copy on this node.
     pub fn new(
         layout: Layout,
         step: Step,
@@ -159,13 +159,13 @@ impl Exchange {
         inward: Arc<dyn Inward>,
     ) -> Arc<Self> {
         let mut units: Vec<UnitPlace> = Vec::new();
-        for (shard, (_, owner)) in layout.shards.iter().zip(&layout.plan.owners) {
+        for (shard, place) in layout.shards.iter().zip(&layout.plan.places) {
             if shard.id.index == 0 {
                 units.push(UnitPlace { length: 0, shards: Vec::new() });
             }
             if let Some(unit) = units.last_mut() {
                 unit.length = shard.range.end;
-                unit.shards.push((shard.clone(), *owner));
+                unit.shards.push((shard.clone(), place.clone()));
             }
         }
         let state = State { step, committed, ..State::default() };
@@ -190,18 +190,24 @@ impl Exchange {
         self.room.send_modify(|turn| *turn += 1);
     }
 
-    /// Whether the mean gradients of all owned shards are complete.
+    /// Whether the mean gradients of all copies are complete.
     pub fn is_reduced(&self) -> bool {
         let state = self.lock();
         state.reduced.len() == state.committed.len()
     }
 
-    /// Takes the mean gradients of the owned shards, in shard order, once [`Inward::reduced`] was called.
-    pub fn take_reduced(&self) -> BTreeMap<ShardId, Vec<f32>> {
+    /// Whether this node owns a shard, where it may have a replica only.
+    pub fn owns(&self, shard: ShardId) -> bool {
+        let unit = self.units.get(shard.unit.0 as usize);
+        unit.and_then(|unit| unit.shards.get(shard.index as usize)).is_some_and(|(_, place)| place.owner == self.layout.rank)
+    }
+
+    /// Takes the mean gradients of all copies, in shard order, once [`Inward::reduced`] was called.
+    pub fn take_reduced(&self) -> BTreeMap<ShardId, Vector> {
         std::mem::take(&mut self.lock().reduced)
     }
 
-    /// The step is stable: the owned shards' new values take the place of the old ones.
+    /// The step is stable: the copies' new values take the place of the old ones.
     pub fn commit(self: &Arc<Self>, step: Step, values: BTreeMap<ShardId, Vector>) {
         let parked = {
             let mut state = self.lock();
@@ -241,6 +247,8 @@ impl Exchange {
         let group = header.group();
         let fits = match header.kind {
             DataKind::Want | DataKind::Gathered | DataKind::Gradient => self.shard_of(header).is_some(),
+            DataKind::Mean => self.shard_of(header).is_some_and(|(_, place)| place.replicas.contains(&self.layout.rank)),
+            DataKind::WantCopy | DataKind::Copy => false,
             DataKind::Partial | DataKind::Rows => {
                 group.end <= self.layout.lanes && group.start < group.end && header.length <= SUM_VALUES_MAX
             }
@@ -259,6 +267,8 @@ impl Exchange {
             DataKind::Want => self.answer(from, header),
             DataKind::Gathered => self.gathered(&header, &values),
             DataKind::Gradient => self.add_gradient(&header, values),
+            DataKind::Mean => self.add_mean(&header, values),
+            DataKind::WantCopy | DataKind::Copy => {}
             DataKind::Partial | DataKind::Rows => self.inward.partial(header, values),
             DataKind::Total | DataKind::RowsTotal => self.total(&header, &values),
         }
@@ -304,7 +314,7 @@ impl Exchange {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn shard_of(&self, header: &DataHeader) -> Option<&(Shard, Rank)> {
+    fn shard_of(&self, header: &DataHeader) -> Option<&(Shard, Place)> {
         let unit = self.units.get(header.unit.0 as usize)?;
         let range = header.start.checked_add(header.length).map(|end| header.start as usize..end as usize)?;
         unit.shards.iter().find(|(shard, _)| shard.range == range)
@@ -312,7 +322,7 @@ impl Exchange {
 
     // ---- reduce -------------------------------------------------------------------------------
 
-    fn add_lane_gradient(&self, step: Step, lane: Lane, unit: UnitId, gradient: Vec<f32>) -> Result<Vec<Outgoing>, Aborted> {
+    fn add_lane_gradient(self: &Arc<Self>, step: Step, lane: Lane, unit: UnitId, gradient: Vec<f32>) -> Result<Vec<Outgoing>, Aborted> {
         let (node, total) = {
             let mut state = self.lock();
             if state.over || state.step != step || gradient.len() != self.length(unit) {
@@ -327,47 +337,73 @@ impl Exchange {
         };
         let total = Arc::new(total);
         let mut frames = Vec::new();
-        for (shard, owner) in &self.units[unit.0 as usize].shards {
+        for (shard, place) in &self.units[unit.0 as usize].shards {
             let mut header = self.header(step, DataKind::Gradient, 0, unit, shard.range.clone());
             (header.lanes_start, header.lanes_end) = (node.start, node.end);
-            if *owner == self.layout.rank {
+            if place.owner == self.layout.rank {
                 self.add_gradient(&header, total[shard.range.clone()].to_vec());
             } else {
-                frames.push(Outgoing { to: *owner, header, values: total.clone(), range: shard.range.clone() });
+                frames.push(Outgoing { to: place.owner, header, values: total.clone(), range: shard.range.clone() });
             }
         }
         Ok(frames)
     }
 
-    /// A subtree's gradient of an owned shard has arrived: the owner finishes the tree.
-    fn add_gradient(&self, header: &DataHeader, values: Vec<f32>) {
-        let Some((shard, owner)) = self.shard_of(header) else { return };
-        if *owner != self.layout.rank {
-            return;
-        }
-        let mut state = self.lock();
-        if state.over || header.step < state.step {
+    /// A subtree's gradient of an owned shard has arrived: the owner finishes the tree, and its replicas get the mean.
+    fn add_gradient(self: &Arc<Self>, header: &DataHeader, values: Vec<f32>) {
+        let Some((shard, place)) = self.shard_of(header) else { return };
+        if place.owner != self.layout.rank {
             return;
         }
         let lanes = self.layout.lanes;
         let key = (header.step, shard.id);
-        let tree = state.reductions.entry(key).or_insert_with(|| TreeSum::new(lanes));
-        match tree.add(header.lanes(), values) {
-            Ok(None) => {}
-            Ok(Some(mut sum)) => {
-                let scale = 1.0 / lanes as f32;
-                sum.iter_mut().for_each(|value| *value *= scale);
+        let added = {
+            let mut state = self.lock();
+            if state.over || header.step < state.step {
+                return;
+            }
+            let tree = state.reductions.entry(key).or_insert_with(|| TreeSum::new(lanes));
+            let added = tree.add(header.lanes(), values);
+            if matches!(added, Ok(Some(_))) {
                 state.reductions.remove(&key);
-                state.reduced.insert(shard.id, sum);
-                if state.reduced.len() == state.committed.len() {
-                    drop(state);
-                    self.inward.reduced(header.step);
+            }
+            added
+        };
+        match added {
+            Ok(None) => {}
+            Ok(Some(mut mean)) => {
+                let scale = 1.0 / lanes as f32;
+                mean.iter_mut().for_each(|value| *value *= scale);
+                let mean = Arc::new(mean);
+                for replica in &place.replicas {
+                    let header = DataHeader { kind: DataKind::Mean, lanes_start: 0, lanes_end: lanes, ..header.clone() };
+                    let frame = Outgoing { to: *replica, header, values: mean.clone(), range: 0..mean.len() };
+                    tokio::spawn(self.outbound.send(frame));
                 }
+                self.set_reduced(header.step, shard.id, mean);
             }
-            Err(refused) => {
-                drop(state);
-                self.inward.broken(format!("a gradient of {} at {} does not add up: {refused}", shard.id, header.step));
+            Err(refused) => self.inward.broken(format!("a gradient of {} at {} does not add up: {refused}", shard.id, header.step)),
+        }
+    }
+
+    /// The mean gradient of a shard of which this node has a replica.
+    fn add_mean(&self, header: &DataHeader, values: Vec<f32>) {
+        if let Some((shard, _)) = self.shard_of(header).filter(|(shard, _)| shard.range.len() == values.len()) {
+            self.set_reduced(header.step, shard.id, Arc::new(values));
+        }
+    }
+
+    fn set_reduced(&self, step: Step, shard: ShardId, mean: Vector) {
+        let complete = {
+            let mut state = self.lock();
+            if state.over || step < state.step {
+                return;
             }
+            state.reduced.insert(shard, mean);
+            state.reduced.len() == state.committed.len()
+        };
+        if complete {
+            self.inward.reduced(step);
         }
     }
 
@@ -468,7 +504,8 @@ impl Collective for Lanes {
 
     fn release(&self, step: Step, _: Lane, unit: UnitId, _: Option<UnitId>) {
         let exchange = &self.0;
-        let lanes = exchange.layout.plan.lanes.get(exchange.layout.rank.0 as usize).map_or(0, |mine| mine.end - mine.start);
+        let mine = exchange.layout.plan.lanes_of(exchange.layout.rank);
+        let lanes = mine.end - mine.start;
         let mut state = exchange.lock();
         if state.over || state.step != step {
             return;

@@ -1,10 +1,11 @@
 //! The node: the root actor of a process. It finds the run's leader or becomes it, starts the
 //! other actors, brings an epoch's members together, and ends everything in good order.
 //!
-//! It supervises every actor of the process. None of them is started anew within an epoch: an
-//! actor that dies takes a step in flight with it, so its death ends the epoch with its reason.
+//! Its decisions are those of [`Membership`]; here they meet the store, the links and the rank. It supervises every actor of the
+//! process. None of them is started anew within an epoch: an actor that dies takes a step in flight with it, so its node
+//! leaves the run with its reason, and comes back as a new one.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
 use std::time::Duration;
@@ -14,15 +15,19 @@ use futures::FutureExt;
 use futures::future::BoxFuture;
 use ractor::{Actor, ActorProcessingErr, ActorRef, SupervisionEvent};
 use tokio::sync::{Semaphore, mpsc, oneshot, watch};
+use tokio::time::Instant;
 
 use super::aggregator::{Aggregator, AggregatorMsg};
-use super::coordinator::{Coordinator, CoordinatorMsg, Office, Orders};
+use super::coordinator::{CoordinatorActor, CoordinatorMsg, Office, Orders};
 use super::desk::{Desk, DeskMsg};
 use super::exchange::{Exchange, Inward, Layout, Outbound, Outgoing};
-use super::finding::{self, Found};
-use super::lease::{BEAT, Lease};
+use super::lease::{BEAT, Lease, SILENCE};
+use super::ledger::{Line, Tail};
 use super::loader::{Loader, LoaderMsg};
-use super::rank::{RankActor, RankMsg, ShardState, Shards, Superior};
+use super::rank::{RankActor, RankMsg, Superior};
+use super::records;
+use super::transfer::Transfers;
+use super::vault::{Shards, Vault};
 use crate::checkpoint::writer::{CheckpointWriter, Snapshot, WriterConfig, WriterMessage};
 use crate::checkpoint::{self, Digest, Draft, OnBad, PartRecord, SnapshotShard};
 use crate::event::{Event, MemberInfo, Recorded};
@@ -31,28 +36,46 @@ use crate::net::link::{Link, LinkDown, Payload};
 use crate::net::mailbox::{ActorStats, ActorTable, Mailbox};
 use crate::net::tls::{Identity, Role};
 use crate::net::{Reject, Router};
-use crate::protocol::ids::{Epoch, NodeId, Rank, Step};
-use crate::protocol::membership::Terms;
-use crate::protocol::record::{EpochRecord, Member, Origin, Phase};
+use crate::protocol::coordinator::Rules;
+use crate::protocol::ids::{Epoch, NodeId, Rank, ShardId, Step};
+use crate::protocol::membership::{Act, Fact, LeaseView, Membership, Settings};
+use crate::protocol::record::{EpochRecord, Member};
 use crate::protocol::shard::{Shard, UnitShape, cut};
+use crate::protocol::terms::Terms;
+use crate::protocol::word::{Beginning, Held, Origin, Outcome, Word};
 use crate::store::{Store, StoreError};
-use crate::wire::message::{Control, DataHeader, Join, Outcome};
+use crate::wire::message::{Control, DataHeader, DataKind};
 use crate::workload::{Source, Sums, Workload};
 
+pub mod enter;
 mod office;
 mod routes;
 mod start;
 
-use self::office::{LeaderOffice, nonce, save_events};
+use self::enter::Loaded;
+use self::office::{LeaderOffice, nonce, save_events, save_ledger};
 use self::routes::{Desks, NodeRouter, Shared, TermView, Wires};
 pub use self::start::run;
 
 /// Control messages that wait in an actor's mailbox at most: some per peer and step, for hundreds of peers.
 const MAILBOX_MAX: usize = 16_384;
-/// How long members wait for each other's connections when an epoch begins.
-const MEETING_MAX: Duration = Duration::from_secs(15);
 /// How long a leader waits for its last words to be read.
 const PARTING_MAX: Duration = Duration::from_secs(1);
+
+/// How many ranks a run wants, and how safe its state is kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Cluster {
+    /// Ranks that a start waits for.
+    pub ranks_start: u32,
+    /// Ranks without which nothing is computed.
+    pub ranks_min: u32,
+    /// Ranks that compute at most; more stand by.
+    pub ranks_max: u32,
+    /// Copies of a shard besides its owner's.
+    pub replicas: u32,
+    /// Whether unlike hardware is let in.
+    pub mixed: bool,
+}
 
 /// What a node is started with.
 pub struct NodeArgs<W> {
@@ -68,16 +91,20 @@ pub struct NodeArgs<W> {
     pub identity: Identity,
     /// Where to listen.
     pub bind: SocketAddr,
-    /// Failure domain.
+    /// Where others dial this node, if that is another address (NAT, several interfaces); port 0 stands for the one listened on.
+    pub advertise: Option<SocketAddr>,
+    /// Failure domain: the machine.
     pub host: String,
+    /// Failure domain around it; empty where nobody said.
+    pub zone: String,
     /// Place on the host.
     pub slot: u32,
     /// What the members of the run must share.
     pub terms: Terms,
     /// Digest of the recipe, for manifests.
     pub config: Digest,
-    /// Ranks that the run begins with.
-    pub ranks: u32,
+    /// How many ranks, and how safe.
+    pub cluster: Cluster,
     /// Images of one step.
     pub images: u64,
     /// Steps of the run.
@@ -96,7 +123,7 @@ pub struct NodeArgs<W> {
     pub loader_threads: usize,
     /// Where events go.
     pub events: mpsc::Sender<Recorded>,
-    /// What the launcher or a signal wants.
+    /// What the launcher, a signal or an operator wants.
     pub orders: mpsc::Receiver<Order>,
 }
 
@@ -114,6 +141,15 @@ pub enum Order {
         /// One sentence.
         because: String,
     },
+    /// Hand over what is held and leave; the run goes on.
+    Leave {
+        /// One sentence.
+        because: String,
+        /// How long this node will be there, if that is known.
+        deadline: Option<Duration>,
+    },
+    /// Stay after all.
+    Stay,
     /// A process of this host has died.
     Died {
         /// Which.
@@ -149,26 +185,23 @@ pub enum NodeError {
 /// What the node actor is told.
 #[derive(Debug)]
 pub enum NodeMsg {
-    /// A leader or peer says something that concerns the whole node.
-    Said {
-        /// Who.
-        from: NodeId,
-        /// What.
-        message: Control,
-    },
+    /// Something that its membership turns on.
+    Fact(Fact),
     /// A link is down.
     Down {
         /// Whose.
         peer: NodeId,
-        /// How.
+        /// Whether its process is known to have ended.
+        proven: bool,
+        /// How it was noticed.
         because: String,
     },
-    /// The shards of an epoch are loaded and its members are connected.
+    /// The shards of an epoch are here and its members are connected.
     Loaded {
         /// The epoch.
         epoch: Epoch,
-        /// Our shards, or one sentence.
-        result: Result<Shards, String>,
+        /// Our copies, or what is to be said to the leader.
+        result: Loaded,
     },
     /// The rank offers a snapshot.
     Snapshot {
@@ -181,8 +214,12 @@ pub enum NodeMsg {
         /// How long the rank was held up, milliseconds.
         stall_ms: f64,
     },
+    /// A checkpoint was published or failed, as the leader says.
+    Told(NodeId, Control),
     /// From outside.
     Ordered(Order),
+    /// The coordinator of this node has ended the run.
+    Over(Outcome, String),
     /// Something within the node went wrong for good.
     Broken(String),
 }
@@ -193,9 +230,10 @@ pub struct NodeActor<W> {
     shared: Arc<Shared>,
     workload: Arc<W>,
     endpoint: Arc<Endpoint<NodeRouter>>,
-    shards: Arc<Vec<Shard>>,
     writer: ActorRef<WriterMessage>,
     gathered_values_max: usize,
+    settings: Settings,
+    began: Instant,
     finished: Mutex<Option<oneshot::Sender<Ended>>>,
 }
 
@@ -205,10 +243,12 @@ impl<W> std::fmt::Debug for NodeActor<W> {
     }
 }
 
-/// The epoch that this node is in, and whether it is over.
-#[derive(Debug, Default)]
+/// The machine, the epoch that is being entered, and when to come back.
+#[derive(Debug)]
 pub struct State {
-    record: Option<EpochRecord>,
+    machine: Membership,
+    begun: Option<(EpochRecord, Box<Beginning>)>,
+    wake: Option<(Duration, tokio::task::AbortHandle)>,
     over: bool,
 }
 
@@ -218,7 +258,9 @@ impl<W: Workload> Actor for NodeActor<W> {
     type Arguments = ();
 
     async fn pre_start(&self, _: ActorRef<NodeMsg>, (): ()) -> Result<State, ActorProcessingErr> {
-        Ok(State::default())
+        // Its first look into the store comes with the first tick, when all other actors are there.
+        let (machine, _) = Membership::new(self.settings.clone());
+        Ok(State { machine, begun: None, wake: None, over: false })
     }
 
     async fn handle(&self, _: ActorRef<NodeMsg>, message: NodeMsg, state: &mut State) -> Result<(), ActorProcessingErr> {
@@ -227,12 +269,16 @@ impl<W: Workload> Actor for NodeActor<W> {
             return Ok(());
         }
         match message {
-            NodeMsg::Said { from, message } => self.said(state, from, message),
-            NodeMsg::Down { peer, because } => self.down(state, peer, because),
+            NodeMsg::Fact(fact) => self.learn(state, fact),
+            NodeMsg::Down { peer, proven, because } => self.down(state, peer, proven, because),
             NodeMsg::Loaded { epoch, result } => self.loaded(state, epoch, result),
             NodeMsg::Snapshot { epoch, step, shards, stall_ms } => self.snapshot(epoch, step, shards, stall_ms),
-            NodeMsg::Ordered(Order::Stop { because }) => self.stop(state, because),
+            NodeMsg::Told(from, message) => self.told(state, from, message),
+            NodeMsg::Ordered(Order::Stop { because }) => self.learn(state, Fact::Stop(because)),
+            NodeMsg::Ordered(Order::Leave { because, deadline }) => self.learn(state, Fact::Leave(because, deadline)),
+            NodeMsg::Ordered(Order::Stay) => self.learn(state, Fact::Stay),
             NodeMsg::Ordered(Order::Died { pid, because }) => self.died(state, pid, because),
+            NodeMsg::Over(outcome, because) => self.end(state, outcome, because),
             NodeMsg::Broken(because) => self.broken(state, because),
         }
         Ok(())
@@ -256,101 +302,57 @@ impl<W: Workload> Actor for NodeActor<W> {
 impl NodeMsg {
     fn name(&self) -> &'static str {
         match self {
-            Self::Said { .. } => "said",
+            Self::Fact(_) => "fact",
             Self::Down { .. } => "down",
             Self::Loaded { .. } => "loaded",
             Self::Snapshot { .. } => "snapshot",
+            Self::Told(..) => "told",
             Self::Ordered(_) => "ordered",
+            Self::Over(..) => "over",
             Self::Broken(_) => "broken",
         }
     }
 }
 
 impl<W: Workload> NodeActor<W> {
-    fn said(&self, state: &mut State, from: NodeId, message: Control) {
-        let from_leader = self.shared.leader() == Some(from);
-        match message {
-            Control::Begin { record } if from_leader => self.begin(state, &record),
-            Control::Refused { because } if from_leader => self.end(state, Outcome::Unusable, because),
-            Control::Bye { outcome, because } if from_leader => self.end(state, outcome, because),
-            Control::Published { step, bytes, seconds, stall_ms } if from_leader && from != self.shared.me => {
-                self.shared.record(Event::CheckpointSaved { step, bytes, seconds, stall_ms });
-            }
-            Control::SaveFailed { step, because } if from_leader && from != self.shared.me => {
-                self.shared.record(Event::CheckpointFailed { step, because });
-            }
-            _ => {}
+    /// Gives a fact to the machine and does what it says.
+    fn learn(&self, state: &mut State, fact: Fact) {
+        let acts = state.machine.on(self.began.elapsed(), fact);
+        for act in acts {
+            self.act(state, act);
         }
     }
 
-    // ---- an epoch begins ----------------------------------------------------------------------
-
-    fn begin(&self, state: &mut State, record: &str) {
-        let record: EpochRecord = match serde_json::from_str(record) {
-            Ok(record) => record,
-            Err(error) => return self.broken(state, format!("the leader's epoch record cannot be read: {error}")),
-        };
-        let Phase::Training { plan, step, origin } = record.phase.clone() else { return };
-        let Some(rank) = record.rank_of(self.shared.me) else { return };
-        let members = record.members.iter().zip(&plan.lanes).enumerate().map(|(rank, (member, lanes))| MemberInfo {
-            node: member.node,
-            rank: rank as u32,
-            host: member.host.clone(),
-            pid: member.pid,
-            lanes: (lanes.start, lanes.end),
-        });
-        let state_from = match origin {
-            Origin::Seed => "seed".to_owned(),
-            Origin::Checkpoint { step } => format!("checkpoint {}", step.0),
-        };
-        self.shared.record(Event::EpochBegan {
-            epoch: record.epoch,
-            step,
-            leader: record.leader,
-            members: members.collect(),
-            because: record.because.clone(),
-            state_from,
-        });
-        let mine: Vec<Shard> =
-            self.shards.iter().zip(&plan.owners).filter(|(_, (_, owner))| owner.0 == rank).map(|(shard, _)| shard.clone()).collect();
-        let (shared, endpoint, workload, epoch, peers) =
-            (self.shared.clone(), self.endpoint.clone(), self.workload.clone(), record.epoch, record.members.clone());
-        tokio::spawn(async move {
-            let loading = load_shards(&shared.store, workload, mine, origin);
-            let meeting = meet(&shared, &endpoint, &peers);
-            let result = match tokio::join!(loading, meeting) {
-                (Ok(shards), Ok(())) => Ok(shards),
-                (Err(because), _) | (_, Err(because)) => Err(because),
-            };
-            shared.tell(&shared.node, "node", NodeMsg::Loaded { epoch, result });
-        });
-        state.record = Some(record);
+    fn act(&self, state: &mut State, act: Act) {
+        match act {
+            Act::Look => drop(tokio::spawn(look(self.shared.clone()))),
+            Act::Dial(member) => drop(tokio::spawn(dial(self.shared.clone(), self.endpoint.clone(), member))),
+            Act::Send(to, word) => self.shared.send(to, Control::Word(word)),
+            Act::Create(record) => drop(tokio::spawn(create(self.shared.clone(), record))),
+            Act::Lead(record, before) => self.shared.lead(record, before),
+            Act::Enter { record, rehash } => self.enter(state, record, rehash),
+            Act::Begin(epoch, beginning) => self.begin(state, epoch, beginning),
+            Act::Fence(epoch) => self.fence(epoch),
+            Act::Waiting(because) => self.shared.record(Event::Waiting { because }),
+            Act::WakeAt(at) => self.wake_at(state, at),
+            Act::End(outcome, because) => self.end(state, outcome, because),
+        }
     }
 
-    fn loaded(&self, state: &mut State, epoch: Epoch, result: Result<Shards, String>) {
-        let Some(record) = state.record.clone().filter(|record| record.epoch == epoch) else { return };
-        let Phase::Training { plan, step, .. } = record.phase else { return };
-        let shards = match result {
-            Ok(shards) => shards,
-            Err(because) => return self.tell_leader_failed(epoch, because),
-        };
-        let Some(rank) = record.members.iter().position(|member| member.node == self.shared.me) else { return };
-        let lanes = plan.lanes[rank].clone();
-        let layout = Layout {
-            epoch,
-            rank: Rank(rank as u32),
-            lanes: self.workload.lanes(),
-            plan,
-            shards: self.shards.to_vec(),
-            gathered_values_max: self.gathered_values_max,
-        };
-        let committed = shards.iter().map(|(id, shard)| (*id, shard.values.clone())).collect();
-        let outbound = Arc::new(Wires { shared: self.shared.clone(), members: record.members.iter().map(|member| member.node).collect() });
-        let exchange = Exchange::new(layout, step, committed, outbound, Arc::new(Desks(self.shared.clone())));
-        let ranks = record.members.iter().enumerate().map(|(rank, member)| (member.node, Rank(rank as u32))).collect();
-        *self.shared.term.write().unwrap_or_else(PoisonError::into_inner) = Some(Arc::new(TermView { exchange: exchange.clone(), ranks }));
-        self.shared.tell(&self.shared.rank, "rank", RankMsg::Begin { exchange, lanes, shards });
-        self.shared.send(record.leader, Control::Ready { epoch });
+    fn wake_at(&self, state: &mut State, at: Duration) {
+        let pending = state.wake.as_ref().filter(|(_, task)| !task.is_finished());
+        if pending.is_some_and(|(earlier, _)| *earlier <= at) {
+            return;
+        }
+        if let Some((_, task)) = state.wake.take() {
+            task.abort();
+        }
+        let (shared, when) = (self.shared.clone(), self.began + at);
+        let task = tokio::spawn(async move {
+            tokio::time::sleep_until(when).await;
+            shared.tell(&shared.node, "node", NodeMsg::Fact(Fact::Tick));
+        });
+        state.wake = Some((at, task.abort_handle()));
     }
 
     // ---- checkpoints --------------------------------------------------------------------------
@@ -379,56 +381,57 @@ impl<W: Workload> NodeActor<W> {
         });
     }
 
-    // ---- trouble and the end ------------------------------------------------------------------
-
-    fn down(&self, state: &mut State, peer: NodeId, because: String) {
-        if self.shared.leader() == Some(self.shared.me) {
-            self.shared.tell(&self.shared.coordinator, "coordinator", CoordinatorMsg::Lost { node: peer, because });
+    fn told(&self, state: &mut State, from: NodeId, message: Control) {
+        if state.machine.leader() != Some(from) {
             return;
         }
-        let member = state.record.as_ref().and_then(|record| Some((record, record.members.iter().position(|member| member.node == peer)?)));
-        if self.shared.leader() == Some(peer) {
-            let who = member.map_or_else(|| format!("the leader ({peer})"), |(record, rank)| format!("the leader, {}", name(record, rank)));
-            if let Some((_, rank)) = member {
-                self.shared.record(Event::NodeLost { node: peer, rank: rank as u32, because: because.clone() });
+        match message {
+            Control::Published { step, bytes, seconds, stall_ms } => {
+                self.shared.record(Event::CheckpointSaved { step, bytes, seconds, stall_ms });
             }
-            self.end(state, Outcome::Lost, format!("{who} was lost: {because}"));
-        } else if let Some((record, rank)) = member {
-            self.tell_leader_failed(record.epoch, format!("its link to {} is down: {because}", name(record, rank)));
+            Control::SaveFailed { step, because } => self.shared.record(Event::CheckpointFailed { step, because }),
+            Control::Logged { step } => self.shared.tail.trim(step),
+            _ => {}
         }
+    }
+
+    // ---- trouble and the end ------------------------------------------------------------------
+
+    fn down(&self, state: &mut State, node: NodeId, proven: bool, because: String) {
+        if self.shared.leads() {
+            self.shared.tell(&self.shared.coordinator, "coordinator", CoordinatorMsg::lost(node, proven, because.clone()));
+        }
+        self.learn(state, Fact::Down { node, proven, because });
     }
 
     fn died(&self, state: &mut State, pid: u32, because: String) {
-        let Some(record) = &state.record else { return };
-        let dead = record.members.iter().find(|member| member.pid == pid && member.host == self.shared.host);
-        if let Some(peer) = dead.map(|member| member.node) {
-            self.down(state, peer, because);
+        let here = |member: &&Member| member.pid == pid && member.host == self.shared.host;
+        let dead = self.shared.epoch().and_then(|epoch| epoch.record.everyone().find(here).map(|member| member.node));
+        let Some(peer) = dead.filter(|node| *node != self.shared.me) else { return };
+        if let Some((_, link)) = self.shared.links.remove(&peer) {
+            tokio::spawn(async move { link.close("its process has ended").await });
         }
-    }
-
-    fn stop(&self, state: &mut State, because: String) {
-        match self.shared.leader() {
-            Some(leader) => self.shared.send(leader, Control::Stop { because }),
-            None => self.end(state, Outcome::Stopped, because),
-        }
+        self.down(state, peer, true, because);
     }
 
     fn broken(&self, state: &mut State, because: String) {
-        match (&state.record, self.shared.leader()) {
-            (Some(record), Some(_)) => self.tell_leader_failed(record.epoch, because),
-            _ => self.end(state, Outcome::Lost, because),
-        }
-    }
-
-    fn tell_leader_failed(&self, epoch: Epoch, because: String) {
-        if let Some(leader) = self.shared.leader() {
-            self.shared.send(leader, Control::Failed { epoch, outcome: Outcome::Lost, because });
+        match state.machine.record() {
+            Some(record) => {
+                let (leader, epoch) = (record.leader, record.epoch);
+                self.shared.send(leader, Control::Word(Word::Failed { epoch, outcome: Outcome::Lost, because }));
+            }
+            None => self.end(state, Outcome::Lost, because),
         }
     }
 
     fn end(&self, state: &mut State, outcome: Outcome, because: String) {
         state.over = true;
-        self.shared.tell(&self.shared.rank, "rank", RankMsg::Abort);
+        if let Some((_, task)) = state.wake.take() {
+            task.abort();
+        }
+        self.shared.close_epoch();
+        let (reply, _) = oneshot::channel();
+        self.shared.tell(&self.shared.rank, "rank", RankMsg::Fence { rehash: false, reply });
         if let Some(finished) = self.finished.lock().unwrap_or_else(PoisonError::into_inner).take() {
             // `run` waits for this as long as the node lives.
             let _ = finished.send(Ended { outcome, because });
@@ -436,68 +439,31 @@ impl<W: Workload> NodeActor<W> {
     }
 }
 
-fn name(record: &EpochRecord, rank: usize) -> String {
-    let member = &record.members[rank];
-    format!("rank {rank} ({}, pid {})", member.host, member.pid)
-}
-
-/// Connects to every member: the lower id dials, the other waits.
-async fn meet(shared: &Arc<Shared>, endpoint: &Endpoint<NodeRouter>, members: &[Member]) -> Result<(), String> {
-    let me = shared.me;
-    for member in members.iter().filter(|member| member.node > me && !shared.links.contains_key(&member.node)) {
-        let address: SocketAddr =
-            member.address.parse().map_err(|_| format!("{} has no address that can be dialled: {:?}", member.node, member.address))?;
-        let link = endpoint.connect(address, Some(member.node)).await;
-        link.map_err(|error| format!("{} ({}, pid {}) cannot be reached: {error}", member.node, member.host, member.pid))?;
-    }
-    let mut linked = shared.linked.subscribe();
-    let absent = || members.iter().find(|member| member.node != me && !shared.links.contains_key(&member.node));
-    let all = async {
-        while absent().is_some() {
-            if linked.changed().await.is_err() {
-                return;
-            }
-        }
+async fn look(shared: Arc<Shared>) {
+    let seen = async {
+        let record = records::newest(&shared.store).await?;
+        let lease = Lease::read(&shared.store).await?;
+        Ok::<_, StoreError>(Fact::Seen(record, lease.map(|lease| LeaseView { epoch: lease.epoch, beat: lease.beat, released: lease.released })))
     };
-    tokio::time::timeout(MEETING_MAX, all).await.map_err(|_| match absent() {
-        Some(member) => format!(
-            "{} ({}, pid {}) did not connect within {} s; check that nodes reach each other by UDP",
-            member.node,
-            member.host,
-            member.pid,
-            MEETING_MAX.as_secs()
-        ),
-        None => "members did not connect in time".to_owned(),
-    })
+    let fact = seen.await.unwrap_or_else(|error| Fact::Unseen(error.to_string()));
+    shared.tell(&shared.node, "node", NodeMsg::Fact(fact));
 }
 
-async fn load_shards<W: Workload>(store: &Store, workload: Arc<W>, mine: Vec<Shard>, origin: Origin) -> Result<Shards, String> {
-    match origin {
-        Origin::Seed => {
-            let seeded = tokio::task::spawn_blocking(move || {
-                let shards = mine.into_iter().map(|shard| {
-                    let values = workload.init(shard.id.unit, shard.range.clone());
-                    let slots = vec![vec![0.0; values.len()]; workload.slots()];
-                    (shard.id, ShardState { start: shard.range.start, values: Arc::new(values), slots: Arc::new(slots) })
-                });
-                shards.collect()
-            });
-            seeded.await.map_err(|error| format!("the initial values could not be made: {error}"))
-        }
-        Origin::Checkpoint { step } => {
-            let manifest = checkpoint::load(store, step).await.map_err(|error| error.to_string())?;
-            let mut shards = BTreeMap::new();
-            for shard in mine {
-                let part = checkpoint::read_part(store, &manifest, shard.id).await.map_err(|error| error.to_string())?;
-                if part.start != shard.range.start || part.values.len() != shard.range.len() || part.slots.len() != workload.slots() {
-                    return Err(format!(
-                        "shard {} of the checkpoint after step {} has another shape than the recipe's; use the recipe of the run",
-                        shard.id, step.0
-                    ));
-                }
-                shards.insert(shard.id, ShardState { start: part.start, values: Arc::new(part.values), slots: Arc::new(part.slots) });
-            }
-            Ok(shards)
-        }
+/// A leader that lives answers a handshake within this.
+const DIAL_MAX: Duration = Duration::from_secs(1);
+
+async fn dial(shared: Arc<Shared>, endpoint: Arc<Endpoint<NodeRouter>>, member: Member) {
+    let address = member.address.parse::<SocketAddr>();
+    let linked = match address {
+        Ok(address) => matches!(tokio::time::timeout(DIAL_MAX, endpoint.connect(address, Some(member.node))).await, Ok(Ok(_))),
+        Err(_) => false,
+    };
+    if !linked {
+        shared.tell(&shared.node, "node", NodeMsg::Fact(Fact::Unreachable(member.node)));
     }
+}
+
+async fn create(shared: Arc<Shared>, record: EpochRecord) {
+    let creation = records::create(&shared.store, &record).await;
+    shared.tell(&shared.node, "node", NodeMsg::Fact(Fact::Created(creation)));
 }

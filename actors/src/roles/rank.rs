@@ -4,10 +4,10 @@
 //! stay short: lanes run on their own threads, sums of large vectors and updates on blocking ones,
 //! and all of them answer by message.
 //!
-//! Invariant: the committed shards are never written. A step's new versions lie beside them until
+//! Invariant: committed copies are never written. A step's new versions lie beside them in the vault until
 //! the step is stable; whatever happens before leaves no trace.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 use std::sync::Arc;
 use std::time::Instant;
@@ -17,24 +17,12 @@ use tokio::sync::oneshot;
 
 use super::exchange::{Exchange, Lanes};
 use super::loader::LoaderMsg;
+use super::vault::{ShardState, Shards, Vault};
 use crate::net::mailbox::{ActorStats, Mailbox};
-use crate::protocol::ids::{Epoch, Lane, ShardId, Step};
-use crate::wire::message::{Control, LaneMetrics, Outcome, ShardPartials};
-use crate::workload::{LaneError, LaneReport, NewShard, Peers, ShardView, SourceError, Sums, Workload};
-
-/// A version of a shard. Shared, never written.
-#[derive(Debug, Clone)]
-pub struct ShardState {
-    /// First value's index in the unit.
-    pub start: usize,
-    /// Values.
-    pub values: Arc<Vec<f32>>,
-    /// Optimizer slots.
-    pub slots: Arc<Vec<Vec<f32>>>,
-}
-
-/// One version of all shards of a rank.
-pub type Shards = BTreeMap<ShardId, ShardState>;
+use crate::protocol::ids::{Epoch, Lane, ShardId, Step, Version};
+use crate::protocol::word::{Held, Outcome, Word};
+use crate::wire::message::{Control, LaneMetrics, ShardPartials};
+use crate::workload::{LaneError, LaneReport, NewShard, Peers, SourceError, Sums, Workload};
 
 /// What the rank is told.
 #[derive(Debug)]
@@ -45,7 +33,7 @@ pub enum RankMsg {
         exchange: Arc<Exchange>,
         /// Our lanes.
         lanes: Range<u32>,
-        /// Our shards as of the first step.
+        /// Our copies as of the first step.
         shards: Shards,
     },
     /// All members are ready: run this step.
@@ -67,6 +55,8 @@ pub enum RankMsg {
         result: Result<LaneReport, LaneFailure>,
         /// Seconds from its start.
         busy_s: f32,
+        /// Number of its samples and the hash of their ids.
+        samples: (u32, u64),
     },
     /// The mean gradients of our shards are complete.
     Reduced {
@@ -101,8 +91,8 @@ pub enum RankMsg {
         epoch: Epoch,
         /// Of this step.
         step: Step,
-        /// The new versions.
-        shards: Shards,
+        /// The new versions with their digests.
+        shards: Vec<(ShardId, u64, ShardState)>,
     },
     /// The step is stable.
     Stable {
@@ -112,15 +102,27 @@ pub enum RankMsg {
         step: Step,
         /// Whether to offer a snapshot of the state after it.
         checkpoint: bool,
-        /// Whether no step follows.
-        last: bool,
+        /// Whether the next step waits for [`RankMsg::Go`].
+        hold: bool,
     },
-    /// The epoch has ended: drop what is in flight.
-    Abort,
+    /// Offer a snapshot of the state as it is.
+    Snapshot {
+        /// In this epoch.
+        epoch: Epoch,
+        /// Steps committed.
+        step: Step,
+    },
+    /// The epoch has ended: drop what is in flight, never vote in it again, and say what is held.
+    Fence {
+        /// Read every copy again first, and drop those that are not what their digest says.
+        rehash: bool,
+        /// What is held then.
+        reply: oneshot::Sender<Vec<Held>>,
+    },
 }
 
-/// Mean gradients of the owned shards.
-pub type Gradients = BTreeMap<ShardId, Vec<f32>>;
+/// Mean gradients of the copies.
+pub type Gradients = BTreeMap<ShardId, Arc<Vec<f32>>>;
 
 /// Why a lane failed, with what that means for the run.
 #[derive(Debug, Clone)]
@@ -137,8 +139,10 @@ pub enum LaneFailure {
 pub trait Superior: Send + Sync + 'static {
     /// Sends to the leader.
     fn tell_leader(&self, message: Control);
-    /// Offers the state after a step to the checkpoint writer. Costs the rank only reference counts.
+    /// Offers the owned shards' state after a step to the checkpoint writer. Costs the rank only reference counts.
     fn snapshot(&self, epoch: Epoch, step: Step, shards: Shards, stall_ms: f64);
+    /// Copies were found whose content is not what their digest says; they were dropped.
+    fn corrupt(&self, copies: Vec<Held>);
 }
 
 /// The actor; see the module's text.
@@ -149,6 +153,8 @@ pub struct RankActor<W> {
     pub workload: Arc<W>,
     /// Where its batches come from.
     pub loader: Mailbox<LoaderMsg>,
+    /// What this node holds.
+    pub vault: Arc<Vault>,
     /// Its node.
     pub superior: Arc<dyn Superior>,
     /// One past the last step of the run.
@@ -202,12 +208,14 @@ impl<W: Workload> Actor for RankActor<W> {
         let myself = Mailbox::new(myself, self.stats.clone());
         match message {
             RankMsg::Begin { exchange, lanes, shards } => self.begin(state, exchange, lanes, shards).await,
-            RankMsg::Abort => abort(state),
+            RankMsg::Fence { rehash, reply } => self.fence(state, rehash, reply),
             other => {
                 let Some(term) = state.term.as_mut().filter(|term| other.belongs(term)) else { return Ok(()) };
                 match other {
                     RankMsg::Go { step, .. } => self.go(&myself, term, step),
-                    RankMsg::LaneDone { lane, result, busy_s, .. } => self.lane_done(&myself, term, lane, result, busy_s),
+                    RankMsg::LaneDone { lane, result, busy_s, samples, .. } => {
+                        self.lane_done(&myself, term, lane, result, (busy_s, samples));
+                    }
                     RankMsg::Reduced { .. } => {
                         term.flight.reduced = true;
                         self.add_up(&myself, term);
@@ -218,12 +226,10 @@ impl<W: Workload> Actor for RankActor<W> {
                         self.report(term);
                     }
                     RankMsg::Sums { sums, .. } => self.update(&myself, term, sums),
-                    RankMsg::Updated { step, shards, .. } => {
-                        term.flight.next = Some(shards);
-                        self.superior.tell_leader(Control::Prepared { epoch: term.exchange.epoch(), step });
-                    }
-                    RankMsg::Stable { checkpoint, last, .. } => self.commit(&myself, term, checkpoint, last),
-                    RankMsg::Begin { .. } | RankMsg::Abort => {}
+                    RankMsg::Updated { step, shards, .. } => self.prepared(term, step, shards),
+                    RankMsg::Stable { checkpoint, hold, .. } => self.commit(&myself, term, checkpoint, hold),
+                    RankMsg::Snapshot { step, .. } => self.offer(term, step),
+                    RankMsg::Begin { .. } | RankMsg::Fence { .. } => {}
                 }
             }
         }
@@ -242,15 +248,17 @@ impl RankMsg {
             Self::Sums { .. } => "sums",
             Self::Updated { .. } => "updated",
             Self::Stable { .. } => "stable",
-            Self::Abort => "abort",
+            Self::Snapshot { .. } => "snapshot",
+            Self::Fence { .. } => "fence",
         }
     }
 
     /// Whether the message is of this epoch and of the step in flight; `Go` sets the step.
     fn belongs(&self, term: &Term) -> bool {
         let (epoch, step) = match self {
-            Self::Begin { .. } | Self::Abort => return true,
+            Self::Begin { .. } | Self::Fence { .. } => return true,
             Self::Go { epoch, .. } => (epoch, &term.flight.step),
+            Self::Snapshot { epoch, step } => (epoch, step),
             Self::LaneDone { epoch, step, .. }
             | Self::Reduced { epoch, step }
             | Self::Partials { epoch, step, .. }
@@ -270,9 +278,28 @@ fn abort(state: &mut State) {
 }
 
 impl<W: Workload> RankActor<W> {
+    /// Ends the epoch for this rank. What is held stays, new versions that were not called stable among it.
+    fn fence(&self, state: &mut State, rehash: bool, reply: oneshot::Sender<Vec<Held>>) {
+        abort(state);
+        state.term = None;
+        let (vault, superior) = (self.vault.clone(), self.superior.clone());
+        let report = move || {
+            if rehash {
+                let bad = vault.rehash();
+                if !bad.is_empty() {
+                    superior.corrupt(bad);
+                }
+            }
+            // A node that asks and goes has ended.
+            let _ = reply.send(vault.held());
+        };
+        if rehash { drop(tokio::task::spawn_blocking(report)) } else { report() }
+    }
+
     async fn begin(&self, state: &mut State, exchange: Arc<Exchange>, lanes: Range<u32>, shards: Shards) {
         abort(state);
-        state.term = Some(Term { exchange, lanes, committed: shards, flight: Flight::default() });
+        let flight = Flight { step: exchange.step(), ..Flight::default() };
+        state.term = Some(Term { exchange, lanes, committed: shards, flight });
     }
 
     fn go(&self, myself: &Mailbox<RankMsg>, term: &mut Term, step: Step) {
@@ -304,6 +331,7 @@ impl<W: Workload> RankActor<W> {
         tokio::spawn(async move {
             let batch = batch.await.unwrap_or_else(|_| Err(SourceError(format!("the loader ended before {step} {lane} was decoded"))));
             let began = Instant::now();
+            let samples = batch.as_ref().map_or((0, 0), |batch| (batch.samples.len() as u32, hash_of(&batch.samples)));
             let result = match batch {
                 Err(error) => Err(LaneFailure::Data(error)),
                 Ok(batch) => workload.lane(step, batch, peers).await.map_err(|error| match error {
@@ -313,15 +341,16 @@ impl<W: Workload> RankActor<W> {
             };
             let busy_s = began.elapsed().as_secs_f32();
             // A rank that is gone needs no report.
-            let _ = rank.try_send(RankMsg::LaneDone { epoch, step, lane, result, busy_s });
+            let _ = rank.try_send(RankMsg::LaneDone { epoch, step, lane, result, busy_s, samples });
         });
     }
 
-    fn lane_done(&self, myself: &Mailbox<RankMsg>, term: &mut Term, lane: Lane, result: Result<LaneReport, LaneFailure>, busy_s: f32) {
+    fn lane_done(&self, myself: &Mailbox<RankMsg>, term: &mut Term, lane: Lane, result: Result<LaneReport, LaneFailure>, work: (f32, (u32, u64))) {
         match result {
             Ok(report) => {
+                let (busy_s, (samples, samples_hash)) = work;
                 let metrics = report.metrics.into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
-                term.flight.reports.insert(lane.0, LaneMetrics { lane: lane.0, metrics, wait_s: report.wait_s, busy_s });
+                term.flight.reports.insert(lane.0, LaneMetrics { lane: lane.0, metrics, wait_s: report.wait_s, busy_s, samples, samples_hash });
                 self.add_up(myself, term);
             }
             Err(LaneFailure::Aborted) => {}
@@ -341,8 +370,10 @@ impl<W: Workload> RankActor<W> {
         let (epoch, step) = (term.exchange.epoch(), term.flight.step);
         let gradients = term.exchange.take_reduced();
         let (workload, committed, rank) = (self.workload.clone(), term.committed.clone(), myself.clone());
+        let exchange = term.exchange.clone();
         tokio::task::spawn_blocking(move || {
-            let partials = committed.iter().filter_map(|(id, shard)| {
+            // Each shard counts once: its owner's partial sums.
+            let partials = committed.iter().filter(|(id, _)| exchange.owns(**id)).filter_map(|(id, shard)| {
                 let sums = workload.partials(shard.view(*id), gradients.get(id)?);
                 Some(ShardPartials { shard: *id, norms: sums.norms, nonfinite: sums.nonfinite })
             });
@@ -365,43 +396,65 @@ impl<W: Workload> RankActor<W> {
         tokio::task::spawn_blocking(move || {
             let updated = committed.iter().filter_map(|(id, shard)| {
                 let NewShard { values, slots } = workload.update(step, shard.view(*id), gradients.get(id)?, &sums);
-                Some((*id, ShardState { start: shard.start, values: Arc::new(values), slots: Arc::new(slots) }))
+                let next = ShardState { start: shard.start, values: Arc::new(values), slots: Arc::new(slots) };
+                Some((*id, next.digest(), next))
             });
             let shards = updated.collect();
             let _ = rank.try_send(RankMsg::Updated { epoch, step, shards });
         });
     }
 
+    /// The vote: from here on the new versions count among what is held.
+    fn prepared(&self, term: &mut Term, step: Step, shards: Vec<(ShardId, u64, ShardState)>) {
+        let epoch = term.exchange.epoch();
+        let version = Version { step: step.next(), epoch };
+        let digests = shards.iter().map(|(id, digest, _)| (*id, *digest)).collect();
+        for (id, digest, shard) in &shards {
+            self.vault.put(*id, version, *digest, shard.clone());
+        }
+        term.flight.next = Some(shards.into_iter().map(|(id, _, shard)| (id, shard)).collect());
+        self.superior.tell_leader(Control::Prepared { epoch, step, digests });
+    }
+
     /// The step is stable: the new versions take the place of the old ones, and the next step starts.
-    fn commit(&self, myself: &Mailbox<RankMsg>, term: &mut Term, checkpoint: bool, last: bool) {
+    fn commit(&self, myself: &Mailbox<RankMsg>, term: &mut Term, checkpoint: bool, hold: bool) {
         let Some(next) = term.flight.next.take() else {
             return self.fail(term, Outcome::Lost, format!("step {} was called stable before this rank had voted", term.flight.step.0));
         };
         let step = term.flight.step;
+        let version = Version { step: step.next(), epoch: term.exchange.epoch() };
         term.committed = next;
+        self.vault.settle(version, &term.committed.keys().copied().collect::<BTreeSet<_>>());
         let values = term.committed.iter().map(|(id, shard)| (*id, shard.values.clone())).collect();
         term.exchange.commit(step, values);
+        term.flight = Flight { step: step.next(), ..Flight::default() };
         if checkpoint {
-            let began = Instant::now();
-            let shards = term.committed.clone();
-            let stall_ms = began.elapsed().as_secs_f64() * 1e3;
-            self.superior.snapshot(term.exchange.epoch(), step.next(), shards, stall_ms);
+            self.offer(term, step.next());
         }
-        if last {
-            term.flight = Flight { step: step.next(), ..Flight::default() };
-        } else {
+        if !hold {
             self.start(myself, term, step.next());
         }
     }
 
+    fn offer(&self, term: &Term, step: Step) {
+        let began = Instant::now();
+        let owned = term.committed.iter().filter(|(id, _)| term.exchange.owns(**id));
+        let shards = owned.map(|(id, shard)| (*id, shard.clone())).collect();
+        self.superior.snapshot(term.exchange.epoch(), step, shards, began.elapsed().as_secs_f64() * 1e3);
+    }
+
     fn fail(&self, term: &Term, outcome: Outcome, because: String) {
-        self.superior.tell_leader(Control::Failed { epoch: term.exchange.epoch(), outcome, because });
+        self.superior.tell_leader(Control::Word(Word::Failed { epoch: term.exchange.epoch(), outcome, because }));
     }
 }
 
-impl ShardState {
-    /// The shard as the optimizer sees it.
-    pub fn view(&self, id: ShardId) -> ShardView<'_> {
-        ShardView { id, start: self.start, values: &self.values, slots: &self.slots }
+/// The first 8 bytes of the BLAKE3 hash of ids, each as a little-endian u64.
+pub fn hash_of(ids: &[u64]) -> u64 {
+    let mut hasher = blake3::Hasher::new();
+    for id in ids {
+        hasher.update(&id.to_le_bytes());
     }
+    let mut first = [0; 8];
+    first.copy_from_slice(&hasher.finalize().as_bytes()[..8]);
+    u64::from_le_bytes(first)
 }

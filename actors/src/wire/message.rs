@@ -7,6 +7,7 @@ use std::ops::Range;
 use rkyv::{Archive, Deserialize, Serialize};
 
 use crate::protocol::ids::{Epoch, ShardId, Step, UnitId};
+use crate::protocol::word::Word;
 
 /// What a frame of numbers is for. Numbers are never reused.
 #[derive(Archive, Serialize, Deserialize, Debug, Clone, Copy, PartialEq, Eq)]
@@ -27,6 +28,12 @@ pub enum DataKind {
     Rows = 6,
     /// Finished Sinkhorn row sums of a range of prototypes.
     RowsTotal = 7,
+    /// The mean gradient of a shard, from its owner to a replica.
+    Mean = 8,
+    /// Asks the receiver for its copy of a shard: the version is (`step`, epoch `call`). No payload.
+    WantCopy = 9,
+    /// The answer to a [`DataKind::WantCopy`]: values, then each slot. Without a payload: there is no such copy.
+    Copy = 10,
 }
 
 /// The header of a frame of f32 values. Every frame carries its epoch and step; others bounce.
@@ -72,26 +79,6 @@ impl DataHeader {
     }
 }
 
-/// What a node says of itself when it asks to be in.
-#[derive(Archive, Serialize, Deserialize, Debug, Clone, PartialEq, Eq)]
-#[rkyv(derive(Debug))]
-pub struct Join {
-    /// Where it can be dialled.
-    pub address: String,
-    /// Failure domain.
-    pub host: String,
-    /// Process id.
-    pub pid: u32,
-    /// Its place on its host.
-    pub slot: u32,
-    /// Version and build of its program.
-    pub build: String,
-    /// Digest of its recipe.
-    pub recipe: String,
-    /// Digest of its start-up probe.
-    pub hardware: String,
-}
-
 /// Partial sums of one shard on the wire.
 #[derive(Archive, Serialize, Deserialize, Debug, Clone, PartialEq)]
 #[rkyv(derive(Debug))]
@@ -116,50 +103,18 @@ pub struct LaneMetrics {
     pub wait_s: f32,
     /// Seconds from the lane's start to its end.
     pub busy_s: f32,
-}
-
-/// How a run ends for a node.
-#[derive(Archive, Serialize, Deserialize, Debug, Clone, Copy, PartialEq, Eq)]
-#[rkyv(derive(Debug))]
-pub enum Outcome {
-    /// All steps are done and saved.
-    Done,
-    /// Stopped on request; the last checkpoint holds every committed step.
-    Stopped,
-    /// A member was lost or failed; the run goes on from its newest checkpoint when it is started again.
-    Lost,
-    /// The data or the recipe cannot be used: starting again without a change is in vain.
-    Unusable,
+    /// Samples that were decoded for it.
+    pub samples: u32,
+    /// Hash of their ids in order.
+    pub samples_hash: u64,
 }
 
 /// Control messages. Every one that changes state carries its epoch.
 #[derive(Archive, Serialize, Deserialize, Debug, Clone, PartialEq)]
 #[rkyv(derive(Debug))]
 pub enum Control {
-    /// Newcomer → leader: take me in.
-    Join(Join),
-    /// Leader → newcomer: no, and why.
-    Refused {
-        /// One sentence.
-        because: String,
-    },
-    /// Leader → members: this record (JSON) has been created; connect, load your shards, say [`Control::Ready`].
-    Begin {
-        /// The epoch record.
-        record: String,
-    },
-    /// Member → leader: my shards are here and I am connected to all.
-    Ready {
-        /// In this epoch.
-        epoch: Epoch,
-    },
-    /// Leader → members: all are ready; run this step and the next ones.
-    Go {
-        /// In this epoch.
-        epoch: Epoch,
-        /// First step.
-        step: Step,
-    },
+    /// Membership, epochs, and who may begin them.
+    Word(Word),
     /// Member → leader: the mean gradients of my shards are here, and these are their partial sums.
     Reduced {
         /// In this epoch.
@@ -179,7 +134,7 @@ pub enum Control {
         step: Step,
         /// `norms[unit][tensor] = (‖value‖², ‖gradient‖²)`.
         norms: Vec<Vec<(f64, f64)>>,
-        /// Non-finite gradient values in the whole model.
+        /// Non-finite gradient values in the whole model; also set when the step is to be skipped for another reason.
         nonfinite: u64,
     },
     /// Member → leader: the vote. My new versions lie beside the old ones.
@@ -188,6 +143,8 @@ pub enum Control {
         epoch: Epoch,
         /// Of this step.
         step: Step,
+        /// Digests of every copy that I hold by the plan.
+        digests: Vec<(ShardId, u64)>,
     },
     /// Leader → members: the step is stable; drop the old versions.
     Stable {
@@ -197,12 +154,28 @@ pub enum Control {
         step: Step,
         /// Whether to take a checkpoint of the state after it.
         checkpoint: bool,
-        /// Whether it was the last one.
-        last: bool,
+        /// Whether the next step waits for a word: a new epoch, [`Word::Go`], or the end.
+        hold: bool,
         /// Means over lanes, for people.
         metrics: Vec<(String, f64)>,
         /// Share of the lanes' time spent waiting.
         wait: f64,
+        /// What the step used, for the ledger.
+        samples: u32,
+        /// Hash over the lanes' sample hashes, in lane order.
+        samples_hash: u64,
+    },
+    /// Leader → members: offer a snapshot of the state as it is.
+    Snapshot {
+        /// In this epoch.
+        epoch: Epoch,
+        /// Steps committed.
+        step: Step,
+    },
+    /// Leader → members: the ledger up to here is durable.
+    Logged {
+        /// Steps in it.
+        step: Step,
     },
     /// Member → leader: my parts of the checkpoint are durable (JSON records).
     Parts {
@@ -239,27 +212,6 @@ pub enum Control {
     SaveFailed {
         /// Steps committed in it.
         step: Step,
-        /// One sentence.
-        because: String,
-    },
-    /// Member → leader: please end the run in good order.
-    Stop {
-        /// One sentence.
-        because: String,
-    },
-    /// Anyone → leader: the epoch cannot go on.
-    Failed {
-        /// In this epoch.
-        epoch: Epoch,
-        /// What its end means for the next start.
-        outcome: Outcome,
-        /// One sentence.
-        because: String,
-    },
-    /// Leader → members: it is over.
-    Bye {
-        /// How.
-        outcome: Outcome,
         /// One sentence.
         because: String,
     },

@@ -36,6 +36,8 @@ impl Membership {
         if self.search.is_none() || self.creating.is_some() {
             return;
         }
+        // A lease of an older epoch says nothing about the leader of the newest.
+        let lease = lease.filter(|lease| newest.as_ref().is_none_or(|newest| lease.epoch >= newest.epoch));
         let Some(newest) = newest else {
             return self.create(Epoch(1), Claim::Fresh, vec![self.settings.me.clone()], Vec::new(), "the run begins".into(), None, acts);
         };

@@ -1,4 +1,4 @@
-//! All-gather: what is owned is copied, the rest is asked for; at most so many values are held at a time.
+//! All-gather: what has a copy here is copied, the rest is asked for; at most so many values are held at a time.
 
 use super::*;
 
@@ -9,8 +9,7 @@ impl Exchange {
         if state.gathers.contains_key(&unit) {
             return Vec::new();
         }
-        if let [(shard, owner)] = place.shards.as_slice()
-            && *owner == self.layout.rank
+        if let [(shard, _)] = place.shards.as_slice()
             && let Some(whole) = state.committed.get(&shard.id)
         {
             let answer = watch::channel(Some(whole.clone())).0;
@@ -20,15 +19,14 @@ impl Exchange {
         let mut buffer = vec![0.0; place.length];
         let mut arrived = vec![false; place.shards.len()];
         let mut wants = Vec::new();
-        for (index, (shard, owner)) in place.shards.iter().enumerate() {
-            if *owner == self.layout.rank {
-                if let Some(values) = state.committed.get(&shard.id) {
-                    buffer[shard.range.clone()].copy_from_slice(values);
-                    arrived[index] = true;
-                }
+        for (index, (shard, at)) in place.shards.iter().enumerate() {
+            // A replica's values are the owner's: the step that made them was stable.
+            if let Some(values) = state.committed.get(&shard.id) {
+                buffer[shard.range.clone()].copy_from_slice(values);
+                arrived[index] = true;
             } else {
                 let header = self.header(state.step, DataKind::Want, 0, unit, shard.range.clone());
-                wants.push(Outgoing { to: *owner, header, values: Arc::default(), range: 0..0 });
+                wants.push(Outgoing { to: at.owner, header, values: Arc::default(), range: 0..0 });
             }
         }
         let missing = arrived.iter().filter(|there| !**there).count();

@@ -13,31 +13,60 @@ impl Office for LeaderOffice {
         self.shared.send(to, message);
     }
 
-    fn create_epoch(&self, record: EpochRecord) -> BoxFuture<'static, Result<(), String>> {
-        let store = self.shared.store.clone();
-        async move {
-            match finding::create_record(&store, &record).await {
-                Ok(true) => Ok(()),
-                Ok(false) => Err(format!("{} was begun by another node: this one no longer leads; start it again to join", record.epoch)),
-                Err(error) => Err(error.to_string()),
-            }
-        }
-        .boxed()
+    fn create(&self, record: EpochRecord) {
+        let shared = self.shared.clone();
+        tokio::spawn(async move {
+            let creation = records::create(&shared.store, &record).await;
+            shared.tell(&shared.coordinator, "coordinator", CoordinatorMsg::created(creation));
+        });
     }
 
-    fn newest_checkpoint(&self) -> BoxFuture<'static, Result<Option<Step>, String>> {
+    fn look_for_checkpoint(&self) {
         let shared = self.shared.clone();
-        async move {
-            let found = checkpoint::newest_intact(&shared.store, OnBad::SetAside).await.map_err(|error| error.to_string())?;
-            for passed in found.passed_over {
-                shared.record(Event::CheckpointFailed {
-                    step: passed.step,
-                    because: format!("set aside: {}: {}", passed.place, passed.damage),
-                });
-            }
-            Ok(found.manifest.map(|manifest| manifest.step))
-        }
-        .boxed()
+        tokio::spawn(async move {
+            let message = match checkpoint::newest_intact(&shared.store, OnBad::SetAside).await {
+                Ok(found) => {
+                    for passed in found.passed_over {
+                        let because = format!("set aside: {}: {}", passed.place, passed.damage);
+                        shared.record(Event::CheckpointFailed { step: passed.step, because });
+                    }
+                    CoordinatorMsg::checkpoint(found.manifest.map(|manifest| manifest.step))
+                }
+                Err(error) => CoordinatorMsg::Stuck(error.to_string()),
+            };
+            shared.tell(&shared.coordinator, "coordinator", message);
+        });
+    }
+
+    fn lease(&self, epoch: Option<Epoch>) {
+        self.shared.lease.send_replace(epoch);
+    }
+
+    fn deposed(&self) {
+        self.shared.lease.send_replace(None);
+        self.shared.leading.send_replace(None);
+        self.shared.tell(&self.shared.node, "node", NodeMsg::Fact(Fact::Deposed));
+    }
+
+    fn over(&self, outcome: Outcome, because: String) {
+        self.shared.tell(&self.shared.node, "node", NodeMsg::Over(outcome, because));
+    }
+
+    fn leads(&self, epoch: Epoch) {
+        self.shared.leading.send_replace(Some(epoch));
+    }
+
+    fn save_ledger(&self) {
+        let shared = self.shared.clone();
+        tokio::spawn(async move { save_ledger(&shared).await });
+    }
+
+    fn wake(&self, after: Duration) {
+        let shared = self.shared.clone();
+        tokio::spawn(async move {
+            tokio::time::sleep(after).await;
+            shared.tell(&shared.coordinator, "coordinator", CoordinatorMsg::Tick);
+        });
     }
 
     fn publish(&self, epoch: Epoch, step: Step, parts: Vec<PartRecord>) {
@@ -46,15 +75,27 @@ impl Office for LeaderOffice {
         tokio::spawn(async move {
             let result = publish(&shared, draft, parts, keep).await;
             shared.tell(&shared.coordinator, "coordinator", CoordinatorMsg::Published { step, result });
+            save_ledger(&shared).await;
         });
     }
 
     fn record(&self, event: Event) {
         self.shared.record(event);
     }
+}
 
-    fn nonce(&self) -> String {
-        nonce(self.shared.me)
+/// Writes the lines of the ledger that are not durable yet, and tells all members how far it is.
+pub(super) async fn save_ledger(shared: &Arc<Shared>) {
+    match shared.tail.save(&shared.store, &nonce(shared.me)).await {
+        Ok(Some(step)) => {
+            if let Some(epoch) = shared.epoch().filter(|epoch| epoch.record.leader == shared.me) {
+                for member in epoch.record.everyone().filter(|member| member.node != shared.me) {
+                    shared.send(member.node, Control::Logged { step });
+                }
+            }
+        }
+        Ok(None) => {}
+        Err(error) => tracing::warn!(%error, "the ledger could not be written; its lines are kept by every member"),
     }
 }
 

@@ -8,20 +8,36 @@ pub(super) struct Shared {
     pub(super) me: NodeId,
     pub(super) host: String,
     pub(super) links: DashMap<NodeId, Link<Control>>,
+    /// Moves when a link comes up and when the epoch changes.
     pub(super) linked: watch::Sender<u64>,
     pub(super) node: OnceLock<Mailbox<NodeMsg>>,
     pub(super) rank: OnceLock<Mailbox<RankMsg>>,
     pub(super) aggregator: OnceLock<Mailbox<AggregatorMsg>>,
     pub(super) coordinator: OnceLock<Mailbox<CoordinatorMsg>>,
     pub(super) desk: OnceLock<Mailbox<DeskMsg>>,
+    pub(super) epoch: RwLock<Option<Arc<EpochView>>>,
     pub(super) term: RwLock<Option<Arc<TermView>>>,
-    pub(super) leader: RwLock<Option<NodeId>>,
+    /// The epoch that this node leads.
+    pub(super) leading: watch::Sender<Option<Epoch>>,
+    /// The epoch whose lease this node moves.
+    pub(super) lease: watch::Sender<Option<Epoch>>,
+    pub(super) vault: Arc<Vault>,
+    pub(super) transfers: Transfers,
+    pub(super) shards: Arc<Vec<Shard>>,
+    pub(super) tail: Tail,
+    pub(super) images: u64,
+    pub(super) committed_at: Mutex<Instant>,
     pub(super) events: mpsc::Sender<Recorded>,
     pub(super) unsaved: Mutex<Vec<Recorded>>,
     pub(super) store: Store,
 }
 
-/// The epoch as links see it.
+/// The epoch that this node is in.
+pub(super) struct EpochView {
+    pub(super) record: EpochRecord,
+}
+
+/// The collectives of the epoch as links see them, once it has begun.
 pub(super) struct TermView {
     pub(super) exchange: Arc<Exchange>,
     pub(super) ranks: BTreeMap<NodeId, Rank>,
@@ -41,18 +57,68 @@ impl Shared {
         }
     }
 
+    pub(super) fn epoch(&self) -> Option<Arc<EpochView>> {
+        self.epoch.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
     pub(super) fn leader(&self) -> Option<NodeId> {
-        *self.leader.read().unwrap_or_else(PoisonError::into_inner)
+        self.epoch().map(|epoch| epoch.record.leader)
+    }
+
+    pub(super) fn leads(&self) -> bool {
+        self.leading.borrow().is_some()
     }
 
     pub(super) fn term(&self) -> Option<Arc<TermView>> {
         self.term.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
+    /// An epoch is entered: everything of the one before it is over.
+    pub(super) fn open_epoch(&self, record: EpochRecord) {
+        self.close_epoch();
+        *self.epoch.write().unwrap_or_else(PoisonError::into_inner) = Some(Arc::new(EpochView { record }));
+        self.linked.send_modify(|count| *count += 1);
+    }
+
+    pub(super) fn close_epoch(&self) {
+        if let Some(term) = self.term.write().unwrap_or_else(PoisonError::into_inner).take() {
+            term.exchange.abort();
+        }
+        self.epoch.write().unwrap_or_else(PoisonError::into_inner).take();
+        self.transfers.abort();
+        self.linked.send_modify(|count| *count += 1);
+    }
+
+    pub(super) fn set_term(&self, term: TermView) {
+        *self.term.write().unwrap_or_else(PoisonError::into_inner) = Some(Arc::new(term));
+    }
+
+    /// The link to a node of this epoch, when it is up; `None` once the epoch has changed.
+    pub(super) async fn link_to(&self, node: NodeId) -> Option<Link<Control>> {
+        let mut linked = self.linked.subscribe();
+        let here = self.epoch()?.record.epoch;
+        loop {
+            if self.epoch().is_none_or(|epoch| epoch.record.epoch != here) {
+                return None;
+            }
+            if let Some(link) = self.links.get(&node).map(|link| link.clone()) {
+                return Some(link);
+            }
+            linked.changed().await.ok()?;
+        }
+    }
+
+    pub(super) fn lead(self: &Arc<Self>, record: EpochRecord, before: Option<EpochRecord>) {
+        self.leading.send_replace(Some(record.epoch));
+        self.tell(&self.coordinator, "coordinator", CoordinatorMsg::Lead { record, before });
+    }
+
     pub(super) fn record(&self, event: Event) {
         let recorded = Recorded { at_ms: crate::clock::wall_ms(), recorded_by: self.me, event };
         self.tell(&self.desk, "desk", DeskMsg::Happened(recorded.clone()));
-        self.unsaved.lock().unwrap_or_else(PoisonError::into_inner).push(recorded.clone());
+        if self.leads() {
+            self.unsaved.lock().unwrap_or_else(PoisonError::into_inner).push(recorded.clone());
+        }
         if self.events.try_send(recorded).is_err() {
             tracing::warn!("an event was not shown: its reader does not keep up");
         }
@@ -66,40 +132,77 @@ impl Shared {
         let Some(link) = self.links.get(&to).map(|link| link.clone()) else { return };
         if let Err(error) = link.try_control(&message) {
             let because = format!("its link takes no more control messages: {error}");
-            self.tell(&self.node, "node", NodeMsg::Down { peer: to, because });
+            self.tell(&self.node, "node", NodeMsg::Down { peer: to, proven: false, because });
         }
     }
 
     /// The one translator from wire words to mailbox words.
     pub(super) fn route(self: &Arc<Self>, from: NodeId, message: Control) {
+        let from_leader = self.leader() == Some(from);
         match message {
-            Control::Join(_)
-            | Control::Ready { .. }
-            | Control::Reduced { .. }
-            | Control::Prepared { .. }
-            | Control::Parts { .. }
-            | Control::PartsFailed { .. }
-            | Control::Stop { .. }
-            | Control::Failed { .. } => self.tell(&self.coordinator, "coordinator", CoordinatorMsg::Said { node: from, message }),
-            Control::Go { epoch, step } if self.leader() == Some(from) => self.tell(&self.rank, "rank", RankMsg::Go { epoch, step }),
-            Control::Sums { epoch, step, norms, nonfinite } if self.leader() == Some(from) => {
+            Control::Word(word) => self.route_word(from, word),
+            Control::Reduced { .. } | Control::Prepared { .. } | Control::Parts { .. } | Control::PartsFailed { .. } => {
+                self.tell(&self.coordinator, "coordinator", CoordinatorMsg::Said { node: from, message });
+            }
+            Control::Sums { epoch, step, norms, nonfinite } if from_leader => {
                 self.tell(&self.rank, "rank", RankMsg::Sums { epoch, step, sums: Sums { norms, nonfinite } });
             }
-            Control::Stable { epoch, step, checkpoint, last, .. } if self.leader() == Some(from) => {
-                self.tell(&self.rank, "rank", RankMsg::Stable { epoch, step, checkpoint, last });
+            Control::Stable { epoch, step, checkpoint, hold, metrics, wait, samples, samples_hash } if from_leader => {
+                self.committed(epoch, step, metrics.into_iter().collect(), wait, (samples, samples_hash));
+                self.tell(&self.rank, "rank", RankMsg::Stable { epoch, step, checkpoint, hold });
             }
-            Control::Refused { .. }
-            | Control::Begin { .. }
-            | Control::Published { .. }
-            | Control::SaveFailed { .. }
-            | Control::Bye { .. } => {
-                self.tell(&self.node, "node", NodeMsg::Said { from, message });
+            Control::Snapshot { epoch, step } if from_leader => self.tell(&self.rank, "rank", RankMsg::Snapshot { epoch, step }),
+            Control::Published { .. } | Control::SaveFailed { .. } | Control::Logged { .. } => {
+                self.tell(&self.node, "node", NodeMsg::Told(from, message));
             }
             Control::AskStatus => self.answer_status(from),
-            Control::Go { .. } | Control::Sums { .. } | Control::Stable { .. } | Control::Status { .. } => {
-                tracing::warn!(%from, "a message from a node that does not lead was turned away");
+            Control::Sums { .. } | Control::Stable { .. } | Control::Snapshot { .. } | Control::Status { .. } => {
+                tracing::debug!(%from, "a message from a node that does not lead was turned away");
             }
         }
+    }
+
+    fn route_word(self: &Arc<Self>, from: NodeId, word: Word) {
+        match word {
+            Word::Holdings { .. }
+            | Word::Ready { .. }
+            | Word::Unmet { .. }
+            | Word::BadCopy { .. }
+            | Word::Failed { .. }
+            | Word::Leave { .. }
+            | Word::Stay
+            | Word::Stop { .. } => self.to_coordinator(from, word),
+            Word::Join { .. } if self.leads() => self.to_coordinator(from, word),
+            Word::Go { epoch, step } => {
+                if self.leader() == Some(from) {
+                    *self.committed_at.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
+                    self.tell(&self.rank, "rank", RankMsg::Go { epoch, step });
+                }
+            }
+            Word::Join { .. }
+            | Word::Refused { .. }
+            | Word::NotLeading
+            | Word::Open { .. }
+            | Word::Begin { .. }
+            | Word::Release { .. }
+            | Word::Resign { .. }
+            | Word::Bye { .. } => self.tell(&self.node, "node", NodeMsg::Fact(Fact::Said { from, word })),
+        }
+    }
+
+    fn to_coordinator(&self, from: NodeId, word: Word) {
+        self.tell(&self.coordinator, "coordinator", CoordinatorMsg::Said { node: from, message: Control::Word(word) });
+    }
+
+    /// A step has become stable: every member keeps its line for the ledger and shows it.
+    fn committed(&self, epoch: Epoch, step: Step, metrics: BTreeMap<String, f64>, wait: f64, used: (u32, u64)) {
+        let (samples, samples_hash) = used;
+        self.tail.push(Line { step, epoch, samples, samples_hash });
+        let seconds = {
+            let mut last = self.committed_at.lock().unwrap_or_else(PoisonError::into_inner);
+            std::mem::replace(&mut *last, Instant::now()).elapsed().as_secs_f64()
+        };
+        self.record(Event::StepCommitted { step, epoch, metrics, seconds, images: self.images, wait, samples, samples_hash });
     }
 
     pub(super) fn answer_status(self: &Arc<Self>, to: NodeId) {
@@ -130,8 +233,13 @@ impl Router for NodeRouter {
     type Control = Control;
 
     fn linked(&self, link: Link<Control>) {
-        self.0.links.insert(link.peer(), link);
+        let peer = link.peer();
+        let node = link.certificate().role == Role::Node;
+        self.0.links.insert(peer, link);
         self.0.linked.send_modify(|count| *count += 1);
+        if node {
+            self.0.tell(&self.0.node, "node", NodeMsg::Fact(Fact::Linked(peer)));
+        }
     }
 
     fn control(&self, from: NodeId, message: Control) {
@@ -144,24 +252,56 @@ impl Router for NodeRouter {
     }
 
     fn admit(&self, from: NodeId, header: &DataHeader) -> Result<(), Reject> {
+        let epoch = self.0.epoch().ok_or_else(|| Reject("this node is in no epoch".into()))?;
+        if !epoch.record.includes(from) {
+            return Err(Reject("its sender is not in the epoch".into()));
+        }
+        if matches!(header.kind, DataKind::WantCopy | DataKind::Copy) {
+            let admitted = header.epoch == epoch.record.epoch && self.0.transfers.admits(header);
+            return if admitted { Ok(()) } else { Err(Reject("a copy that nobody waits for, or of another epoch".into())) };
+        }
         let term = self.0.term().ok_or_else(|| Reject("no epoch is being run".into()))?;
         if !term.ranks.contains_key(&from) {
-            return Err(Reject("its sender is no member of the epoch".into()));
+            return Err(Reject("its sender has no rank in the epoch".into()));
         }
         term.exchange.admit(header).map_err(|rejected| Reject(rejected.to_string()))
     }
 
     fn data(&self, from: NodeId, header: DataHeader, values: Vec<f32>) {
-        if let Some(term) = self.0.term()
-            && let Some(rank) = term.ranks.get(&from)
-        {
-            term.exchange.on_data(*rank, header, values);
+        match header.kind {
+            DataKind::WantCopy => self.0.answer_copy(from, header),
+            DataKind::Copy => self.0.transfers.arrived(&header, values),
+            _ => {
+                if let Some(term) = self.0.term()
+                    && let Some(rank) = term.ranks.get(&from)
+                {
+                    term.exchange.on_data(*rank, header, values);
+                }
+            }
         }
     }
 
     fn down(&self, peer: NodeId, cause: LinkDown) {
-        self.0.links.remove(&peer);
-        self.0.tell(&self.0.node, "node", NodeMsg::Down { peer, because: cause.to_string() });
+        // A newer link to the same node lives on.
+        let ended = self.0.links.remove_if(&peer, |_, link| link.is_down().is_some());
+        let Some((_, link)) = ended else { return };
+        if link.certificate().role == Role::Node {
+            self.0.tell(&self.0.node, "node", NodeMsg::Down { peer, proven: false, because: cause.to_string() });
+        }
+    }
+}
+
+impl Shared {
+    fn answer_copy(self: &Arc<Self>, from: NodeId, want: DataHeader) {
+        let Some(link) = self.links.get(&from).map(|link| link.clone()) else { return };
+        let shared = self.clone();
+        tokio::spawn(async move {
+            let answer = tokio::task::spawn_blocking(move || shared.transfers.answer(&want)).await;
+            if let Ok((header, payload)) = answer {
+                // A peer that is gone wants nothing any more.
+                let _ = link.send(&header, payload.into()).await;
+            }
+        });
     }
 }
 
@@ -213,5 +353,10 @@ impl Superior for Desks {
     }
     fn snapshot(&self, epoch: Epoch, step: Step, shards: Shards, stall_ms: f64) {
         self.0.tell(&self.0.node, "node", NodeMsg::Snapshot { epoch, step, shards, stall_ms });
+    }
+    fn corrupt(&self, copies: Vec<Held>) {
+        let shards: Vec<String> = copies.iter().map(|held| held.shard.to_string()).collect();
+        let because = format!("bits of its copies of shards {} had changed in its memory; they were dropped", shards.join(", "));
+        self.0.record(Event::NodeOdd { node: self.0.me, because });
     }
 }

@@ -2,11 +2,22 @@
 
 use super::*;
 
+/// The pace at which a store is asked again whether a silent leader has moved.
+const LOOK_AGAIN: Duration = Duration::from_millis(250);
+/// How long after a newcomer the leader waits for others: a host's ranks come within this, and make one epoch.
+const QUIET: Duration = Duration::from_millis(300);
+/// Attempts at one step that may fail before the run ends.
+const ATTEMPTS: u32 = 5;
+
 /// Runs a node until the run ends for it.
 ///
 /// # Errors
 /// [`NodeError`] when it could not be started; how the run itself ends is [`Ended`].
 pub async fn run<W: Workload>(args: NodeArgs<W>) -> Result<Ended, NodeError> {
+    let units: Arc<[_]> = args.workload.units().into();
+    let shapes: Vec<UnitShape> = units.iter().map(|unit| UnitShape { length: unit.len(), row: unit.row }).collect();
+    let shards = Arc::new(cut(&shapes, args.shard_values));
+    let vault = Arc::new(Vault::default());
     let shared = Arc::new(Shared {
         me: args.identity.id(),
         host: args.host.clone(),
@@ -17,21 +28,28 @@ pub async fn run<W: Workload>(args: NodeArgs<W>) -> Result<Ended, NodeError> {
         aggregator: OnceLock::new(),
         coordinator: OnceLock::new(),
         desk: OnceLock::new(),
+        epoch: RwLock::new(None),
         term: RwLock::new(None),
-        leader: RwLock::new(None),
+        leading: watch::channel(None).0,
+        lease: watch::channel(None).0,
+        transfers: Transfers::new(vault.clone(), shards.clone(), args.workload.slots()),
+        vault: vault.clone(),
+        shards: shards.clone(),
+        tail: Tail::default(),
+        images: args.images,
+        committed_at: Mutex::new(Instant::now()),
         events: args.events,
         unsaved: Mutex::default(),
         store: args.store.clone(),
     });
     let router = Arc::new(NodeRouter(shared.clone()));
     let endpoint = Arc::new(Endpoint::bind(args.bind, args.identity, Options::default(), router, None)?);
-    let address = endpoint.local_addr().map_err(|error| BindError::Io { address: args.bind, error })?.to_string();
-    let me = Member { node: shared.me, address, host: args.host, pid: std::process::id(), slot: args.slot };
+    let listened = endpoint.local_addr().map_err(|error| BindError::Io { address: args.bind, error })?;
+    let advertised = args.advertise.map(|to| SocketAddr::new(to.ip(), if to.port() == 0 { listened.port() } else { to.port() }));
+    let address = advertised.unwrap_or(listened).to_string();
+    let me = Member { node: shared.me, address, host: args.host, zone: args.zone, pid: std::process::id(), slot: args.slot };
     args.store.probe(&nonce(shared.me)).await?;
     let table = Arc::new(ActorTable::default());
-    let units: Arc<[_]> = args.workload.units().into();
-    let shapes: Vec<UnitShape> = units.iter().map(|unit| UnitShape { length: unit.len(), row: unit.row }).collect();
-    let shards = Arc::new(cut(&shapes, args.shard_values));
 
     let (finished, ended) = oneshot::channel();
     let (writer, _) = CheckpointWriter::spawn(
@@ -47,9 +65,16 @@ pub async fn run<W: Workload>(args: NodeArgs<W>) -> Result<Ended, NodeError> {
         shared: shared.clone(),
         workload: args.workload.clone(),
         endpoint: endpoint.clone(),
-        shards: shards.clone(),
         writer: writer.clone(),
         gathered_values_max: args.gathered_values_max,
+        settings: Settings {
+            me: me.clone(),
+            terms: args.terms.clone(),
+            shards: shards.iter().map(|shard| shard.id).collect(),
+            grace: SILENCE,
+            pace: LOOK_AGAIN,
+        },
+        began: Instant::now(),
         finished: Mutex::new(Some(finished)),
     };
     let (node, node_task) = Actor::spawn(None, node, ()).await.map_err(|error| NodeError::Spawn("node", error.to_string()))?;
@@ -76,18 +101,25 @@ pub async fn run<W: Workload>(args: NodeArgs<W>) -> Result<Ended, NodeError> {
     let loader = start!(loader, "loader", |stats| Loader { stats, source, ahead_max: args.loader_ahead, threads }, ());
     let workload = args.workload.clone();
     let desks = Arc::new(Desks(shared.clone()));
-    start!(shared.rank, "rank", |stats| RankActor { stats, workload, loader, superior: desks, end: args.steps }, ());
+    start!(shared.rank, "rank", |stats| RankActor { stats, workload, loader, vault, superior: desks, end: args.steps }, ());
 
-    // Before the search: whoever finds a record of ours may ask to join at once.
     let orders = Orders {
-        terms: args.terms.clone(),
-        ranks: args.ranks,
-        lanes: args.workload.lanes(),
-        images: args.images,
-        shards: shards.to_vec(),
+        rules: Rules {
+            terms: args.terms,
+            mixed: args.cluster.mixed,
+            lanes: args.workload.lanes(),
+            replicas: args.cluster.replicas,
+            shards: shards.to_vec().into(),
+            steps: args.steps,
+            ranks_start: args.cluster.ranks_start,
+            ranks_min: args.cluster.ranks_min,
+            ranks_max: args.cluster.ranks_max,
+            checkpoint_every: args.checkpoint_every,
+            grace: SILENCE,
+            quiet: QUIET,
+            attempts: ATTEMPTS,
+        },
         tensors: units.iter().map(|unit| unit.tensors.len()).collect(),
-        steps: args.steps,
-        checkpoint_every: args.checkpoint_every,
     };
     let draft = Draft {
         run: args.run.clone(),
@@ -98,45 +130,31 @@ pub async fn run<W: Workload>(args: NodeArgs<W>) -> Result<Ended, NodeError> {
         slots: args.workload.slots() as u32,
     };
     let office = Arc::new(LeaderOffice { shared: shared.clone(), draft, keep: args.checkpoint_keep });
-    start!(shared.coordinator, "coordinator", |stats| Coordinator { stats, me: me.node, orders, office }, ());
+    start!(shared.coordinator, "coordinator", |stats| CoordinatorActor { stats, me: me.node, orders, office }, ());
 
     let accepting = tokio::spawn(accept(endpoint.clone()));
     let ordering = tokio::spawn(obey(args.orders, shared.clone()));
-
-    let search = finding::find_or_lead(&args.store, &endpoint, &me, || nonce(me.node), |because| shared.record(Event::Waiting { because }));
-    let leader_of = match search.await? {
-        Found::Lead(epoch) => {
-            *shared.leader.write().unwrap_or_else(PoisonError::into_inner) = Some(me.node);
-            shared.tell(&shared.coordinator, "coordinator", CoordinatorMsg::Lead { epoch });
-            Some(epoch)
-        }
-        Found::Follow(leader) => {
-            *shared.leader.write().unwrap_or_else(PoisonError::into_inner) = Some(leader);
-            None
-        }
-    };
-    let beating = leader_of.map(|_| tokio::spawn(beat(shared.clone())));
-    if let Some(leader) = shared.leader() {
-        let Terms { build, recipe, hardware } = args.terms;
-        let join = Join { address: me.address.clone(), host: me.host.clone(), pid: me.pid, slot: me.slot, build, recipe, hardware };
-        shared.send(leader, Control::Join(join));
-    }
+    let beating = tokio::spawn(beat(shared.clone()));
+    // All actors are there: the search for the run begins.
+    tokio::spawn(look(shared.clone()));
 
     let lost = || Ended { outcome: Outcome::Lost, because: "the node's root actor ended without a word".into() };
     let ended = ended.await.unwrap_or_else(|_| lost());
     let outcome = match ended.outcome {
         Outcome::Done => "done",
         Outcome::Stopped => "stopped",
+        Outcome::Left => "left",
         Outcome::Lost => "failed",
         Outcome::Unusable => "unusable",
     };
-    let (step, epoch) = shared.term().map_or((Step(0), Epoch(0)), |term| (term.exchange.step(), term.exchange.epoch()));
+    let step = shared.tail.next_step();
     shared.record(Event::Ended { step, outcome: outcome.into(), because: ended.because.clone() });
     accepting.abort();
     ordering.abort();
-    if let Some(beating) = beating {
-        beating.abort();
-        part(&shared, epoch.max(leader_of.unwrap_or_default())).await;
+    beating.abort();
+    let led = *shared.leading.borrow();
+    if let Some(epoch) = led {
+        part(&shared, epoch).await;
     }
     endpoint.close(&ended.because).await;
     node.stop(None);
@@ -155,8 +173,8 @@ async fn part(shared: &Arc<Shared>, epoch: Epoch) {
     };
     // Members that do not close their links in time have the reason in their last message.
     let _ = tokio::time::timeout(PARTING_MAX, gone).await;
-    let step = shared.term().map_or(Step(0), |term| term.exchange.step());
-    save_events(shared, epoch, step).await;
+    save_ledger(shared).await;
+    save_events(shared, epoch, shared.tail.next_step()).await;
     if let Err(error) = (Lease { epoch, beat: 0, released: true }).write(&shared.store).await {
         tracing::warn!(%error, "the lease could not be released: the next start waits until it has been silent long enough");
     }
@@ -173,21 +191,23 @@ async fn obey(mut orders: mpsc::Receiver<Order>, shared: Arc<Shared>) {
     }
 }
 
+/// Moves the lease while this node leads.
 async fn beat(shared: Arc<Shared>) {
+    let mut lease = shared.lease.subscribe();
     let mut turn = tokio::time::interval(BEAT);
+    turn.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     let mut beat = 0;
     loop {
-        turn.tick().await;
-        beat += 1;
-        let epoch = match shared.term() {
-            Some(term) => term.exchange.epoch(),
-            None => match finding::newest_record(&shared.store).await {
-                Ok(Some(record)) => record.epoch,
-                _ => continue,
-            },
+        let Some(epoch) = *lease.borrow_and_update() else {
+            if lease.changed().await.is_err() {
+                return;
+            }
+            continue;
         };
+        beat += 1;
         if let Err(error) = (Lease { epoch, beat, released: false }).write(&shared.store).await {
             tracing::warn!(%error, "the lease could not be moved; training goes on, membership is frozen");
         }
+        turn.tick().await;
     }
 }

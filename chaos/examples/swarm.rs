@@ -37,6 +37,9 @@ fn main() -> ExitCode {
             if std::env::var("DETAIL").is_ok() {
                 let small = sim::shrink(&scenario, seed, None, run.violations[0].check);
                 if let Ok(again) = sim::run(&small, seed, None) {
+                    if std::env::var("DETAIL").is_ok_and(|detail| detail == "2") {
+                        again.standing.iter().for_each(|(who, machine)| println!("node {who}: {machine}\n"));
+                    }
                     println!("{}\n{}", small.to_toml().unwrap_or_default(), again.failure(&small, seed).unwrap_or_default());
                 }
                 return ExitCode::FAILURE;

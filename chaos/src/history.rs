@@ -86,6 +86,8 @@ pub enum Happening {
         plan: u64,
         /// Who is to hold copies of each shard, each set of holders once.
         holders: Vec<Vec<Who>>,
+        /// What the last step of the version used, where nobody has called it stable: all had prepared it.
+        used: Vec<(Who, u64, u64)>,
     },
     /// The leader calls a step stable.
     Stable {
@@ -223,6 +225,30 @@ impl History {
     /// Adds a line.
     pub fn push(&mut self, at: Duration, who: Who, what: Happening) {
         self.entries.push(Entry { at, who, what });
+    }
+
+    /// The same lines with those of stopped leaders where they belong: a leader that was stopped when all votes lay before it
+    /// calls the step stable when it wakes, in an epoch that has ended. The step was committed when the last vote was sent,
+    /// which is before the next epoch began.
+    pub fn in_order(self) -> Self {
+        let mut entries: Vec<Entry> = Vec::with_capacity(self.entries.len());
+        let mut begun: Vec<(u64, usize)> = Vec::new();
+        for entry in self.entries {
+            match entry.what {
+                Happening::Begun { epoch, .. } => begun.push((epoch, entries.len())),
+                Happening::Stable { epoch, .. } => {
+                    if let Some(newer) = begun.iter().position(|(other, _)| *other > epoch) {
+                        let place = begun[newer].1;
+                        begun[newer..].iter_mut().for_each(|(_, place)| *place += 1);
+                        entries.insert(place, entry);
+                        continue;
+                    }
+                }
+                _ => {}
+            }
+            entries.push(entry);
+        }
+        Self { entries }
     }
 
     /// Strikes of faults.

@@ -77,6 +77,8 @@ pub struct Run {
     pub took: Duration,
     /// Whether the run computed all its steps.
     pub done: bool,
+    /// The machines of each node that lives at the end, printed.
+    pub standing: Vec<(u32, String)>,
 }
 
 impl Run {

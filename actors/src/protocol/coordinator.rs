@@ -277,6 +277,8 @@ pub struct Coordinator {
     /// A first complaint, and when it counts: until then the one complained about may turn out to be dead.
     complaint: Option<(Duration, NodeId, NodeId)>,
     suspects: BTreeMap<ShardId, Vec<(NodeId, u64)>>,
+    /// Versions of which copies differed: never gone on from.
+    rejected: BTreeSet<Version>,
     rehash: bool,
     stop: Option<String>,
     paused: bool,
@@ -320,6 +322,7 @@ impl Coordinator {
             unmet: BTreeSet::new(),
             complaint: None,
             suspects: BTreeMap::new(),
+            rejected: BTreeSet::new(),
             rehash: false,
             stop: None,
             paused: false,
@@ -444,6 +447,7 @@ impl Coordinator {
         self.absent.clear();
         self.fallback = false;
         self.unmet.clear();
+        self.rejected.clear();
         if let Some((_, version)) = &mut self.begun {
             *version = Version { step: done, epoch };
         }

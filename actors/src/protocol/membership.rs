@@ -138,6 +138,8 @@ struct Released {
     held: Option<Vec<Held>>,
     /// To whom it was released.
     told: Option<NodeId>,
+    /// Another node has created the next epoch: this one looks for it and leads on no more.
+    overtaken: bool,
     because: String,
 }
 

@@ -15,8 +15,15 @@ pub(super) fn check(history: &History, promise: &Promise) -> Vec<Violation> {
     let mut committed: BTreeMap<u64, usize> = BTreeMap::new();
     for (place, entry) in history.entries.iter().enumerate() {
         match &entry.what {
-            Happening::Begun { step, .. } => {
+            Happening::Begun { step, used, .. } => {
                 committed.retain(|done, _| done < step);
+                // A step that all had prepared when its leader went is committed by going on from it.
+                if let Some(last) = step.checked_sub(1).filter(|last| next == Some(*last)) {
+                    committed.insert(last, place);
+                    if let Some(because) = uncovered(last, promise.batch, used) {
+                        found.push(Violation::new(Check::SamplesOnce, place, because));
+                    }
+                }
                 next = Some(*step);
             }
             Happening::Stable { step, used, .. } => {
@@ -60,6 +67,10 @@ mod tests {
     use super::*;
     use crate::history::Source;
 
+    fn begun_at_0() -> Happening {
+        begun(2, 0, Source::Seed)
+    }
+
     #[test]
     fn samples_that_are_used_twice_or_never_are_found() {
         let good = history([
@@ -70,6 +81,11 @@ mod tests {
             (4, 0, stable(3, 1)),
         ]);
         assert_eq!(check(&good, &promise()), []);
+        let adopted = |used| {
+            let begun = Happening::Begun { epoch: 3, step: 2, of: 2, source: Source::Copies, plan: 0, holders: Vec::new(), used };
+            check(&history([(0, 0, begun_at_0()), (1, 0, stable(2, 0)), (2, 1, begun), (3, 1, stable(3, 2))]), &promise()).len()
+        };
+        assert_eq!((adopted(vec![(0, 4, 8)]), adopted(vec![(0, 4, 7)]), adopted(Vec::new())), (0, 1, 1));
         let twice = history([(0, 0, begun(2, 0, Source::Seed)), (1, 0, stable(2, 0)), (2, 0, stable(3, 0))]);
         assert_eq!(check(&twice, &promise()).len(), 1);
         let never = history([(0, 0, begun(2, 0, Source::Seed)), (1, 0, stable(2, 1))]);

@@ -12,7 +12,7 @@ use everstep_actors::protocol::word::{Origin, Outcome};
 use super::content;
 use super::dice::up_to;
 use super::event::{Ask, Event, Said, who_of};
-use super::node::{Office, who};
+use super::node::{Ledger, Office, who};
 use super::store::{Request, Saved};
 use super::world::World;
 use crate::history::{Happening, Source, Who};
@@ -100,7 +100,7 @@ impl World<'_> {
         let epoch = record.epoch;
         let everyone: Vec<Who> = record.everyone().map(who_of).collect();
         let (machine, acts) = Coordinator::new(self.rules.clone(), id, record, before, self.now);
-        let office = Office { machine, leases: true, beat: 0, partials: BTreeMap::new(), saving: None, progress: (0, self.now), term: epoch };
+        let office = Office { machine, leases: true, beat: 0, ledger: Ledger::default(), saving: None, progress: (0, self.now), term: epoch };
         self.nodes[me as usize].office = Some(office);
         self.leader_acts(me, acts);
         self.queue.push(self.now, Event::Lease { who: me, epoch });
@@ -151,7 +151,10 @@ impl World<'_> {
             Origin::Copies => Source::Copies,
         };
         let epoch = record.epoch.0;
-        self.say(me, Happening::Begun { epoch, step: version.step.0, of: version.epoch.0, source, plan, holders });
+        // The last leader of that epoch may have gone before it called the step stable.
+        let used = version.step.0.checked_sub(1).and_then(|step| self.exchanges.get(&(version.epoch, Step(step))));
+        let used = used.map(|exchange| exchange.used.clone()).unwrap_or_default();
+        self.say(me, Happening::Begun { epoch, step: version.step.0, of: version.epoch.0, source, plan, holders, used });
     }
 
     /// A node's part is over, by its own decision.
@@ -273,7 +276,7 @@ impl World<'_> {
                 let read = self.store.checkpoints.get(step).map(|saved| saved.contents.clone());
                 let contents = read.as_ref().map(|all| mine.iter().filter_map(|shard| Some((*shard, *all.get(shard)?))).collect());
                 if let Some(all) = read {
-                    let digest = all.iter().fold(0u64, |sum, (shard, value)| sum.wrapping_add(content::weight(*shard, *value)));
+                    let digest = all.iter().fold(0u64, |sum, (shard, value)| sum.wrapping_add(content::of_state(*shard, content::digest(*value))));
                     self.say(me, Happening::Restored { step: *step, digest });
                 }
                 Some(Event::Restored { who: me, epoch: *epoch, step: *step, contents })
@@ -317,7 +320,7 @@ impl World<'_> {
     }
 
     fn publish(&mut self, me: Who, step: u64, contents: BTreeMap<everstep_actors::protocol::ids::ShardId, u64>) {
-        let digest = contents.iter().fold(0u64, |sum, (shard, value)| sum.wrapping_add(content::weight(*shard, *value)));
+        let digest = contents.iter().fold(0u64, |sum, (shard, value)| sum.wrapping_add(content::of_state(*shard, content::digest(*value))));
         self.store.checkpoints.insert(step, Saved { contents, damaged: false });
         while self.store.checkpoints.len() > KEPT {
             self.store.checkpoints.pop_first();

@@ -37,7 +37,12 @@ pub(super) fn seed(shard: ShardId) -> u64 {
     mix(number(shard), 1)
 }
 
-/// A shard's part of the weights' sum, which is also the digest of a state.
+/// A shard's part of the digest of a state.
+pub(super) fn of_state(shard: ShardId, digest: u64) -> u64 {
+    mix(number(shard), digest)
+}
+
+/// A shard's part of the weights' sum.
 pub(super) fn weight(shard: ShardId, content: u64) -> u64 {
     mix(number(shard), content)
 }
@@ -62,15 +67,16 @@ pub(super) fn undisturbed(shards: u32, lanes: u32, samples_per_lane: u32, steps:
     let ids: Vec<ShardId> = (0..shards).map(shard).collect();
     let mut contents: Vec<u64> = ids.iter().map(|id| seed(*id)).collect();
     let sum = |contents: &[u64]| ids.iter().zip(contents).fold(0u64, |sum, (id, content)| sum.wrapping_add(weight(*id, *content)));
+    let state = |contents: &[u64]| ids.iter().zip(contents).fold(0u64, |sum, (id, content)| sum.wrapping_add(of_state(*id, digest(*content))));
     let mut weights = sum(&contents);
-    let mut digests = BTreeMap::from([(0, weights)]);
+    let mut digests = BTreeMap::from([(0, state(&contents))]);
     for step in 0..steps {
         let first = |lane: u64| (step * u64::from(lanes) + lane) * u64::from(samples_per_lane);
         let mean = (0..u64::from(lanes)).fold(0u64, |sum, lane| sum.wrapping_add(gradient(lane, step, weights, first(lane))));
         let sums = ids.iter().fold(0u64, |sum, id| sum.wrapping_add(partial(*id, mean)));
         ids.iter().zip(&mut contents).for_each(|(id, content)| *content = update(*content, mean, sums, *id, step));
         weights = sum(&contents);
-        digests.insert(step + 1, weights);
+        digests.insert(step + 1, state(&contents));
     }
     digests
 }

@@ -15,7 +15,8 @@ use crate::history::Who;
 #[derive(Debug, Clone)]
 pub(super) enum Said {
     Word(Word),
-    Reduced { epoch: Epoch, step: Step, partial: u64 },
+    /// With the first sample that was used and one past the last.
+    Reduced { epoch: Epoch, step: Step, partial: u64, used: (u64, u64) },
     Prepared { epoch: Epoch, step: Step, digests: Vec<(ShardId, u64)> },
     Sums { epoch: Epoch, step: Step, sums: u64 },
     Stable { epoch: Epoch, step: Step, checkpoint: bool, hold: bool },
@@ -157,7 +158,7 @@ impl Said {
                 Word::Release { epoch, .. } => mix(7, epoch.0),
                 _ => 8,
             },
-            Self::Reduced { epoch, step, partial } => mix(mix(9, epoch.0), mix(step.0, *partial)),
+            Self::Reduced { epoch, step, partial, .. } => mix(mix(9, epoch.0), mix(step.0, *partial)),
             Self::Prepared { epoch, step, digests } => mix(mix(10, epoch.0), mix(step.0, digests.first().map_or(0, |(_, digest)| *digest))),
             Self::Sums { epoch, step, sums } => mix(mix(11, epoch.0), mix(step.0, *sums)),
             Self::Stable { epoch, step, .. } => mix(mix(12, epoch.0), step.0),

@@ -82,14 +82,23 @@ impl RankModel {
     }
 }
 
+/// What members have said of a step.
+#[derive(Debug, Default)]
+pub(super) struct Ledger {
+    pub(super) of: (Epoch, Step),
+    pub(super) partials: BTreeMap<Who, u64>,
+    pub(super) used: Vec<(Who, u64, u64)>,
+    pub(super) digests: BTreeMap<ShardId, u64>,
+}
+
 /// What a leader keeps besides its machine.
 #[derive(Debug)]
 pub(super) struct Office {
     pub(super) machine: Coordinator,
     pub(super) leases: bool,
     pub(super) beat: u64,
-    /// Partial sums of the step in flight.
-    pub(super) partials: BTreeMap<Who, u64>,
+    /// What members have said of the step in flight: what was said of an attempt that failed goes with it.
+    pub(super) ledger: Ledger,
     /// The checkpoint that is being written: step, and parts that are there.
     pub(super) saving: Option<(Step, BTreeMap<ShardId, u64>)>,
     /// What is in flight, since when nothing has changed.

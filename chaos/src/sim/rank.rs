@@ -12,7 +12,7 @@ use super::Bug;
 use super::content;
 use super::dice::up_to;
 use super::event::{Ask, Event, Said, who_of};
-use super::node::{RankModel, Work};
+use super::node::{Ledger, RankModel, Work};
 use super::world::World;
 use crate::history::{Happening, Who};
 
@@ -282,21 +282,26 @@ impl World<'_> {
         let owned = plan.places.iter().filter(|place| place.owner == Rank(number));
         let partial = owned.fold(0u64, |sum, place| sum.wrapping_add(content::partial(place.shard, mean)));
         let leader = rank.leader;
-        self.send(me, leader, Said::Reduced { epoch, step, partial });
+        let used = exchange.used.iter().find(|(who, ..)| *who == me).map_or((0, 0), |(_, from, to)| (*from, *to));
+        self.send(me, leader, Said::Reduced { epoch, step, partial, used });
     }
 
-    /// A member's partial sums come to the leader.
-    pub(super) fn partial(&mut self, from: Who, to: Who, epoch: Epoch, step: Step, partial: u64) {
-        let Some(office) = &mut self.nodes[to as usize].office else { return };
+    /// Where the leader keeps what members say of a step, if that is the one in flight.
+    pub(super) fn ledger(&mut self, leader: Who, epoch: Epoch, step: Step) -> Option<&mut Ledger> {
+        let office = self.nodes[leader as usize].office.as_mut()?;
         let flight = office.machine.flight().map(|(step, _)| step);
-        if office.machine.record().epoch == epoch && flight == Some(step) {
-            office.partials.entry(from).or_insert(partial);
+        if office.machine.record().epoch != epoch || flight != Some(step) {
+            return None;
         }
+        if office.ledger.of != (epoch, step) {
+            office.ledger = Ledger { of: (epoch, step), ..Ledger::default() };
+        }
+        Some(&mut office.ledger)
     }
 
     pub(super) fn send_sums(&mut self, me: Who, epoch: Epoch, step: Step) {
-        let Some(office) = &mut self.nodes[me as usize].office else { return };
-        let sums = std::mem::take(&mut office.partials).into_values().fold(0u64, |sum, part| sum.wrapping_add(part));
+        let Some(office) = &self.nodes[me as usize].office else { return };
+        let sums = office.ledger.partials.values().fold(0u64, |sum, part| sum.wrapping_add(*part));
         self.to_members(me, &Said::Sums { epoch, step, sums });
     }
 
@@ -324,14 +329,17 @@ impl World<'_> {
         node.rank.work = Work::Prepared(step);
         let next = Version { step: step.next(), epoch };
         let mut digests = Vec::with_capacity(node.rank.mine.len());
-        for (place, shard) in node.rank.mine.iter().enumerate() {
+        let plan = node.rank.plan.as_ref();
+        let compared = |shard: ShardId| plan.is_some_and(|plan| plan.places.iter().any(|place| place.shard == shard && !place.replicas.is_empty()));
+        for shard in &node.rank.mine {
             let Some((_, content)) = node.shelf.get(*shard, node.rank.version) else {
                 let because = format!("it holds no {shard} at {}", node.rank.version);
                 return self.failed(me, epoch, &because);
             };
             let before = node.updated.get(shard).filter(|(at, _)| twice && *at == step).map_or(*content, |(_, content)| *content);
             let mut new = content::update(before, node.rank.mean, sums, *shard, step.0);
-            if let Some(bit) = flip.filter(|_| place == 0) {
+            // A bit that turns over in the only copy there is shows nowhere.
+            if let Some(bit) = flip.filter(|_| compared(*shard) && node.flip_update) {
                 new ^= 1 << bit;
                 node.flip_update = false;
             }
@@ -346,20 +354,12 @@ impl World<'_> {
 
     /// The leader calls a step stable.
     pub(super) fn call_stable(&mut self, me: Who, epoch: Epoch, step: Step, checkpoint: bool, hold: bool) {
-        let used = self.exchanges.get(&(epoch, step)).map(|exchange| exchange.used.clone()).unwrap_or_default();
-        let version = Version { step: step.next(), epoch };
         let Some(office) = &mut self.nodes[me as usize].office else { return };
-        office.partials.clear();
         if checkpoint {
             office.saving = Some((step.next(), BTreeMap::new()));
         }
-        let Some((plan, _)) = self.nodes[me as usize].office.as_ref().and_then(|office| office.machine.begun()) else { return };
-        let members = &self.nodes[me as usize].rank.members;
-        let content_of = |place: &everstep_actors::protocol::plan::Place| {
-            let holder = |rank: Rank| self.nodes[*members.get(rank.0 as usize)? as usize].shelf.get(place.shard, version).map(|(_, content)| *content);
-            place.copies().find_map(holder).unwrap_or(0)
-        };
-        let digest = plan.places.iter().fold(0u64, |sum, place| sum.wrapping_add(content::weight(place.shard, content_of(place))));
+        let Ledger { used, digests, .. } = std::mem::take(&mut office.ledger);
+        let digest = digests.into_iter().fold(0u64, |sum, (shard, digest)| sum.wrapping_add(content::of_state(shard, digest)));
         self.say(me, Happening::Stable { epoch: epoch.0, step: step.0, digest, used });
         self.exchanges.retain(|(of, at), _| *of > epoch || (*of == epoch && *at > step));
         self.reached = self.reached.max(step.0 + 1);

@@ -78,13 +78,23 @@ impl World<'_> {
                 }
                 word => self.member(to, membership::Fact::Said { from: id, word }),
             },
-            Said::Reduced { epoch, step, partial } => {
+            Said::Reduced { epoch, step, partial, used } => {
                 let (epoch, step) = self.taken_for(to, epoch, step);
-                self.partial(from, to, epoch, step, partial);
+                if let Some(ledger) = self.ledger(to, epoch, step) {
+                    ledger.partials.entry(from).or_insert_with(|| {
+                        ledger.used.push((from, used.0, used.1));
+                        partial
+                    });
+                }
                 self.leader(to, coordinator::Fact::Reduced { from: id, epoch, step });
             }
             Said::Prepared { epoch, step, digests } => {
                 let (epoch, step) = self.taken_for(to, epoch, step);
+                if let Some(ledger) = self.ledger(to, epoch, step) {
+                    for (shard, digest) in &digests {
+                        ledger.digests.entry(*shard).or_insert(*digest);
+                    }
+                }
                 self.leader(to, coordinator::Fact::Prepared { from: id, epoch, step, digests });
             }
             Said::Sums { epoch, step, sums } => self.sums(to, epoch, step, sums, unchecked),

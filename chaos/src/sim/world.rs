@@ -136,7 +136,12 @@ impl<'a> World<'a> {
         };
         let struck = self.history.struck().count();
         let (took, done) = (self.now, self.done);
-        Run { history: self.history, promise, violations: Vec::new(), trace, events, struck, took, done }
+        let machine = |(_, who): (&u32, &Who)| {
+            let node = &self.nodes[*who as usize];
+            (*who, format!("{:?} {:?}", node.membership, node.office.as_ref().map(|office| &office.machine)))
+        };
+        let standing = self.places.iter().map(machine).collect();
+        Run { history: self.history.in_order(), promise, violations: Vec::new(), trace, events, struck, took, done, standing }
     }
 
     fn is_over(&mut self) -> bool {

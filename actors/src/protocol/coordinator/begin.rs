@@ -61,7 +61,8 @@ impl Coordinator {
         }
     }
 
-    pub(super) fn reported(&mut self, now: Duration, from: NodeId, held: Vec<Held>, acts: &mut Vec<Act>) {
+    pub(super) fn reported(&mut self, now: Duration, from: NodeId, mut held: Vec<Held>, acts: &mut Vec<Act>) {
+        held.retain(|copy| !self.rejected.contains(&copy.version));
         let Stage::Reporting(holdings) = &mut self.stage else { return };
         if !self.record.includes(from) {
             return;

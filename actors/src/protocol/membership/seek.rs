@@ -117,6 +117,9 @@ impl Membership {
         match creation {
             Creation::Mine => acts.push(Act::Lead(record, before)),
             Creation::Taken => {
+                if let Some(released) = &mut self.released {
+                    released.overtaken = true;
+                }
                 self.search.get_or_insert_default().silent = None;
                 acts.push(Act::Look);
             }

@@ -254,6 +254,10 @@ pub struct Coordinator {
     fallback: bool,
     /// The plan and version of this epoch, once it has begun.
     begun: Option<(Plan, Version)>,
+    /// Who had copies by which plan: of the last stable version, and of this epoch once all were ready.
+    placed: Vec<(Plan, Vec<NodeId>)>,
+    /// A member is out of sight: when the next epoch is due because of it, and why. Until then others may follow.
+    losing: Option<(Duration, String)>,
     /// When the first epoch of this leader began: a start waits for its ranks.
     since: Duration,
     /// When the last newcomer came.
@@ -308,6 +312,8 @@ impl Coordinator {
             absent,
             fallback,
             begun: None,
+            placed: Vec::new(),
+            losing: None,
             since: now,
             arrival: now,
             saved: None,
@@ -444,7 +450,9 @@ impl Coordinator {
         let (epoch, done) = (self.record.epoch, step.next());
         self.name_the_odd(acts);
         self.attempts = 0;
-        self.absent.clear();
+        // What is stable now is with this epoch's members: only their copies are missed when they are out of sight.
+        self.absent.retain(|node, _| self.record.includes(*node));
+        self.placed.drain(..self.placed.len().saturating_sub(1));
         self.fallback = false;
         self.unmet.clear();
         self.rejected.clear();

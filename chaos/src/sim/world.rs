@@ -254,6 +254,7 @@ impl<'a> World<'a> {
             updated: BTreeMap::new(),
         });
         self.places.insert(slot, who);
+        self.well = None;
         self.say(who, Happening::Started { slot });
         self.member_acts(who, acts);
     }

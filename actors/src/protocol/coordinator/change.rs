@@ -4,6 +4,8 @@ use super::*;
 
 /// How long after a member's first complaint about another one the leader waits: who is silent to one is often dead to all.
 const COMPLAINT: Duration = Duration::from_millis(400);
+/// How long after a member went out of sight others may follow: the span in which heartbeats of one moment are missed.
+const FOLLOWING: Duration = Duration::from_millis(300);
 
 impl Coordinator {
     pub(super) fn join(&mut self, now: Duration, member: Member, terms: &Terms, acts: &mut Vec<Act>) {
@@ -61,6 +63,7 @@ impl Coordinator {
 
     /// Begins the next epoch with who is there. The leader itself may be leaving: then another one leads.
     pub(super) fn next_epoch(&mut self, because: String, acts: &mut Vec<Act>) {
+        self.losing = None;
         let members = self.chosen();
         let leaves = self.roster.get(&self.me).is_some_and(|seat| seat.leaving.is_some());
         if members.is_empty() {
@@ -115,8 +118,10 @@ impl Coordinator {
             *lost = Some(because);
             return;
         }
-        let there = |rank: &Rank| self.record.members.get(rank.0 as usize).is_some_and(|member| self.roster.contains_key(&member.node));
-        let covered = self.begun.as_ref().is_none_or(|(plan, _)| plan.places.iter().all(|place| place.copies().any(|rank| there(&rank))));
+        self.losing = None;
+        let there = |members: &[NodeId], rank: Rank| members.get(rank.0 as usize).is_some_and(|node| self.roster.contains_key(node));
+        let whole = |(plan, members): &(Plan, Vec<NodeId>)| plan.places.iter().all(|place| place.copies().any(|rank| there(members, rank)));
+        let covered = self.placed.is_empty() || self.placed.iter().any(whole);
         if covered || self.nobody_left(now) {
             self.next_epoch(because, acts);
         } else {
@@ -129,13 +134,19 @@ impl Coordinator {
         acts.push(Act::Lease(false));
         let absent: Vec<String> = self.absent.keys().map(|node| self.record.name(*node)).collect();
         self.wait(&format!("copies of some shards are out of sight; waiting a moment for {}", absent.join(", ")), acts);
-        let ready = self.absent.values().filter(|absent| !absent.proven).map(|absent| absent.since + self.rules.grace).max();
+        let ready = self.absent.values().filter(|absent| !absent.proven).map(|absent| absent.since + self.patience()).max();
         acts.push(Act::WakeAt(ready.unwrap_or(now)));
     }
 
     /// Whether nobody who may hold copies is out of sight any more: all are proven dead or have had their time.
     pub(super) fn nobody_left(&self, now: Duration) -> bool {
-        self.absent.values().all(|absent| absent.proven || now >= absent.since + self.rules.grace)
+        self.absent.values().all(|absent| absent.proven || now >= absent.since + self.patience())
+    }
+
+    /// How long copies out of sight are waited for. Who led them before waits twice as long: it may be the one that is cut off,
+    /// and by then the others have seen its lease stand still for the grace period and lead with the copies that they have.
+    fn patience(&self) -> Duration {
+        self.rules.grace * if self.placed.is_empty() { 1 } else { 2 }
     }
 
     pub(super) fn lost(&mut self, now: Duration, node: NodeId, proven: bool, because: String, acts: &mut Vec<Act>) {
@@ -152,7 +163,13 @@ impl Coordinator {
         self.absent.insert(node, Absent { since: now, proven });
         acts.push(Act::Note(Note::Lost(node, because.clone())));
         let because = format!("{} was lost: {because}", self.record.name(node));
-        self.at_once(now, because, acts);
+        // A leader that is cut off loses all others within moments: it must not take the next number before it knows that.
+        if proven || self.placed.is_empty() {
+            self.at_once(now, because, acts);
+        } else if self.losing.is_none() {
+            self.losing = Some((now + FOLLOWING, because));
+            acts.push(Act::WakeAt(now + FOLLOWING));
+        }
     }
 
     /// Ends a node's part in the run; it may come back as a new one.
@@ -166,6 +183,10 @@ impl Coordinator {
             return self.resign(because, acts);
         }
         self.lost(now, node, false, because, acts);
+        // It was decided here: nobody follows.
+        if let Some((_, because)) = self.losing.take() {
+            self.at_once(now, because, acts);
+        }
     }
 
     pub(super) fn failed(&mut self, now: Duration, from: NodeId, outcome: Outcome, because: String, acts: &mut Vec<Act>) {
@@ -209,6 +230,9 @@ impl Coordinator {
         {
             *retry_at = None;
             acts.push(Act::Create(record.clone()));
+        }
+        if let Some((_, because)) = self.losing.take_if(|(at, _)| now >= *at) {
+            self.at_once(now, because, acts);
         }
         if let Some((at, from, node)) = self.complaint
             && now >= at

@@ -29,8 +29,8 @@ impl Coordinator {
                 self.wait(&format!("the store is away, membership is frozen: {because}"), acts);
             }
             Creation::Taken => {
-                self.stage = Stage::Over;
-                acts.push(Act::Deposed);
+                // Members that hear this node and not the new leader would wait here for ever.
+                self.resign("another node was first to create the next epoch".into(), acts);
             }
             Creation::Mine => {
                 let lost = lost.take();

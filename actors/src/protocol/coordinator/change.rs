@@ -102,7 +102,7 @@ impl Coordinator {
         }
     }
 
-    fn resign(&mut self, because: String, acts: &mut Vec<Act>) {
+    pub(super) fn resign(&mut self, because: String, acts: &mut Vec<Act>) {
         self.stage = Stage::Over;
         let epoch = self.record.epoch;
         for member in self.record.everyone() {

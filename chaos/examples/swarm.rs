@@ -40,6 +40,9 @@ fn main() -> ExitCode {
                     if std::env::var("DETAIL").is_ok_and(|detail| detail == "2") {
                         again.standing.iter().for_each(|(who, machine)| println!("node {who}: {machine}\n"));
                     }
+                    if std::env::var("DETAIL").is_ok_and(|detail| detail == "3") {
+                        again.history.entries.iter().for_each(|entry| println!("  {:>9.3}  node {:<4} {:?}", entry.at.as_secs_f64(), entry.who, entry.what));
+                    }
                     println!("{}\n{}", small.to_toml().unwrap_or_default(), again.failure(&small, seed).unwrap_or_default());
                 }
                 return ExitCode::FAILURE;

@@ -235,6 +235,12 @@ impl History {
         let mut begun: Vec<(u64, usize)> = Vec::new();
         for entry in self.entries {
             match entry.what {
+                // Nobody follows it any more.
+                Happening::Begun { epoch, .. } if begun.iter().any(|(other, _)| *other > epoch) => {
+                    let text = format!("epoch {epoch} was to begin, and a newer one has begun");
+                    entries.push(Entry { what: Happening::Note { text }, ..entry });
+                    continue;
+                }
                 Happening::Begun { epoch, .. } => begun.push((epoch, entries.len())),
                 Happening::Stable { epoch, .. } => {
                     if let Some(newer) = begun.iter().position(|(other, _)| *other > epoch) {

@@ -459,11 +459,7 @@ impl Coordinator {
         if let Some((_, version)) = &mut self.begun {
             *version = Version { step: done, epoch };
         }
-        // Replicas exist again: who only handed shards over may go.
-        for member in std::mem::take(&mut self.record.others) {
-            self.roster.remove(&member.node);
-            acts.push(Act::Send(member.node, Word::Bye { outcome: Outcome::Left, because: "its shards are with others".into() }));
-        }
+        self.dismiss(acts);
         let last = done >= self.rules.steps || self.stop.is_some();
         let hold = last || self.paused || self.change_due(now).is_some();
         let every = self.rules.checkpoint_every.max(1);
@@ -482,6 +478,14 @@ impl Coordinator {
                 Some(because) => self.next_epoch(because, acts),
                 None => self.wait("paused by an operator", acts),
             }
+        }
+    }
+
+    /// Copies are where the plan wants them: who only handed shards over may go.
+    pub(super) fn dismiss(&mut self, acts: &mut Vec<Act>) {
+        for member in std::mem::take(&mut self.record.others) {
+            self.roster.remove(&member.node);
+            acts.push(Act::Send(member.node, Word::Bye { outcome: Outcome::Left, because: "its shards are with others".into() }));
         }
     }
 

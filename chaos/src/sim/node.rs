@@ -122,6 +122,8 @@ pub(super) struct Node {
     pub(super) office: Option<Office>,
     pub(super) shelf: Shelf<u64>,
     pub(super) rank: RankModel,
+    /// The last version that an epoch began at or that was called stable.
+    pub(super) stable: Version,
     /// What comes while it stands still.
     pub(super) deferred: Vec<Event>,
     pub(super) wakes: BTreeSet<Duration>,

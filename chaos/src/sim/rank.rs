@@ -34,6 +34,7 @@ impl World<'_> {
     pub(super) fn enter(&mut self, me: Who, record: &EpochRecord, rehash: bool) {
         let node = &mut self.nodes[me as usize];
         let epoch = record.epoch;
+        let stable = node.stable;
         let members: Vec<Who> = record.members.iter().map(who_of).collect();
         node.rank = RankModel {
             epoch,
@@ -44,6 +45,8 @@ impl World<'_> {
             ..RankModel::new()
         };
         if rehash {
+            // What is not stable was computed from copies of which one may have been bad.
+            node.shelf.begin(stable);
             let bad: Vec<(ShardId, Version)> = held_of(&node.shelf).filter(|(held, content)| content::digest(*content) != held.digest).map(|(held, _)| (held.shard, held.version)).collect();
             bad.into_iter().for_each(|(shard, version)| node.shelf.forget(shard, version));
         }
@@ -89,7 +92,7 @@ impl World<'_> {
         }
         let Beginning { version, origin, plan, moves } = beginning;
         node.shelf.begin(version);
-        node.rank.version = version;
+        (node.stable, node.rank.version) = (version, version);
         if let Some(rank) = node.rank.rank {
             node.rank.mine = plan.shards_of(Rank(rank)).collect();
         }
@@ -385,6 +388,7 @@ impl World<'_> {
         }
         let current = node.rank.epoch;
         node.rank.version = Version { step: step.next(), epoch: current };
+        node.stable = node.rank.version;
         node.shelf.settle(node.rank.version, &node.rank.mine);
         node.rank.work = Work::Resting;
         self.history.push(self.now, me, Happening::Applied { said: epoch.0, current: current.0, step: step.0 });

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use everstep_actors::protocol::coordinator::{self, Rules};
-use everstep_actors::protocol::ids::{Epoch, ShardId, Step};
+use everstep_actors::protocol::ids::{Epoch, ShardId, Step, Version};
 use everstep_actors::protocol::membership::{self, Membership, Settings};
 use everstep_actors::protocol::record::Member;
 use everstep_actors::protocol::shard::Shard;
@@ -248,6 +248,7 @@ impl<'a> World<'a> {
             office: None,
             shelf: Shelf::default(),
             rank: RankModel::new(),
+            stable: Version::default(),
             deferred: Vec::new(),
             wakes: BTreeSet::new(),
             flip_update: false,

@@ -171,6 +171,8 @@ impl Coordinator {
         }
         let ranks = self.record.members.len() as u32;
         if ranks < self.rules.ranks_min {
+            // No step will say so: all members hold what the plan gives them.
+            self.dismiss(acts);
             if self.saved.is_none_or(|saved| saved < step) && self.saving.is_none() {
                 self.saving = Some(step);
                 acts.push(Act::Save(self.record.epoch, step));

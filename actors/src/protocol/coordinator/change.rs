@@ -108,6 +108,9 @@ impl Coordinator {
         for member in self.record.everyone() {
             acts.push(Act::Send(member.node, Word::Resign { epoch, because: because.clone() }));
         }
+        // Who waits to be let in has to ask somebody else.
+        let waiting = self.roster.keys().filter(|node| **node != self.me && !self.record.includes(**node));
+        acts.extend(waiting.map(|node| Act::Send(*node, Word::NotLeading)));
         acts.push(Act::Deposed);
     }
 

@@ -108,6 +108,8 @@ pub enum Fact {
     },
     /// What became of [`Act::Create`].
     Created(Creation),
+    /// The newest record in the store, asked for with [`Act::LookForNewer`].
+    Newest(Epoch),
     /// The newest intact checkpoint, asked for with [`Act::LookForCheckpoint`].
     Checkpoint(Option<Step>),
     /// A checkpoint after so many steps can be relied on.
@@ -162,6 +164,8 @@ pub enum Act {
     Save(Epoch, Step),
     /// Find the newest intact checkpoint.
     LookForCheckpoint,
+    /// Find the number of the newest record: while the lease stands still another node may lead.
+    LookForNewer,
     /// Move the lease in the store, or let it stand still.
     Lease(bool),
     /// Another node leads by now; this machine is done.
@@ -220,8 +224,9 @@ struct Absent {
 
 #[derive(Debug, Clone, PartialEq)]
 enum Stage {
-    /// A record is being created; `lost` when one of its nodes is gone already.
-    Creating { record: EpochRecord, retry_at: Option<Duration>, lost: Option<String> },
+    /// A record is being created; `between` steps, so that training can go on if the store is away; `lost` when one of its nodes
+    /// is gone already.
+    Creating { record: EpochRecord, between: bool, retry_at: Option<Duration>, lost: Option<String> },
     /// Everyone of the epoch reports what it holds.
     Reporting(BTreeMap<NodeId, Vec<Held>>),
     /// Copies are out of sight.
@@ -265,6 +270,8 @@ pub struct Coordinator {
     /// The newest checkpoint that is known, and the one that is being written.
     saved: Option<Step>,
     saving: Option<Step>,
+    /// When the store is asked for a newer record.
+    look_at: Duration,
     /// No checkpoint is due for steps up to this one.
     attempted: Step,
     /// A record whose creation has no known result: its number is asked for again before any other.
@@ -318,6 +325,7 @@ impl Coordinator {
             arrival: now,
             saved: None,
             saving: None,
+            look_at: Duration::ZERO,
             attempted: Step(0),
             unresolved: None,
             created: 0,
@@ -383,6 +391,10 @@ impl Coordinator {
             Fact::Lost { node, proven, because } => self.lost(now, node, proven, because, &mut acts),
             Fact::Stalled { node, because } => self.put_out(now, node, because, &mut acts),
             Fact::Created(creation) => self.created(now, creation, &mut acts),
+            Fact::Newest(epoch) if self.stage == Stage::Short && epoch > self.record.epoch => {
+                self.resign(format!("{epoch} has begun while copies were out of sight here"), &mut acts);
+            }
+            Fact::Newest(_) => {}
             Fact::Checkpoint(step) => self.found(step, &mut acts),
             Fact::Saved(step) => self.was_saved(step, &mut acts),
             Fact::SaveFailed(step, because) => self.save_failed(step, because, &mut acts),

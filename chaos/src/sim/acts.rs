@@ -68,6 +68,7 @@ impl World<'_> {
                     self.to_members(me, &Said::Save { epoch, step });
                 }
                 Act::LookForCheckpoint => self.ask(me, Ask::Find),
+                Act::LookForNewer => self.ask(me, Ask::Newest),
                 Act::Lease(on) => {
                     if let Some(office) = &mut self.nodes[me as usize].office {
                         office.leases = on;
@@ -235,7 +236,7 @@ impl World<'_> {
 
     pub(super) fn ask(&mut self, me: Who, ask: Ask) {
         let request = match ask {
-            Ask::Look | Ask::Find | Ask::Restore { .. } => Request::Read,
+            Ask::Look | Ask::Newest | Ask::Find | Ask::Restore { .. } => Request::Read,
             Ask::Parts { .. } => Request::WritePart,
             _ => Request::Write,
         };
@@ -253,6 +254,10 @@ impl World<'_> {
             Ask::Look => {
                 let (record, lease) = self.store.look();
                 Some(Event::Member(me, membership::Fact::Seen(record, lease)))
+            }
+            Ask::Newest => {
+                let newest = self.store.records.keys().next_back().copied().unwrap_or_default();
+                Some(Event::Leader(me, coordinator::Fact::Newest(newest)))
             }
             Ask::CreateAsMember(record) => {
                 let creation = self.create(me, record);
@@ -301,7 +306,7 @@ impl World<'_> {
             Ask::Look => self.member(me, membership::Fact::Unseen(because())),
             Ask::CreateAsMember(_) => self.member(me, membership::Fact::Created(Creation::Unknown(because()))),
             Ask::CreateAsLeader(_) => self.leader(me, coordinator::Fact::Created(Creation::Unknown(because()))),
-            Ask::Lease { .. } => {}
+            Ask::Lease { .. } | Ask::Newest => {}
             Ask::Find | Ask::Restore { .. } => self.ask(me, ask),
             Ask::Parts { epoch, step, leader, .. } => self.parts_written(me, epoch, step, leader, Vec::new()),
             Ask::Manifest { step, .. } => self.leader(me, coordinator::Fact::SaveFailed(Step(step), because())),

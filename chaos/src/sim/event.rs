@@ -29,6 +29,7 @@ pub(super) enum Said {
 #[derive(Debug, Clone)]
 pub(super) enum Ask {
     Look,
+    Newest,
     CreateAsMember(EpochRecord),
     CreateAsLeader(EpochRecord),
     Lease { epoch: Epoch, beat: u64, released: bool },

@@ -13,10 +13,10 @@ const START_MAX: Duration = Duration::from_secs(20);
 impl Coordinator {
     pub(super) fn created(&mut self, now: Duration, creation: Creation, acts: &mut Vec<Act>) {
         let whole = self.roster_is_whole();
-        let Stage::Creating { record, retry_at, lost } = &mut self.stage else { return };
+        let Stage::Creating { record, between, retry_at, lost } = &mut self.stage else { return };
         match creation {
             // Nothing was lost: training goes on as it is, and the same number is asked for again later.
-            Creation::Unknown(because) if lost.is_none() && self.begun.is_some() && whole => {
+            Creation::Unknown(because) if *between && lost.is_none() && self.begun.is_some() && whole => {
                 let Stage::Creating { record, .. } = std::mem::replace(&mut self.stage, Stage::Idle) else { return };
                 self.unresolved = Some(record);
                 self.frozen_until = now + FREEZE;
@@ -80,9 +80,11 @@ impl Coordinator {
             let missing = self.rules.ranks_start.max(self.rules.ranks_min).saturating_sub(self.record.members.len() as u32);
             self.wait(&format!("waiting for {missing} more of {} ranks", self.rules.ranks_start.max(self.rules.ranks_min)), acts);
             acts.push(Act::WakeAt(self.since + START_MAX));
-        } else if (nothing && self.fallback) || self.nobody_left(now) {
+        } else if (nothing && self.fallback) || (self.comes() == 0 && self.nobody_left(now)) {
             self.stage = Stage::Looking;
             acts.push(Act::LookForCheckpoint);
+        } else if self.comes() > 0 {
+            self.next_epoch("nodes that may hold copies have come".into(), acts);
         } else {
             self.run_short(now, acts);
         }

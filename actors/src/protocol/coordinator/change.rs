@@ -4,6 +4,8 @@ use super::*;
 
 /// How long after a member's first complaint about another one the leader waits: who is silent to one is often dead to all.
 const COMPLAINT: Duration = Duration::from_millis(400);
+/// How often a leader whose lease stands still looks whether another one leads.
+const LOOK: Duration = Duration::from_millis(500);
 /// How long after a member went out of sight others may follow: the span in which heartbeats of one moment are missed.
 const FOLLOWING: Duration = Duration::from_millis(300);
 
@@ -35,7 +37,7 @@ impl Coordinator {
         if now < self.frozen_until {
             return None;
         }
-        let coming = self.chosen().iter().filter(|member| self.record.rank_of(member.node).is_none()).count();
+        let coming = self.comes();
         // A start waits for its ranks, and not a moment longer; a run that goes on waits until no more of them come.
         let time = if self.begun.is_none() { self.enough(now) } else { now >= self.arrival + self.rules.quiet };
         if coming > 0 && time {
@@ -45,6 +47,11 @@ impl Coordinator {
             why.push("ranks have become unlike in speed: lanes move".into());
         }
         (!why.is_empty()).then(|| why.join("; "))
+    }
+
+    /// How many would compute in a new epoch that do not in this one.
+    pub(super) fn comes(&self) -> usize {
+        self.chosen().iter().filter(|member| self.record.rank_of(member.node).is_none()).count()
     }
 
     /// Who would compute in a new epoch: members first, then who waits longest; ordered by host and slot.
@@ -89,7 +96,8 @@ impl Coordinator {
             Some(older) => (older, None),
             None => (record, None),
         };
-        self.stage = Stage::Creating { record: record.clone(), retry_at: None, lost };
+        let between = self.stage == Stage::Idle;
+        self.stage = Stage::Creating { record: record.clone(), between, retry_at: None, lost };
         acts.push(Act::Lease(true));
         acts.push(Act::Create(record));
     }
@@ -248,6 +256,10 @@ impl Coordinator {
         match &self.stage {
             Stage::Short if self.nobody_left(now) => {
                 self.next_epoch("nodes that hold copies have stayed out of sight".into(), acts);
+            }
+            Stage::Short if now >= self.look_at => {
+                self.look_at = now + LOOK;
+                acts.extend([Act::LookForNewer, Act::WakeAt(self.look_at)]);
             }
             Stage::Idle => {
                 if let Some(because) = self.change_due(now).filter(|_| !self.paused) {

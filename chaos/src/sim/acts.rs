@@ -257,7 +257,7 @@ impl World<'_> {
             }
             Ask::Newest => {
                 let newest = self.store.records.keys().next_back().copied().unwrap_or_default();
-                Some(Event::Leader(me, coordinator::Fact::Newest(newest)))
+                Some(Event::Leader(me, coordinator::Fact::Newest(Some(newest))))
             }
             Ask::CreateAsMember(record) => {
                 let creation = self.create(me, record);
@@ -306,7 +306,8 @@ impl World<'_> {
             Ask::Look => self.member(me, membership::Fact::Unseen(because())),
             Ask::CreateAsMember(_) => self.member(me, membership::Fact::Created(Creation::Unknown(because()))),
             Ask::CreateAsLeader(_) => self.leader(me, coordinator::Fact::Created(Creation::Unknown(because()))),
-            Ask::Lease { .. } | Ask::Newest => {}
+            Ask::Lease { .. } => {}
+            Ask::Newest => self.leader(me, coordinator::Fact::Newest(None)),
             Ask::Find | Ask::Restore { .. } => self.ask(me, ask),
             Ask::Parts { epoch, step, leader, .. } => self.parts_written(me, epoch, step, leader, Vec::new()),
             Ask::Manifest { step, .. } => self.leader(me, coordinator::Fact::SaveFailed(Step(step), because())),

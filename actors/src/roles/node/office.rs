@@ -38,6 +38,14 @@ impl Office for LeaderOffice {
         });
     }
 
+    fn look_for_newer(&self) {
+        let shared = self.shared.clone();
+        tokio::spawn(async move {
+            let newest = records::newest(&shared.store).await.ok().flatten();
+            shared.tell(&shared.coordinator, "coordinator", CoordinatorMsg::newest(newest.map(|record| record.epoch)));
+        });
+    }
+
     fn lease(&self, epoch: Option<Epoch>) {
         self.shared.lease.send_replace(epoch);
     }

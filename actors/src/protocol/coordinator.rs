@@ -16,6 +16,7 @@ use std::time::Duration;
 use super::ids::{Epoch, NodeId, Rank, ShardId, Step, Version};
 use super::plan::Plan;
 use super::record::{Claim, EpochRecord, Member};
+use super::recovery::Covered;
 use super::shard::Shard;
 use super::step::{Disagreement, Effect, Said, StepLife};
 use super::terms::Terms;
@@ -111,8 +112,8 @@ pub enum Fact {
     },
     /// What became of [`Act::Create`].
     Created(Creation),
-    /// The newest record in the store, asked for with [`Act::LookForNewer`]; `None` when the store does not answer.
-    Newest(Option<Epoch>),
+    /// Number and nonce of the newest record in the store, asked for with [`Act::LookForNewer`]; `None` when it does not answer.
+    Newest(Option<(Epoch, String)>),
     /// The newest intact checkpoint, asked for with [`Act::LookForCheckpoint`].
     Checkpoint(Option<Step>),
     /// A checkpoint after so many steps can be relied on.
@@ -167,7 +168,7 @@ pub enum Act {
     Save(Epoch, Step),
     /// Find the newest intact checkpoint.
     LookForCheckpoint,
-    /// Find the number of the newest record: another node may lead where this one's lease has stood still.
+    /// Find number and nonce of the newest record: another node may lead where this one's lease has stood still.
     LookForNewer,
     /// Move the lease in the store, or let it stand still.
     Lease(bool),
@@ -269,6 +270,10 @@ pub struct Coordinator {
     placed: Vec<(Plan, Vec<NodeId>)>,
     /// A member is out of sight: when the next epoch is due because of it, and why. Until then others may follow.
     losing: Option<(Duration, String)>,
+    /// Steps that are known to be committed; `None` before a leader that took over by silence or from the store knows any.
+    known: Option<Step>,
+    /// Copies that may be older than what the store has.
+    candidate: Option<Covered>,
     /// When the first epoch of this leader began: a start waits for its ranks.
     since: Duration,
     /// When the last newcomer came.
@@ -285,8 +290,8 @@ pub struct Coordinator {
     attempted: Step,
     /// A record whose creation has no known result: its number is asked for again before any other.
     unresolved: Option<EpochRecord>,
-    /// That record is in the store: whose it is has to be found out at the next step's end.
-    resolve: bool,
+    /// It is in the store, and this node's: its epoch begins at the next step's end.
+    resolved: bool,
     /// Records asked for; part of their nonces.
     created: u64,
     /// The store was away: no change of members is tried before.
@@ -320,6 +325,8 @@ impl Coordinator {
         let elsewhere = before.into_iter().flat_map(EpochRecord::everyone).map(|member| member.node).filter(|node| !record.includes(*node));
         let absent = elsewhere.map(|node| (node, Absent { since: now, proven: false })).collect();
         let fallback = matches!(record.claim, Claim::Fresh | Claim::Silence);
+        // Who leads by releases has made sure that the newest copies are among them.
+        let known = matches!(record.claim, Claim::Releases(_)).then_some(Step(0));
         let settle = (record.claim == Claim::Silence).then_some(now + SETTLE);
         let mut coordinator = Self {
             rules,
@@ -334,6 +341,8 @@ impl Coordinator {
             begun: None,
             placed: Vec::new(),
             losing: None,
+            known,
+            candidate: None,
             since: now,
             arrival: now,
             saved: None,
@@ -343,7 +352,7 @@ impl Coordinator {
             voted: None,
             attempted: Step(0),
             unresolved: None,
-            resolve: false,
+            resolved: false,
             created: 0,
             frozen_until: Duration::ZERO,
             speeds: BTreeMap::new(),
@@ -477,19 +486,15 @@ impl Coordinator {
     }
 
     /// Who leads by the store. While it is away nobody can create a record: training goes on.
-    fn newest(&mut self, now: Duration, newest: Option<Epoch>, acts: &mut Vec<Act>) {
+    fn newest(&mut self, now: Duration, newest: Option<(Epoch, String)>, acts: &mut Vec<Act>) {
         let creating = matches!(self.stage, Stage::Creating { .. });
-        // It may be the one that this node asked for without an answer: asking again tells.
-        if newest.is_some() && self.unresolved.as_ref().map(|record| record.epoch) == newest {
-            self.resolve = true;
-            self.frozen_until = now;
-            if self.voted.take().is_some() || self.stage == Stage::Idle {
-                self.next_epoch("the record that was asked for is in the store".into(), acts);
+        if let Some((epoch, nonce)) = newest.filter(|(epoch, _)| *epoch > self.record.epoch && !creating) {
+            // This node may have asked for it without an answer.
+            if self.unresolved.as_ref().is_none_or(|record| record.nonce != nonce) {
+                return self.resign(format!("{epoch} has begun while this node stood still or saw no copies"), acts);
             }
-            return;
-        }
-        if let Some(epoch) = newest.filter(|epoch| *epoch > self.record.epoch && !creating) {
-            return self.resign(format!("{epoch} has begun while this node stood still or saw no copies"), acts);
+            self.resolved = true;
+            self.frozen_until = now;
         }
         self.checked = now;
         if let Some(step) = self.voted.take()
@@ -501,6 +506,7 @@ impl Coordinator {
 
     fn stable(&mut self, now: Duration, step: Step, acts: &mut Vec<Act>) {
         let (epoch, done) = (self.record.epoch, step.next());
+        self.known = Some(done);
         self.name_the_odd(acts);
         self.attempts = 0;
         // What is stable now is with this epoch's members: only their copies are missed when they are out of sight.

@@ -68,7 +68,7 @@ pub(super) enum Event {
     Reduced { who: Who, epoch: Epoch, step: Step },
     Updated { who: Who, epoch: Epoch, step: Step, sums: u64 },
     /// The store carries a request out, and its answer.
-    Asked { who: Who, ask: Ask, told_at: Duration, answered: bool },
+    Asked { who: Who, ask: Ask, told_at: Option<Duration>, answered: bool },
     /// The store has not answered.
     Unanswered { who: Who, ask: Ask },
     /// A checkpoint was read.

@@ -43,8 +43,8 @@ impl Coordinator {
         if coming > 0 && time {
             why.push(format!("{coming} {} in", if coming == 1 { "rank comes" } else { "ranks come" }));
         }
-        if self.resolve {
-            why.push("the record that was asked for is in the store".into());
+        if self.resolved {
+            why.push("its record is in the store by now".into());
         }
         if self.uneven {
             why.push("ranks have become unlike in speed: lanes move".into());
@@ -74,7 +74,6 @@ impl Coordinator {
     /// Begins the next epoch with who is there. The leader itself may be leaving: then another one leads.
     pub(super) fn next_epoch(&mut self, because: String, acts: &mut Vec<Act>) {
         self.losing = None;
-        self.resolve = false;
         let mut members = self.chosen();
         let leaves = self.roster.get(&self.me).is_some_and(|seat| seat.leaving.is_some());
         if members.is_empty() {
@@ -109,7 +108,9 @@ impl Coordinator {
         let between = self.stage == Stage::Idle;
         self.stage = Stage::Creating { record: record.clone(), between, retry_at: None, lost };
         acts.push(Act::Lease(true));
-        acts.push(Act::Create(record));
+        if !self.resolved {
+            acts.push(Act::Create(record));
+        }
     }
 
     fn all_leave(&mut self, because: String, acts: &mut Vec<Act>) {
@@ -247,6 +248,9 @@ impl Coordinator {
 
     /// What is due by the passing of time.
     pub(super) fn tick(&mut self, now: Duration, acts: &mut Vec<Act>) {
+        if self.unresolved.is_none() && std::mem::take(&mut self.resolved) {
+            self.created(now, Creation::Mine, acts);
+        }
         if let Stage::Creating { record, retry_at, .. } = &mut self.stage
             && retry_at.is_some_and(|at| now >= at)
         {

@@ -261,8 +261,8 @@ pub struct Coordinator {
     absent: BTreeMap<NodeId, Absent>,
     /// Whether the store may be used when nobody holds anything, although nodes of earlier epochs may hold copies.
     fallback: bool,
-    /// A leader that took over because of silence cannot judge whose copies are newest: until then, or until nobody is out of
-    /// sight, it waits for those who may hold newer ones.
+    /// A leader that took over because of silence cannot judge whose copies are newest: until then it waits for those who may hold
+    /// newer ones.
     settle: Option<Duration>,
     /// The plan and version of this epoch, once it has begun.
     begun: Option<(Plan, Version)>,
@@ -442,6 +442,9 @@ impl Coordinator {
             Word::Join { member, terms } if member.node == from => self.join(now, member, &terms, acts),
             Word::Holdings { epoch: of, held } if of == epoch => self.reported(now, from, held, acts),
             Word::Ready { epoch: of } if of == epoch => self.ready(from, acts),
+            Word::Ended { epoch: of, node } if of == epoch && self.beside(from, node) => {
+                self.lost(now, node, true, "its launcher saw it end".into(), acts);
+            }
             Word::Unmet { epoch: of, nodes } if of == epoch => self.cannot_reach(now, from, nodes, acts),
             Word::BadCopy { epoch: of, holder, shard } if of == epoch => {
                 self.rehash = true;
@@ -465,6 +468,12 @@ impl Coordinator {
             Word::Stop { because } => self.stop(because, acts),
             _ => {}
         }
+    }
+
+    /// Whether two nodes are of one host, so that one sees the other's end.
+    fn beside(&self, a: NodeId, b: NodeId) -> bool {
+        let host = |node: NodeId| self.record.everyone().find(|member| member.node == node).map(|member| &member.host);
+        host(a).is_some() && host(a) == host(b)
     }
 
     // ---- steps --------------------------------------------------------------------------------

@@ -74,8 +74,7 @@ impl Coordinator {
         }
         let holdings = std::mem::take(holdings);
         let nothing = holdings.values().all(Vec::is_empty);
-        let unsettled = self.settle.is_some() && self.absent.values().any(|absent| !absent.proven);
-        if unsettled {
+        if self.settle.is_some() {
             self.run_short(now, acts);
             acts.extend(self.settle.map(Act::WakeAt));
         } else if let Some(covered) = newest_covered(&self.shard_ids, &holdings) {

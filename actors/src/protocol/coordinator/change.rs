@@ -24,7 +24,7 @@ impl Coordinator {
             let because = format!("{} is back", self.record.name(node));
             self.at_once(now, because, acts);
         }
-        if self.stage == Stage::Short && (self.settle.is_none() || self.absent.is_empty()) {
+        if self.stage == Stage::Short && self.settle.is_none() {
             self.next_epoch("a node that may hold copies is there".into(), acts);
         }
     }
@@ -275,7 +275,7 @@ impl Coordinator {
         let settled = self.settle.take_if(|at| now >= *at).is_some();
         match &self.stage {
             Stage::Short if settled => self.next_epoch("those who live have had time to come".into(), acts),
-            Stage::Short if self.nobody_left(now) => {
+            Stage::Short if self.settle.is_none() && self.nobody_left(now) => {
                 self.next_epoch("nodes that hold copies have stayed out of sight".into(), acts);
             }
             Stage::Idle => {

@@ -77,7 +77,7 @@ pub struct Run {
     pub took: Duration,
     /// Whether the run computed all its steps.
     pub done: bool,
-    /// The machines of each node that lives at the end, printed.
+    /// The machines of nodes that live at the end, printed; of sixteen at most.
     pub standing: Vec<(u32, String)>,
 }
 

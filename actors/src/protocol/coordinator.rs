@@ -268,6 +268,8 @@ pub struct Coordinator {
     begun: Option<(Plan, Version)>,
     /// Who had copies by which plan: of the last stable version, and of this epoch once all were ready.
     placed: Vec<(Plan, Vec<NodeId>)>,
+    /// This node took over from releases, or shards have been placed under it: it may be the one that is cut off.
+    led: bool,
     /// A member is out of sight: when the next epoch is due because of it, and why. Until then others may follow.
     losing: Option<(Duration, String)>,
     /// Steps that are known to be committed; `None` before a leader that took over by silence or from the store knows any.
@@ -340,6 +342,7 @@ impl Coordinator {
             settle,
             begun: None,
             placed: Vec::new(),
+            led: known.is_some(),
             losing: None,
             known,
             candidate: None,
@@ -380,6 +383,14 @@ impl Coordinator {
     /// The plan and the version that the epoch goes on from, once it has begun.
     pub fn begun(&self) -> Option<&(Plan, Version)> {
         self.begun.as_ref()
+    }
+
+    /// The step in flight.
+    pub fn step(&self) -> Option<Step> {
+        match &self.stage {
+            Stage::Stepping(life) => Some(life.step()),
+            _ => None,
+        }
     }
 
     /// The step in flight and the ranks whose word is missing.

@@ -116,6 +116,8 @@ pub enum Act {
     Begin(Epoch, Box<Beginning>),
     /// Abort what runs in this epoch and never vote in it again; say what is held.
     Fence(Epoch),
+    /// Erase this version: copies of it differ.
+    Reject(Version),
     /// Something that people want to know: nothing is computed, and why.
     Waiting(String),
     /// Come back at this time at the latest.
@@ -136,7 +138,9 @@ struct Current {
 /// without its vote, and the copies of that plan are what counts.
 #[derive(Debug, Clone)]
 struct Basis {
+    /// By rank, and the same in order of their ids.
     members: Vec<NodeId>,
+    among: BTreeSet<NodeId>,
     plan: Plan,
     version: Version,
 }
@@ -234,6 +238,8 @@ impl Membership {
             Fact::Down { node, proven, because } => self.down(now, node, proven, because, &mut acts),
             Fact::Said { from, word } => self.said(now, from, word, &mut acts),
             Fact::Created(creation) => self.created(now, creation, &mut acts),
+            // Nothing is handed over by who holds nothing.
+            Fact::Held(held) if held.is_empty() && self.leaving.is_some() => self.end(Outcome::Left, "it holds nothing".into(), &mut acts),
             Fact::Held(held) => {
                 if let Some(released) = &mut self.released {
                     released.held = Some(held);
@@ -274,6 +280,9 @@ impl Membership {
                 if self.current.as_ref().is_some_and(|current| current.record.epoch == epoch && current.record.includes(from)) {
                     self.releases.insert(from, held);
                 }
+            }
+            Word::Reject { epoch, version } if followed && self.record().is_some_and(|record| record.epoch == epoch) => {
+                acts.push(Act::Reject(version));
             }
             Word::Resign { epoch, because } if followed && self.record().is_some_and(|record| record.epoch == epoch) => {
                 self.release(now, format!("its leader leaves: {because}"), acts);
@@ -326,17 +335,20 @@ impl Membership {
         if self.search.as_ref().is_some_and(|search| search.asked == Some(node)) {
             self.look_again(now);
         }
-        let Some(record) = self.record().cloned() else { return };
-        let me = self.settings.me.node;
-        if record.leader == node {
-            self.release(now, format!("the leader of {}, {}, was lost: {because}", record.epoch, record.name(node)), acts);
-        } else if record.leader != me && record.rank_of(node).is_some() {
-            let beside = record.everyone().any(|member| member.node == node && member.host == self.settings.me.host);
-            match proven {
-                true if beside => acts.push(Act::Send(record.leader, Word::Ended { epoch: record.epoch, node })),
-                true => {}
-                false => acts.push(Act::Send(record.leader, Word::Unmet { epoch: record.epoch, nodes: vec![node] })),
-            }
+        let Some(record) = self.record() else { return };
+        let (epoch, leader) = (record.epoch, record.leader);
+        if leader == node {
+            let because = format!("the leader of {epoch}, {}, was lost: {because}", record.name(node));
+            return self.release(now, because, acts);
+        }
+        if leader == self.settings.me.node || record.rank_of(node).is_none() {
+            return;
+        }
+        let beside = record.everyone().any(|member| member.node == node && member.host == self.settings.me.host);
+        match proven {
+            true if beside => acts.push(Act::Send(leader, Word::Ended { epoch, node })),
+            true => {}
+            false => acts.push(Act::Send(leader, Word::Unmet { epoch, nodes: vec![node] })),
         }
     }
 

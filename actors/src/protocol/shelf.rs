@@ -56,6 +56,11 @@ impl<T> Shelf<T> {
         self.retain(|shard, at| at == version && ours.contains(&shard));
     }
 
+    /// Drops a version of which copies differ.
+    pub fn reject(&mut self, version: Version) {
+        self.retain(|_, at| at != version);
+    }
+
     /// Drops a copy that turned out bad.
     pub fn forget(&mut self, shard: ShardId, version: Version) {
         self.retain(|at, copy| (at, copy) != (shard, version));
@@ -103,5 +108,12 @@ mod tests {
         assert_eq!(versions(&shelf), [(0, 8, 3)]);
         shelf.forget(shard(0), version(8, 3));
         assert!(shelf.held().is_empty());
+    }
+
+    #[test]
+    fn a_rejected_version_goes_and_others_stay() {
+        let mut shelf = shelf(&[(0, 7, 2), (0, 8, 2), (1, 8, 2), (1, 8, 3)]);
+        shelf.reject(version(8, 2));
+        assert_eq!(versions(&shelf), [(0, 7, 2), (1, 8, 3)]);
     }
 }

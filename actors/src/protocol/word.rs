@@ -156,6 +156,13 @@ pub enum Word {
         /// First step.
         step: Step,
     },
+    /// Leader → members: copies of this version differ; erase it at once, whoever leads next must not go on from it.
+    Reject {
+        /// In this epoch.
+        epoch: Epoch,
+        /// Which version.
+        version: Version,
+    },
     /// Member → a member that may lead next: I vote no more in this epoch. This is what I hold.
     Release {
         /// The epoch that is released.

@@ -45,6 +45,7 @@ impl World<'_> {
                     let held = self.fence(me);
                     self.member(me, membership::Fact::Held(held));
                 }
+                Act::Reject(version) => self.nodes[me as usize].shelf.reject(version),
                 Act::Waiting(text) => self.say(me, Happening::Note { text }),
                 Act::WakeAt(at) => self.wake_at(me, at),
                 Act::End(outcome, because) => self.ended(me, outcome, because),
@@ -219,7 +220,7 @@ impl World<'_> {
         let limit = Duration::from_secs(4) + 6 * self.scenario.workload.step_time.0;
         let Some(office) = self.nodes[me as usize].office.as_mut().filter(|office| office.term == term) else { return };
         let awaited = office.machine.awaited();
-        let step = office.machine.flight().map_or(0, |(step, _)| step.0);
+        let step = office.machine.step().map_or(0, |step| step.0);
         let key = content::mix(content::mix(office.machine.record().epoch.0, step), awaited.len() as u64);
         if office.progress.0 != key {
             office.progress = (key, now);

@@ -55,6 +55,8 @@ pub(super) struct RankModel {
     /// Shards that are on their way.
     pub(super) missing: BTreeSet<ShardId>,
     pub(super) ready: bool,
+    /// A member that had no link to this one when it was looked at last.
+    pub(super) unmet: Option<Who>,
     pub(super) work: Work,
     /// Members with which a link has ended in this epoch.
     pub(super) cut: BTreeSet<Who>,
@@ -75,6 +77,7 @@ impl RankModel {
             version: Version::default(),
             missing: BTreeSet::new(),
             ready: false,
+            unmet: None,
             work: Work::Resting,
             cut: BTreeSet::new(),
             mean: 0,

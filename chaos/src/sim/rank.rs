@@ -177,7 +177,12 @@ impl World<'_> {
             return;
         }
         let met = |other: &Who| *other == me || self.network.link(me, *other).is_some();
-        if !rank.members.iter().all(met) {
+        if !rank.unmet.iter().all(met) {
+            return;
+        }
+        let unmet = rank.members.iter().copied().find(|other| !met(other));
+        if unmet.is_some() {
+            self.nodes[me as usize].rank.unmet = unmet;
             return;
         }
         let (epoch, leader) = (rank.epoch, rank.leader);
@@ -292,8 +297,7 @@ impl World<'_> {
     /// Where the leader keeps what members say of a step, if that is the one in flight.
     pub(super) fn ledger(&mut self, leader: Who, epoch: Epoch, step: Step) -> Option<&mut Ledger> {
         let office = self.nodes[leader as usize].office.as_mut()?;
-        let flight = office.machine.flight().map(|(step, _)| step);
-        if office.machine.record().epoch != epoch || flight != Some(step) {
+        if office.machine.record().epoch != epoch || office.machine.step() != Some(step) {
             return None;
         }
         if office.ledger.of != (epoch, step) {

@@ -108,7 +108,7 @@ impl World<'_> {
     /// What a vote counts for: what it says, unless a deliberate bug takes it for something else.
     fn taken_for(&self, leader: Who, epoch: Epoch, step: everstep_actors::protocol::ids::Step) -> (Epoch, everstep_actors::protocol::ids::Step) {
         let Some(office) = &self.nodes[leader as usize].office else { return (epoch, step) };
-        let flight = office.machine.flight().map_or(step, |(step, _)| step);
+        let flight = office.machine.step().unwrap_or(step);
         match self.bug {
             Some(Bug::EpochUnchecked) => (office.machine.record().epoch, step),
             Some(Bug::VoteUntied) => (epoch, flight),

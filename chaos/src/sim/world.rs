@@ -29,6 +29,8 @@ use crate::scenario::Scenario;
 
 /// The pace at which a node asks the store again.
 const PACE: Duration = Duration::from_millis(250);
+/// Nodes whose machines are printed at most.
+const SHOWN: usize = 16;
 /// How often sizes are looked at.
 const MEASURE: Duration = Duration::from_secs(5);
 /// How long a run is watched after it got well.
@@ -140,7 +142,7 @@ impl<'a> World<'a> {
             let node = &self.nodes[*who as usize];
             (*who, format!("{:?} {:?}", node.membership, node.office.as_ref().map(|office| &office.machine)))
         };
-        let standing = self.places.iter().map(machine).collect();
+        let standing = self.places.iter().take(SHOWN).map(machine).collect();
         Run { history: self.history.in_order(), promise, violations: Vec::new(), trace, events, struck, took, done, standing }
     }
 

@@ -182,6 +182,7 @@ impl Coordinator {
         ready.insert(rank);
         if ready.len() == self.record.members.len() {
             self.stage = Stage::Idle;
+            self.led = true;
             let members = self.record.members.iter().map(|member| member.node).collect();
             self.placed.extend(self.begun.as_ref().map(|(plan, _)| (plan.clone(), members)));
             self.go(acts);

@@ -143,7 +143,9 @@ impl Coordinator {
         self.losing = None;
         let there = |members: &[NodeId], rank: Rank| members.get(rank.0 as usize).is_some_and(|node| self.roster.contains_key(node));
         let whole = |(plan, members): &(Plan, Vec<NodeId>)| plan.places.iter().all(|place| place.copies().any(|rank| there(members, rank)));
-        let covered = self.placed.is_empty() || self.placed.iter().any(whole);
+        // Before shards have been placed under this leader, half of the members stand for a full copy.
+        let half = || self.record.members.iter().filter(|member| self.roster.contains_key(&member.node)).count() * 2 >= self.record.members.len();
+        let covered = if self.placed.is_empty() { !self.led || half() } else { self.placed.iter().any(whole) };
         if covered || self.nobody_left(now) {
             self.next_epoch(because, acts);
         } else {
@@ -168,8 +170,7 @@ impl Coordinator {
     /// How long copies out of sight are waited for. Who led them before waits twice as long: it may be the one that is cut off,
     /// and by then the others have seen its lease stand still for the grace period and lead with the copies that they have.
     fn patience(&self) -> Duration {
-        let led = !self.placed.is_empty() || matches!(self.record.claim, Claim::Releases(_));
-        self.rules.grace * if led { 2 } else { 1 }
+        self.rules.grace * if self.led { 2 } else { 1 }
     }
 
     pub(super) fn lost(&mut self, now: Duration, node: NodeId, proven: bool, because: String, acts: &mut Vec<Act>) {

@@ -332,7 +332,8 @@ fn the_store_counts_only_after_proof_or_patience() {
         }
         assert_eq!(desk.created().last().map(|(_, members)| members.clone()), Some(vec![0]));
         desk.on(Fact::Created(Creation::Mine));
-        desk.holdings(0, &[]);
+        let some = Desk::stepping().held(0, 0, 0);
+        desk.holdings(0, &some);
         assert!(desk.has(|act| *act == Act::LookForCheckpoint), "proven: {proven}");
         desk.on(Fact::Checkpoint(Some(Step(20))));
         assert_eq!(desk.begins(), Some((20, Origin::Checkpoint { step: Step(20) })));
@@ -366,6 +367,8 @@ fn a_step_of_which_copies_differ_runs_again_with_a_judge_and_its_version_never_c
         desk.vote(n, if place.copies().any(|copy| copy == rank) { vec![(place.shard, digest)] } else { Vec::new() });
     }
     assert!(desk.has(|act| matches!(act, Act::Note(Note::Differ(found)) if found.len() == 1)));
+    let version = Version { step: Step(1), epoch: Epoch(2) };
+    assert!(desk.has(|act| *act == Act::Send(node(3), Word::Reject { epoch: Epoch(2), version })));
     assert!(!desk.has(|act| matches!(act, Act::Stable { .. })));
     assert_eq!(desk.created(), [(3, vec![0, 1, 2, 3])]);
     desk.on(Fact::Created(Creation::Mine));

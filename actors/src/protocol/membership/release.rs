@@ -21,9 +21,11 @@ impl Membership {
     /// What the copies of the current epoch are judged by: its own plan, or that of the last one that had begun.
     fn judged_by(&self) -> Option<Basis> {
         let Current { record, begun } = self.current.as_ref()?;
-        let members = || record.members.iter().map(|member| member.node).collect();
+        let members = || record.members.iter().map(|member| member.node);
         match begun {
-            Some((plan, version)) => Some(Basis { members: members(), plan: plan.clone(), version: *version }),
+            Some((plan, version)) => {
+                Some(Basis { members: members().collect(), among: members().collect(), plan: plan.clone(), version: *version })
+            }
             None => self.basis.clone(),
         }
     }
@@ -43,7 +45,7 @@ impl Membership {
         let there = |node: &NodeId| *node != record.leader && (*node == me || (self.links.contains(node) && !self.gone.contains(node)));
         let judges = |node: &NodeId| match (&self.basis, begun) {
             (_, Some(_)) => true,
-            (Some(basis), None) => basis.members.contains(node),
+            (Some(basis), None) => basis.among.contains(node),
             (None, None) => *node != me,
         };
         record.members.iter().map(|member| member.node).filter(there).filter(judges).collect()
@@ -51,6 +53,9 @@ impl Membership {
 
     /// What is due after a release.
     pub(super) fn release_on(&mut self, now: Duration, acts: &mut Vec<Act>) {
+        if self.released.as_ref().is_none_or(|released| released.held.is_none()) {
+            return;
+        }
         let line = self.line();
         let (Some(released), Some(current)) = (&mut self.released, &self.current) else { return };
         let Some(held) = released.held.clone() else { return };

@@ -239,6 +239,16 @@ fn a_notice_is_told_to_every_new_leader_until_it_is_taken_back() {
 }
 
 #[test]
+fn a_version_of_which_copies_differ_is_erased_at_its_leaders_word_alone() {
+    let version = Version { step: Step(5), epoch: Epoch(2) };
+    for (from, epoch, erased) in [(0, 2, true), (1, 2, false), (0, 1, false)] {
+        let mut seat = Seat::following(2);
+        seat.said(from, Word::Reject { epoch: Epoch(epoch), version });
+        assert_eq!(seat.has(|act| *act == Act::Reject(version)), erased);
+    }
+}
+
+#[test]
 fn a_proven_death_on_the_same_host_is_told_to_the_leader_at_once() {
     let mut seat = Seat::following(1);
     let dead = |n: u8| Fact::Down { node: node(n), proven: true, because: "exit".into() };

@@ -303,7 +303,7 @@ impl Membership {
         }
         self.search = None;
         self.released = None;
-        self.creating = None;
+        (self.creating, self.retry_at) = (None, None);
         self.releases.clear();
         self.gone = record.everyone().map(|member| member.node).filter(|node| *node != self.settings.me.node && !self.links.contains(node)).collect();
         self.gone.remove(&from);

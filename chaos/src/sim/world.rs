@@ -29,6 +29,8 @@ use crate::scenario::Scenario;
 
 /// The pace at which a node asks the store again.
 const PACE: Duration = Duration::from_millis(250);
+/// Wakes of a node in a second, and of a new one, at most.
+const WAKES_MAX: u64 = 60;
 /// Nodes whose machines are printed at most.
 const SHOWN: usize = 16;
 /// How often sizes are looked at.
@@ -61,6 +63,8 @@ pub(super) struct World<'a> {
     /// When all was well again.
     pub(super) well: Option<Duration>,
     pub(super) done: bool,
+    /// Wakes that machines asked for.
+    woken: u64,
 }
 
 impl<'a> World<'a> {
@@ -103,6 +107,7 @@ impl<'a> World<'a> {
             reached: 0,
             well: None,
             done: false,
+            woken: 0,
         };
         for slot in 0..cluster.nodes {
             let at = up_to(&mut world.rng, Duration::from_millis(200));
@@ -127,6 +132,9 @@ impl<'a> World<'a> {
         }
         let last = self.history.stable().map(|(_, _, step, _)| step + 1).max().unwrap_or(0);
         let workload = &self.scenario.workload;
+        // A machine that asks to be woken in the past spins.
+        let (woken, most) = (self.woken, WAKES_MAX * (self.nodes.len() as u64 + self.now.as_secs() * self.places.len() as u64 + 1));
+        self.history.push(self.now, 0, Happening::Size { of: "wakes".into(), is: woken, bound: most });
         let promise = Promise {
             steps: workload.steps,
             batch: u64::from(workload.lanes) * u64::from(workload.samples_per_lane),
@@ -280,6 +288,7 @@ impl<'a> World<'a> {
 
     fn wake(&mut self, who: Who) {
         let now = self.now;
+        self.woken += 1;
         let node = &mut self.nodes[who as usize];
         node.wakes = node.wakes.split_off(&(now + Duration::from_nanos(1)));
         self.member(who, membership::Fact::Tick);

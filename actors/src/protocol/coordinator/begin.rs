@@ -75,7 +75,7 @@ impl Coordinator {
         let holdings = std::mem::take(holdings);
         let nothing = holdings.values().all(Vec::is_empty);
         if self.settle.is_some() {
-            self.run_short(now, acts);
+            self.run_short(acts);
             acts.extend(self.settle.map(Act::WakeAt));
         } else if let Some(covered) = newest_covered(&self.shard_ids, &holdings) {
             self.go_on_from(now, covered, acts);
@@ -90,7 +90,7 @@ impl Coordinator {
         } else if self.comes() > 0 {
             self.next_epoch("nodes that may hold copies have come".into(), acts);
         } else {
-            self.run_short(now, acts);
+            self.run_short(acts);
         }
     }
 
@@ -106,7 +106,7 @@ impl Coordinator {
         } else if self.comes() > 0 {
             self.next_epoch("nodes that may hold newer copies have come".into(), acts);
         } else {
-            self.run_short(now, acts);
+            self.run_short(acts);
         }
     }
 

@@ -149,17 +149,17 @@ impl Coordinator {
         if covered || self.nobody_left(now) {
             self.next_epoch(because, acts);
         } else {
-            self.run_short(now, acts);
+            self.run_short(acts);
         }
     }
 
-    pub(super) fn run_short(&mut self, now: Duration, acts: &mut Vec<Act>) {
+    pub(super) fn run_short(&mut self, acts: &mut Vec<Act>) {
         self.stage = Stage::Short;
         acts.push(Act::Lease(false));
         let absent: Vec<String> = self.absent.keys().map(|node| self.record.name(*node)).collect();
         self.wait(&format!("copies of some shards are out of sight; waiting a moment for {}", absent.join(", ")), acts);
         let ready = self.absent.values().filter(|absent| !absent.proven).map(|absent| absent.since + self.patience()).max();
-        acts.push(Act::WakeAt(ready.unwrap_or(now)));
+        acts.extend(ready.map(Act::WakeAt));
     }
 
     /// Whether nobody who may hold copies is out of sight any more: all are proven dead or have had their time.

@@ -104,7 +104,7 @@ impl Membership {
     fn watch(&mut self, now: Duration, since: Duration, acts: &mut Vec<Act>) {
         if self.search.is_none() && now >= since + WATCH && self.creating.is_none() {
             self.seek(acts);
-        } else if self.search.is_none() {
+        } else if self.search.is_none() && now < since + WATCH {
             acts.push(Act::WakeAt(since + WATCH));
         }
     }

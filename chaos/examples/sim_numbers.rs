@@ -76,7 +76,8 @@ fn new_epoch() {
     };
     let members: Vec<Member> = (0..RANKS).map(|n| Member::new(node(n), "10.0.0.1:4000", &format!("host{:03}", n / 8), n % 8)).collect();
     let claim = Claim::Releases(Vec::new());
-    let record = EpochRecord { epoch: Epoch(7), nonce: "n".into(), leader: node(0), claim, members, others: Vec::new(), because: "bench".into() };
+    let record =
+        EpochRecord { epoch: Epoch(7), nonce: "n".into(), leader: node(0), claim, members, others: Vec::new(), because: "bench".into() };
     let version = Version { step: Step(40), epoch: Epoch(6) };
     let holding = |copies: &BTreeMap<u32, Vec<ShardId>>, version: Version, n: u32| {
         let held = copies.get(&n).into_iter().flatten().map(|shard| Held { shard: *shard, version, digest: 1 });
@@ -107,7 +108,10 @@ fn new_epoch() {
         let acts = said(&mut machine, n, Word::Ready { epoch: Epoch(8) });
         goes += acts.iter().filter(|act| matches!(act, Act::Send(_, Word::Go { .. }))).count();
     }
-    println!("new epoch over {RANKS} ranks, 8,192 shards: {:.0} ms for all decisions ({goes} ranks go)", began.elapsed().as_secs_f64() * 1e3);
+    println!(
+        "new epoch over {RANKS} ranks, 8,192 shards: {:.0} ms for all decisions ({goes} ranks go)",
+        began.elapsed().as_secs_f64() * 1e3
+    );
 }
 
 /// A plan for 2,048 ranks and 8,192 shards after one of them was lost.
@@ -117,7 +121,8 @@ fn plans() {
     let sites: Vec<Site> = (0..2_048).map(site).collect();
     let first = plan(&sites, 4_096, 1, &shards, &BTreeMap::new());
     let keep = |rank: Rank| (rank.0 != 2_047).then_some(rank);
-    let held: BTreeMap<ShardId, Vec<Rank>> = first.places.iter().map(|place| (place.shard, place.copies().filter_map(keep).collect())).collect();
+    let held: BTreeMap<ShardId, Vec<Rank>> =
+        first.places.iter().map(|place| (place.shard, place.copies().filter_map(keep).collect())).collect();
     let mut times: Vec<Duration> = (0..20)
         .map(|_| {
             let began = Instant::now();

@@ -92,9 +92,13 @@ fn real_numbers_are_not_simulated() {
 
 #[test]
 fn a_killed_member_costs_no_step_and_little_time() {
-    holds("nodes = 4\nnodes_per_host = 4", &["at = { step = 9, after = '70ms' }; kind = 'kill'; target = 'others'; restart = '1s'"], |run| {
-        assert!(any(run, |what| *what == Happening::Died));
-    });
+    holds(
+        "nodes = 4\nnodes_per_host = 4",
+        &["at = { step = 9, after = '70ms' }; kind = 'kill'; target = 'others'; restart = '1s'"],
+        |run| {
+            assert!(any(run, |what| *what == Happening::Died));
+        },
+    );
     holds("nodes = 4\nnodes_per_host = 4", &["at = { step = 9, after = '70ms' }; kind = 'kill'; target = 'next'"], |run| {
         assert!(!from_store(run) && longest_pause(run) < 0.6, "{}", longest_pause(run));
     });
@@ -179,9 +183,13 @@ fn a_hundred_newcomers_make_few_epochs() {
 
 #[test]
 fn more_than_ranks_max_stand_by_and_take_over() {
-    holds("nodes = 4\nranks_max = 4", &["at = { step = 3 }; kind = 'join'; count = 2", "at = { step = 20 }; kind = 'kill'; target = 'next'"], |run| {
-        assert!(!from_store(run));
-    });
+    holds(
+        "nodes = 4\nranks_max = 4",
+        &["at = { step = 3 }; kind = 'join'; count = 2", "at = { step = 20 }; kind = 'kill'; target = 'next'"],
+        |run| {
+            assert!(!from_store(run));
+        },
+    );
 }
 
 #[test]
@@ -201,7 +209,9 @@ fn a_host_restarts_a_hundred_times_at_the_same_address() {
 
 #[test]
 fn everything_is_killed_and_resumes_from_the_newest_checkpoint() {
-    holds("nodes = 4", &["at = { step = 47, after = '60ms' }; kind = 'kill'; target = 'all'; restart = '1s'"], |run| assert!(from_store(run)));
+    holds("nodes = 4", &["at = { step = 47, after = '60ms' }; kind = 'kill'; target = 'all'; restart = '1s'"], |run| {
+        assert!(from_store(run))
+    });
 }
 
 #[test]
@@ -260,7 +270,8 @@ fn lossy_slow_paths_and_slow_ranks_put_nobody_out() {
 fn half_of_the_ranks_die_at_once_ten_times() {
     let half = |zone: &str| format!("at = {{ step = 15 }}; kind = 'kill'; target = '{zone}'; restart = '5s'; times = 10; every = '12s'");
     let cluster = "nodes = 8\nzones = 2";
-    let text = format!("name = 'half'\n[cluster]\n{cluster}\n[workload]\nsteps = 1000000\n[probe.end]\nstorm = '200s'\nrecover_within = '45s'\n");
+    let text =
+        format!("name = 'half'\n[cluster]\n{cluster}\n[workload]\nsteps = 1000000\n[probe.end]\nstorm = '200s'\nrecover_within = '45s'\n");
     let play = |target: &str| {
         let scenario = Scenario::parse(&format!("{text}{}", fault(&half(target)))).unwrap();
         let run = sim::run(&scenario, 1, None).unwrap();

@@ -25,6 +25,7 @@ use super::word::{Held, Origin, Outcome, Word};
 mod begin;
 mod change;
 mod doubt;
+mod finish;
 #[cfg(test)]
 mod tests;
 
@@ -408,7 +409,9 @@ impl Coordinator {
             Stage::Reporting(holdings) => {
                 self.record.everyone().map(|member| member.node).filter(|node| !holdings.contains_key(node)).collect()
             }
-            Stage::Moving(ready) => (0..self.record.members.len() as u32).map(Rank).filter(|rank| !ready.contains(rank)).filter_map(node).collect(),
+            Stage::Moving(ready) => {
+                (0..self.record.members.len() as u32).map(Rank).filter(|rank| !ready.contains(rank)).filter_map(node).collect()
+            }
             Stage::Stepping(life) => life.missing().into_iter().filter_map(node).collect(),
             _ => Vec::new(),
         }
@@ -566,77 +569,6 @@ impl Coordinator {
             self.roster.remove(&member.node);
             acts.push(Act::Send(member.node, Word::Bye { outcome: Outcome::Left, because: "its shards are with others".into() }));
         }
-    }
-
-    // ---- checkpoints and the end --------------------------------------------------------------
-
-    fn was_saved(&mut self, step: Step, acts: &mut Vec<Act>) {
-        self.saved = self.saved.max(Some(step));
-        self.attempted = self.attempted.max(step);
-        if self.saving == Some(step) {
-            self.saving = None;
-        }
-        if self.stage == Stage::Finishing(step) {
-            self.finish(step, acts);
-        } else if self.stage == Stage::Idle {
-            self.go(acts);
-        }
-    }
-
-    fn save_failed(&mut self, step: Step, because: String, acts: &mut Vec<Act>) {
-        if self.saving == Some(step) {
-            self.saving = None;
-        }
-        if self.stage == Stage::Finishing(step) {
-            let because = format!("the last checkpoint, after step {}, could not be saved: {because}", step.0);
-            self.over(Outcome::Lost, because, acts);
-        }
-    }
-
-    fn finish(&mut self, step: Step, acts: &mut Vec<Act>) {
-        let (outcome, because) = match &self.stop {
-            Some(_) if step == Step(0) => (Outcome::Stopped, "stopped before the first step".into()),
-            Some(because) if step < self.rules.steps => {
-                (Outcome::Stopped, format!("{because}; the checkpoint after {} steps holds everything", step.0))
-            }
-            _ => (Outcome::Done, format!("all {} steps are done and saved", self.rules.steps.0)),
-        };
-        self.over(outcome, because, acts);
-    }
-
-    fn stop(&mut self, because: String, acts: &mut Vec<Act>) {
-        if self.stop.is_some() {
-            return;
-        }
-        acts.push(Act::Note(Note::Waiting(format!("stopping after this step and a checkpoint: {because}"))));
-        self.stop = Some(because);
-        match (&self.stage, &self.begun) {
-            (Stage::Stepping(_) | Stage::Finishing(_), _) => {}
-            // Nothing was computed since the state that the store has.
-            (_, None) => self.over(Outcome::Stopped, "stopped before the first step".into(), acts),
-            (Stage::Idle, Some((_, version))) => self.save_last(version.step, acts),
-            _ => {}
-        }
-    }
-
-    /// Writes the last checkpoint of a state that no step will follow.
-    fn save_last(&mut self, step: Step, acts: &mut Vec<Act>) {
-        if self.saved == Some(step) {
-            return self.finish(step, acts);
-        }
-        self.stage = Stage::Finishing(step);
-        if self.saving != Some(step) {
-            self.saving = Some(step);
-            acts.push(Act::Save(self.record.epoch, step));
-        }
-    }
-
-    fn over(&mut self, outcome: Outcome, because: String, acts: &mut Vec<Act>) {
-        self.stage = Stage::Over;
-        for node in self.roster.keys().filter(|node| **node != self.me) {
-            acts.push(Act::Send(*node, Word::Bye { outcome, because: because.clone() }));
-        }
-        acts.push(Act::Over(outcome, because));
     }
 
     fn wait(&mut self, because: &str, acts: &mut Vec<Act>) {

@@ -276,10 +276,10 @@ impl Membership {
                 self.waiting = None;
                 acts.push(Act::Begin(epoch, beginning));
             }
-            Word::Release { epoch, held } => {
-                if self.current.as_ref().is_some_and(|current| current.record.epoch == epoch && current.record.includes(from)) {
-                    self.releases.insert(from, held);
-                }
+            Word::Release { epoch, held }
+                if self.current.as_ref().is_some_and(|current| current.record.epoch == epoch && current.record.includes(from)) =>
+            {
+                self.releases.insert(from, held);
             }
             Word::Reject { epoch, version } if followed && self.record().is_some_and(|record| record.epoch == epoch) => {
                 acts.push(Act::Reject(version));
@@ -305,7 +305,11 @@ impl Membership {
         self.released = None;
         (self.creating, self.retry_at) = (None, None);
         self.releases.clear();
-        self.gone = record.everyone().map(|member| member.node).filter(|node| *node != self.settings.me.node && !self.links.contains(node)).collect();
+        self.gone = record
+            .everyone()
+            .map(|member| member.node)
+            .filter(|node| *node != self.settings.me.node && !self.links.contains(node))
+            .collect();
         self.gone.remove(&from);
         self.basis = self.basis_at(record.epoch);
         self.current = Some(Current { record: record.clone(), begun: None });

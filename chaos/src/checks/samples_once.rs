@@ -30,7 +30,10 @@ pub(super) fn check(history: &History, promise: &Promise) -> Vec<Violation> {
                 let of = if *of == 0 || *source != Source::Copies { lineage.saved.get(step).copied().unwrap_or(0) } else { *of };
                 lineage.begun.insert(*epoch, (*step, of));
                 // A step that all had prepared when its leader went is committed by going on from it.
-                if let Some(last) = step.checked_sub(1).filter(|last| of > 0 && !lineage.committed.contains_key(&(of, *last)) && lineage.begins_below(of, *step)) {
+                if let Some(last) = step
+                    .checked_sub(1)
+                    .filter(|last| of > 0 && !lineage.committed.contains_key(&(of, *last)) && lineage.begins_below(of, *step))
+                {
                     lineage.committed.insert((of, last), place);
                     uncovered(last, promise.batch, used).into_iter().for_each(&mut complain);
                 }
@@ -51,7 +54,9 @@ pub(super) fn check(history: &History, promise: &Promise) -> Vec<Violation> {
     }
     if found.is_empty() {
         let end = history.entries.len().saturating_sub(1);
-        found.extend(lineage.gap().map(|step| Violation::new(Check::SamplesOnce, end, format!("the samples of step {step} were never used"))));
+        found.extend(
+            lineage.gap().map(|step| Violation::new(Check::SamplesOnce, end, format!("the samples of step {step} were never used"))),
+        );
     }
     found
 }
@@ -70,7 +75,7 @@ impl Lineage {
             let (begun, of) = self.begun.get(&epoch).copied().unwrap_or((0, 0));
             let missing = (begun.min(above)..above).rfind(|step| !self.committed.contains_key(&(epoch, *step)));
             if missing.is_some() || (of == 0 && begun > 0) || of >= epoch {
-                return missing.or(begun.checked_sub(1));
+                return missing.or_else(|| begun.checked_sub(1));
             }
             (above, epoch) = (begun.min(above), of);
         }

@@ -68,7 +68,7 @@ impl World<'_> {
                     if let Some(office) = &mut self.nodes[me as usize].office {
                         office.saving = Some((step, BTreeMap::new()));
                     }
-                    self.to_members(me, &Said::Save { epoch, step });
+                    self.tell_members(me, &Said::Save { epoch, step });
                 }
                 Act::LookForCheckpoint => self.ask(me, Ask::Find),
                 Act::LookForNewer => self.ask(me, Ask::Newest),
@@ -84,7 +84,9 @@ impl World<'_> {
                 Act::Note(note) => self.note(me, note),
                 Act::WakeAt(at) => self.wake_at(me, at),
                 Act::Over(outcome, because) => {
-                    if let Some((epoch, beat)) = self.nodes[me as usize].office.as_ref().map(|office| (office.machine.record().epoch, office.beat)) {
+                    if let Some((epoch, beat)) =
+                        self.nodes[me as usize].office.as_ref().map(|office| (office.machine.record().epoch, office.beat))
+                    {
                         self.ask(me, Ask::Lease { epoch, beat: beat + 1, released: true });
                     }
                     self.ended(me, outcome, because);
@@ -93,7 +95,7 @@ impl World<'_> {
         }
     }
 
-    pub(super) fn to_members(&mut self, me: Who, said: &Said) {
+    pub(super) fn tell_members(&mut self, me: Who, said: &Said) {
         let Some(office) = &self.nodes[me as usize].office else { return };
         let members: Vec<Who> = office.machine.record().members.iter().map(who_of).collect();
         members.into_iter().for_each(|member| self.send(me, member, said.clone()));
@@ -104,7 +106,8 @@ impl World<'_> {
         let epoch = record.epoch;
         let everyone: Vec<Who> = record.everyone().map(who_of).collect();
         let (machine, acts) = Coordinator::new(self.rules.clone(), id, record, before, self.now);
-        let office = Office { machine, leases: true, beat: 0, ledger: Ledger::default(), saving: None, progress: (0, self.now), term: epoch };
+        let office =
+            Office { machine, leases: true, beat: 0, ledger: Ledger::default(), saving: None, progress: (0, self.now), term: epoch };
         self.nodes[me as usize].office = Some(office);
         self.leader_acts(me, acts);
         self.queue.push(self.now, Event::Lease { who: me, epoch });
@@ -250,7 +253,9 @@ impl World<'_> {
                 self.queue.push(self.now + ANSWER_MAX, Event::Unanswered { who: me, ask: ask.clone() });
                 self.queue.push(self.now + done_in, Event::Asked { who: me, ask, told_at: None, answered: false });
             }
-            Some(done_in) => self.queue.push(self.now + done_in, Event::Asked { who: me, ask, told_at: Some(told_at), answered: fate.answered }),
+            Some(done_in) => {
+                self.queue.push(self.now + done_in, Event::Asked { who: me, ask, told_at: Some(told_at), answered: fate.answered })
+            }
             None => self.queue.push(told_at, Event::Unanswered { who: me, ask }),
         }
     }
@@ -287,7 +292,8 @@ impl World<'_> {
                 let read = self.store.checkpoints.get(step).map(|saved| saved.contents.clone());
                 let contents = read.as_ref().map(|all| mine.iter().filter_map(|shard| Some((*shard, *all.get(shard)?))).collect());
                 if let Some(all) = read {
-                    let digest = all.iter().fold(0u64, |sum, (shard, value)| sum.wrapping_add(content::of_state(*shard, content::digest(*value))));
+                    let digest =
+                        all.iter().fold(0u64, |sum, (shard, value)| sum.wrapping_add(content::of_state(*shard, content::digest(*value))));
                     self.say(me, Happening::Restored { step: *step, digest });
                 }
                 Some(Event::Restored { who: me, epoch: *epoch, step: *step, contents })

@@ -47,7 +47,10 @@ impl World<'_> {
         if rehash {
             // What is not stable was computed from copies of which one may have been bad.
             node.shelf.begin(stable);
-            let bad: Vec<(ShardId, Version)> = held_of(&node.shelf).filter(|(held, content)| content::digest(*content) != held.digest).map(|(held, _)| (held.shard, held.version)).collect();
+            let bad: Vec<(ShardId, Version)> = held_of(&node.shelf)
+                .filter(|(held, content)| content::digest(*content) != held.digest)
+                .map(|(held, _)| (held.shard, held.version))
+                .collect();
             bad.into_iter().for_each(|(shard, version)| node.shelf.forget(shard, version));
         }
         let at = self.now + if rehash { 20 * MS } else { MS };
@@ -264,7 +267,12 @@ impl World<'_> {
             let node = &self.nodes[me as usize];
             let waits = node.alive && node.rank.epoch == epoch && node.rank.work == Work::Waiting(step);
             let cut = node.rank.members.iter().any(|other| node.rank.cut.contains(other) && self.network.link(me, *other).is_none());
-            let broken = || self.network.broken.iter().any(|(a, b)| (*a == me && node.rank.members.contains(b)) || (*b == me && node.rank.members.contains(a)));
+            let broken = || {
+                self.network
+                    .broken
+                    .iter()
+                    .any(|(a, b)| (*a == me && node.rank.members.contains(b)) || (*b == me && node.rank.members.contains(a)))
+            };
             if waits && !cut && !broken() {
                 let at = self.now + 2 * MS + up_to(&mut self.rng, MS);
                 self.queue.push(at, Event::Reduced { who: me, epoch, step });
@@ -309,7 +317,7 @@ impl World<'_> {
     pub(super) fn send_sums(&mut self, me: Who, epoch: Epoch, step: Step) {
         let Some(office) = &self.nodes[me as usize].office else { return };
         let sums = office.ledger.partials.values().fold(0u64, |sum, part| sum.wrapping_add(*part));
-        self.to_members(me, &Said::Sums { epoch, step, sums });
+        self.tell_members(me, &Said::Sums { epoch, step, sums });
     }
 
     pub(super) fn sums(&mut self, me: Who, epoch: Epoch, step: Step, sums: u64, unchecked: bool) {
@@ -337,7 +345,8 @@ impl World<'_> {
         let next = Version { step: step.next(), epoch };
         let mut digests = Vec::with_capacity(node.rank.mine.len());
         let plan = node.rank.plan.as_ref();
-        let compared = |shard: ShardId| plan.is_some_and(|plan| plan.places.iter().any(|place| place.shard == shard && !place.replicas.is_empty()));
+        let compared =
+            |shard: ShardId| plan.is_some_and(|plan| plan.places.iter().any(|place| place.shard == shard && !place.replicas.is_empty()));
         for shard in &node.rank.mine {
             let Some((_, content)) = node.shelf.get(*shard, node.rank.version) else {
                 let because = format!("it holds no {shard} at {}", node.rank.version);
@@ -371,7 +380,7 @@ impl World<'_> {
         self.exchanges.retain(|(of, at), _| *of > epoch || (*of == epoch && *at > step));
         self.reached = self.reached.max(step.0 + 1);
         self.note_well(epoch);
-        self.to_members(me, &Said::Stable { epoch, step, checkpoint, hold });
+        self.tell_members(me, &Said::Stable { epoch, step, checkpoint, hold });
     }
 
     /// All is well once faults are over, everyone who lives is in the newest epoch, and a step of it is stable.

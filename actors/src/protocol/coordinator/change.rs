@@ -32,8 +32,9 @@ impl Coordinator {
     /// Why members change at the next step's end, if they do.
     pub(super) fn change_due(&self, now: Duration) -> Option<String> {
         let leaving = self.roster.iter().filter(|(node, seat)| seat.leaving.is_some() && self.record.rank_of(**node).is_some());
-        let mut why: Vec<String> =
-            leaving.filter_map(|(node, seat)| Some(format!("{} leaves: {}", self.record.name(*node), seat.leaving.as_ref()?.because))).collect();
+        let mut why: Vec<String> = leaving
+            .filter_map(|(node, seat)| Some(format!("{} leaves: {}", self.record.name(*node), seat.leaving.as_ref()?.because)))
+            .collect();
         if now < self.frozen_until {
             return None;
         }
@@ -88,7 +89,8 @@ impl Coordinator {
             members.extend(self.record.everyone().find(|member| member.node == self.me).cloned());
             members.sort();
         }
-        let hands_over = |member: &&Member| member.node != self.me && self.roster.get(&member.node).is_some_and(|seat| seat.leaving.is_some());
+        let hands_over =
+            |member: &&Member| member.node != self.me && self.roster.get(&member.node).is_some_and(|seat| seat.leaving.is_some());
         let others = self.record.everyone().filter(hands_over).cloned().collect();
         self.created += 1;
         let record = EpochRecord {
@@ -117,7 +119,9 @@ impl Coordinator {
         self.stop.get_or_insert(because);
         match &self.begun {
             Some((_, version)) if self.stage == Stage::Idle => self.save_last(version.step, acts),
-            Some(_) | None => self.over(Outcome::Lost, "every node is leaving; starting the same command again resumes the run".into(), acts),
+            Some(_) | None => {
+                self.over(Outcome::Lost, "every node is leaving; starting the same command again resumes the run".into(), acts)
+            }
         }
     }
 
@@ -144,7 +148,8 @@ impl Coordinator {
         let there = |members: &[NodeId], rank: Rank| members.get(rank.0 as usize).is_some_and(|node| self.roster.contains_key(node));
         let whole = |(plan, members): &(Plan, Vec<NodeId>)| plan.places.iter().all(|place| place.copies().any(|rank| there(members, rank)));
         // Before shards have been placed under this leader, half of the members stand for a full copy.
-        let half = || self.record.members.iter().filter(|member| self.roster.contains_key(&member.node)).count() * 2 >= self.record.members.len();
+        let half =
+            || self.record.members.iter().filter(|member| self.roster.contains_key(&member.node)).count() * 2 >= self.record.members.len();
         let covered = if self.placed.is_empty() { !self.led || half() } else { self.placed.iter().any(whole) };
         if covered || self.nobody_left(now) {
             self.next_epoch(because, acts);

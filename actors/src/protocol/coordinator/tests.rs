@@ -18,7 +18,15 @@ fn shard(n: u32) -> ShardId {
 }
 fn record(epoch: u64, claim: Claim, members: &[u8]) -> EpochRecord {
     let members: Vec<Member> = members.iter().map(|n| member(*n)).collect();
-    EpochRecord { epoch: Epoch(epoch), nonce: format!("x{epoch}"), leader: node(0), claim, members, others: Vec::new(), because: String::new() }
+    EpochRecord {
+        epoch: Epoch(epoch),
+        nonce: format!("x{epoch}"),
+        leader: node(0),
+        claim,
+        members,
+        others: Vec::new(),
+        because: String::new(),
+    }
 }
 fn rules() -> Rules {
     Rules {
@@ -342,7 +350,9 @@ fn the_store_counts_only_after_proof_or_patience() {
 
 #[test]
 fn a_leader_by_silence_waits_for_who_lives_and_takes_the_newer_of_copies_and_checkpoint() {
-    let whole = |step: u64| (0..4).map(|n| Held { shard: shard(n), version: Version { step: Step(step), epoch: Epoch(2) }, digest: 7 }).collect::<Vec<_>>();
+    let whole = |step: u64| {
+        (0..4).map(|n| Held { shard: shard(n), version: Version { step: Step(step), epoch: Epoch(2) }, digest: 7 }).collect::<Vec<_>>()
+    };
     for (copies, saved, begins) in [(5, Some(20), 20), (25, Some(20), 25), (5, None, 5)] {
         let mut desk = Desk::new(rules(), record(9, Claim::Silence, &[0]), Some(&record(8, Claim::Leader, &[1, 2])));
         desk.holdings(0, &whole(copies));
@@ -386,7 +396,8 @@ fn a_step_of_which_copies_differ_runs_again_with_a_judge_and_its_version_never_c
 #[test]
 fn below_the_least_number_of_ranks_nothing_is_computed_and_the_state_is_saved() {
     let mut desk = Desk::new(Rules { ranks_min: 3, ..rules() }, record(5, Claim::Releases(vec![node(0), node(1)]), &[0, 1]), None);
-    let held: Vec<Held> = (0..4).map(|n| Held { shard: shard(n), version: Version { step: Step(7), epoch: Epoch(4) }, digest: 7 }).collect();
+    let held: Vec<Held> =
+        (0..4).map(|n| Held { shard: shard(n), version: Version { step: Step(7), epoch: Epoch(4) }, digest: 7 }).collect();
     desk.holdings(0, &held);
     desk.holdings(1, &held);
     desk.ready(0);
@@ -412,7 +423,8 @@ fn two_members_that_cannot_reach_each_other_meet_again_once_and_then_one_is_put_
 fn whose_word_is_missing_is_named_in_every_stage() {
     let mut desk = Desk::new(rules(), record(5, Claim::Releases(vec![]), &[0, 1]), None);
     assert_eq!(desk.machine.awaited(), [node(0), node(1)]);
-    let held: Vec<Held> = (0..4).map(|n| Held { shard: shard(n), version: Version { step: Step(7), epoch: Epoch(4) }, digest: 7 }).collect();
+    let held: Vec<Held> =
+        (0..4).map(|n| Held { shard: shard(n), version: Version { step: Step(7), epoch: Epoch(4) }, digest: 7 }).collect();
     desk.holdings(0, &held);
     assert_eq!(desk.machine.awaited(), [node(1)]);
     desk.holdings(1, &held);

@@ -21,7 +21,15 @@ fn shard(n: u32) -> ShardId {
 fn record(epoch: u64, leader: u8, members: &[u8]) -> EpochRecord {
     let members = members.iter().map(|n| member(*n)).collect();
     let nonce = format!("x{epoch}");
-    EpochRecord { epoch: Epoch(epoch), nonce, leader: node(leader), claim: Claim::Leader, members, others: Vec::new(), because: String::new() }
+    EpochRecord {
+        epoch: Epoch(epoch),
+        nonce,
+        leader: node(leader),
+        claim: Claim::Leader,
+        members,
+        others: Vec::new(),
+        because: String::new(),
+    }
 }
 fn lease(epoch: u64, beat: u64) -> Option<LeaseView> {
     Some(LeaseView { epoch: Epoch(epoch), beat, released: false })

@@ -260,6 +260,8 @@ pub struct Coordinator {
     stage: Stage,
     roster: BTreeMap<NodeId, Seat>,
     absent: BTreeMap<NodeId, Absent>,
+    /// Nodes that were out of sight and have come back since the last stable step: their copies count even if they only stand by.
+    returned: BTreeSet<NodeId>,
     /// Whether the store may be used when nobody holds anything, although nodes of earlier epochs may hold copies.
     fallback: bool,
     /// A leader that took over because of silence cannot judge whose copies are newest: until then it waits for those who may hold
@@ -339,6 +341,7 @@ impl Coordinator {
             stage: Stage::Over,
             roster,
             absent,
+            returned: BTreeSet::new(),
             fallback,
             settle,
             begun: None,
@@ -538,6 +541,7 @@ impl Coordinator {
         self.fallback = false;
         self.unmet.clear();
         self.rejected.clear();
+        self.returned.clear();
         if let Some((_, version)) = &mut self.begun {
             *version = Version { step: done, epoch };
         }
@@ -566,8 +570,11 @@ impl Coordinator {
     /// Copies are where the plan wants them: who only handed shards over may go.
     pub(super) fn dismiss(&mut self, acts: &mut Vec<Act>) {
         for member in std::mem::take(&mut self.record.others) {
-            self.roster.remove(&member.node);
-            acts.push(Act::Send(member.node, Word::Bye { outcome: Outcome::Left, because: "its shards are with others".into() }));
+            // Others stand by: they had come with copies that were not needed in the end.
+            if self.roster.get(&member.node).is_some_and(|seat| seat.leaving.is_some()) {
+                self.roster.remove(&member.node);
+                acts.push(Act::Send(member.node, Word::Bye { outcome: Outcome::Left, because: "its shards are with others".into() }));
+            }
         }
     }
 

@@ -159,8 +159,9 @@ impl World<'_> {
         };
         let epoch = record.epoch.0;
         // The last leader of that epoch may have gone before it called the step stable.
-        let used = version.step.0.checked_sub(1).and_then(|step| self.exchanges.get(&(version.epoch, Step(step))));
-        let used = used.map(|exchange| exchange.used.clone()).unwrap_or_default();
+        let last = version.step.0.checked_sub(1).map(|step| (version.epoch, Step(step)));
+        let unsaid = |of| self.exchanges.get(&of).map(|exchange| &exchange.used).or_else(|| self.unsaid.get(&of)).cloned();
+        let used = last.and_then(unsaid).unwrap_or_default();
         self.say(me, Happening::Begun { epoch, step: version.step.0, of: version.epoch.0, source, plan, holders, used });
     }
 

@@ -16,6 +16,8 @@ use super::node::{Ledger, RankModel, Work};
 use super::world::World;
 use crate::history::{Happening, Who};
 
+/// Steps that ended without a word and are remembered.
+const UNSAID: usize = 64;
 const MS: Duration = Duration::from_millis(1);
 
 /// The gradients of one step in one epoch.
@@ -377,7 +379,12 @@ impl World<'_> {
         let Ledger { used, digests, .. } = std::mem::take(&mut office.ledger);
         let digest = digests.into_iter().fold(0u64, |sum, (shard, digest)| sum.wrapping_add(content::of_state(shard, digest)));
         self.say(me, Happening::Stable { epoch: epoch.0, step: step.0, digest, used });
-        self.exchanges.retain(|(of, at), _| *of > epoch || (*of == epoch && *at > step));
+        let ahead = self.exchanges.split_off(&(epoch, step.next()));
+        let behind = std::mem::replace(&mut self.exchanges, ahead);
+        self.unsaid.extend(behind.into_iter().filter(|(of, _)| *of != (epoch, step)).map(|(of, exchange)| (of, exchange.used)));
+        while self.unsaid.len() > UNSAID {
+            self.unsaid.pop_first();
+        }
         self.reached = self.reached.max(step.0 + 1);
         self.note_well(epoch);
         self.tell_members(me, &Said::Stable { epoch, step, checkpoint, hold });

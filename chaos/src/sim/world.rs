@@ -52,6 +52,8 @@ pub(super) struct World<'a> {
     pub(super) network: Network,
     pub(super) store: Store,
     pub(super) exchanges: BTreeMap<(Epoch, Step), Exchange>,
+    /// What steps used that ended without a word: the newest of them.
+    pub(super) unsaid: BTreeMap<(Epoch, Step), Vec<(Who, u64, u64)>>,
     pub(super) history: History,
     pub(super) faults: Faults,
     pub(super) rules: Rules,
@@ -99,6 +101,7 @@ impl<'a> World<'a> {
             network: Network::default(),
             store: Store::default(),
             exchanges: BTreeMap::new(),
+            unsaid: BTreeMap::new(),
             history: History::default(),
             faults: Faults::new(scenario),
             shards: rules.shards.iter().map(|shard| shard.id).collect(),

@@ -84,10 +84,10 @@ impl Coordinator {
             let missing = self.rules.ranks_start.max(self.rules.ranks_min).saturating_sub(self.record.members.len() as u32);
             self.wait(&format!("waiting for {missing} more of {} ranks", self.rules.ranks_start.max(self.rules.ranks_min)), acts);
             acts.push(Act::WakeAt(self.since + START_MAX));
-        } else if (nothing && self.fallback) || (self.comes() == 0 && self.nobody_left(now)) {
+        } else if (nothing && self.fallback) || (self.unheard() == 0 && self.nobody_left(now)) {
             self.stage = Stage::Looking;
             acts.push(Act::LookForCheckpoint);
-        } else if self.comes() > 0 {
+        } else if self.unheard() > 0 {
             self.next_epoch("nodes that may hold copies have come".into(), acts);
         } else {
             self.run_short(acts);
@@ -103,7 +103,7 @@ impl Coordinator {
             self.candidate = Some(covered);
             self.stage = Stage::Looking;
             acts.push(Act::LookForCheckpoint);
-        } else if self.comes() > 0 {
+        } else if self.unheard() > 0 {
             self.next_epoch("nodes that may hold newer copies have come".into(), acts);
         } else {
             self.run_short(acts);

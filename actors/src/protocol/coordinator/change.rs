@@ -16,7 +16,9 @@ impl Coordinator {
             return;
         }
         let node = member.node;
-        self.absent.remove(&node);
+        if self.absent.remove(&node).is_some() || self.record.includes(node) {
+            self.returned.insert(node);
+        }
         self.arrival = now;
         self.roster.insert(node, Seat { member, since: now, leaving: None });
         if self.record.includes(node) {
@@ -58,6 +60,12 @@ impl Coordinator {
         self.chosen().iter().filter(|member| self.record.rank_of(member.node).is_none()).count()
     }
 
+    /// How many are there whose copies have not been told in this epoch.
+    pub(super) fn unheard(&self) -> usize {
+        let stand_by = self.returned.iter().filter(|node| self.roster.contains_key(*node) && !self.record.includes(**node));
+        self.comes().max(stand_by.count())
+    }
+
     /// Who would compute in a new epoch: members first, then who waits longest; ordered by host and slot.
     fn chosen(&self) -> Vec<Member> {
         let mut seats: Vec<(bool, Duration, &Member)> = self
@@ -91,7 +99,10 @@ impl Coordinator {
         }
         let hands_over =
             |member: &&Member| member.node != self.me && self.roster.get(&member.node).is_some_and(|seat| seat.leaving.is_some());
-        let others = self.record.everyone().filter(hands_over).cloned().collect();
+        let mut others: Vec<Member> = self.record.everyone().filter(hands_over).cloned().collect();
+        let among = |node: &NodeId| members.iter().chain(&others).any(|member| member.node == *node);
+        let stand_by: Vec<NodeId> = self.returned.iter().copied().filter(|node| !among(node)).collect();
+        others.extend(stand_by.iter().filter_map(|node| self.roster.get(node)).map(|seat| seat.member.clone()));
         self.created += 1;
         let record = EpochRecord {
             epoch: Epoch(self.record.epoch.0 + 1),

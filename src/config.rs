@@ -18,6 +18,7 @@ pub use load::Override;
 pub use memory::{Memory, Recompute};
 pub use model::{Design, Model, Rounding, Stages, Sync};
 pub use optim::Optim;
+pub use preemption::{MetadataUrls, NoticeSource, Preemption};
 pub use run::Run;
 pub use swav::Swav;
 
@@ -36,6 +37,7 @@ mod memory;
 mod model;
 mod optim;
 mod places;
+mod preemption;
 mod run;
 mod swav;
 
@@ -67,6 +69,8 @@ pub struct Recipe {
     pub memory: Memory,
     /// What the ranks compute on.
     pub device: Device,
+    /// Who is asked whether this machine is about to be taken away.
+    pub preemption: Preemption,
 }
 
 impl Recipe {
@@ -86,6 +90,7 @@ impl Recipe {
         self.checkpoint.check()?;
         self.eval.check()?;
         self.device.check()?;
+        self.preemption.check()?;
         self.check_across()
     }
 

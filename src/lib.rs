@@ -8,6 +8,7 @@ pub mod eval;
 pub mod examine;
 pub mod launch;
 pub mod model;
+pub mod notice;
 pub mod optim;
 pub mod probe;
 pub mod report;

@@ -7,12 +7,13 @@ use serde_json::Value;
 use super::Recipe;
 
 /// Keys (and all below them) that may change when a run goes on: they decide where, when and how fast, never what is computed.
-const FREE: [&str; 9] = [
+const FREE: [&str; 10] = [
     "cluster.ranks",
     "cluster.bind",
     "checkpoint",
     "eval",
     "memory",
+    "preemption",
     "device.loader_threads",
     "data.cache",
     "data.test",

@@ -92,6 +92,25 @@ fn sections_must_fit_each_other() {
 }
 
 #[test]
+fn sources_of_notices_are_named_or_refused() {
+    let with = |more: &str| load(&format!("{MINIMAL}[preemption]\n{more}\n"), &[]);
+    let recipe = with("sources = [\"aws\", \"file:run/leave\", \"http://10.0.0.1:80/leave\"]\npoll = 5").unwrap();
+    let sources = [NoticeSource::Aws, NoticeSource::File("run/leave".into()), NoticeSource::Http("http://10.0.0.1:80/leave".into())];
+    assert_eq!((recipe.preemption.sources.as_slice(), recipe.preemption.poll), (sources.as_slice(), 5.0));
+    assert_eq!(load(&recipe.resolved().unwrap(), &[]).unwrap(), recipe);
+    assert_eq!(load(MINIMAL, &[]).unwrap().preemption.sources, []);
+    for bad in ["ec2", "file:", "https://host/a", "http://", "http:///leave", "http://me:secret@host/", "http:host"] {
+        let error = with(&format!("sources = [\"{bad}\"]")).unwrap_err();
+        assert!(error.starts_with(&format!("a.toml:10:11: `preemption.sources` holds \"{bad}\", which is no source")), "{error}");
+    }
+    assert!(with("sources = [\"gcp\", \"gcp\"]").unwrap_err().ends_with("names \"gcp\" twice: keep it once"));
+    assert!(with("poll = 0").unwrap_err().ends_with("`preemption.poll` is 0: use a value from 0.1 to 60"));
+    assert!(with("every = 3").unwrap_err().contains("`preemption.every` is not a known key"));
+    let error = with("base_url.gcp = \"https://metadata\"").unwrap_err();
+    assert!(error.contains("`preemption.base_url.gcp` is \"https://metadata\", which is no base URL: write it as http://HOST"), "{error}");
+}
+
+#[test]
 fn an_override_wins_and_is_named_when_it_is_wrong() {
     let recipe = load(MINIMAL, &["run.steps=7", "optim.lr=3", "data.test=some/place", "crops.flip = 0.25", "data.train=2024"]).unwrap();
     assert_eq!(recipe.run.steps, Some(7));
@@ -147,7 +166,7 @@ fn differences_are_named_and_only_harmless_ones_may_be() {
         ]
     );
     assert!(differences(&a, &a).is_empty());
-    for key in ["cluster.bind", "checkpoint.keep", "eval.k", "data.cache", "device.loader_threads", "memory.recompute"] {
+    for key in ["cluster.bind", "checkpoint.keep", "eval.k", "data.cache", "device.loader_threads", "memory.recompute", "preemption.poll"] {
         assert!(may_differ(key), "{key}");
     }
     for key in ["run.seed", "run.steps", "batch.lanes", "data.train", "device.name", "evaluation", "model.sync"] {
@@ -161,6 +180,7 @@ fn the_digest_follows_the_mathematics_and_nothing_else() {
     let plain = of(&[]);
     assert_eq!(plain.len(), 64);
     assert_eq!(plain, of(&["cluster.ranks=4", "checkpoint.every=1", "eval.k=3", "data.cache=x", "memory.recompute=never"]));
+    assert_eq!(plain, of(&["preemption.sources=[\"aws\", \"file:leave\"]", "preemption.poll=5", "preemption.azure_resource=worker_0"]));
     let others = ["run.seed=1", "optim.lr=1", "batch.lanes=8", "model.sync=lane", "swav.epsilon=0.03"];
     for set in others {
         assert_ne!(plain, of(&[set]), "{set}");

@@ -11,9 +11,9 @@ use everstep_actors::net::link::LinkDown;
 use everstep_actors::net::tls::{Identity, Role, RunCa};
 use everstep_actors::net::{Reject, Router};
 use everstep_actors::protocol::ids::NodeId;
-use everstep_actors::protocol::record::{EpochRecord, Phase};
+use everstep_actors::protocol::record::EpochRecord;
 use everstep_actors::roles::desk::Status;
-use everstep_actors::roles::finding;
+use everstep_actors::roles::records;
 use everstep_actors::store::{Store, StoreError};
 use everstep_actors::wire::message::{Control, DataHeader};
 use tokio::sync::mpsc;
@@ -53,7 +53,7 @@ fn view(args: &StatusArgs, secrets: &Path) -> Result<(StatusView, bool), Failure
             error => Failure::new(ExitCode::Unreachable, error),
         };
         let store = Store::open_existing(&args.run).map_err(failed)?;
-        let record = finding::newest_record(&store).await.map_err(failed)?;
+        let record = records::newest(&store).await.map_err(failed)?;
         let Some(record) = record else {
             return Err(Failure::new(
                 ExitCode::NotFound,
@@ -142,16 +142,12 @@ async fn remembered(run: &str, store: &Store, record: &EpochRecord, because: Str
     let unreachable = |error: &dyn std::fmt::Display| Failure::new(ExitCode::Unreachable, error);
     let checkpoints = checkpoint::list(store).await.map_err(|error| unreachable(&error))?;
     let newest = checkpoints.iter().rev().find(|listing| listing.condition == checkpoint::Condition::Intact);
-    let lanes = match &record.phase {
-        Phase::Training { plan, .. } => plan.lanes.clone(),
-        Phase::Gathering => Vec::new(),
-    };
     let member = |(rank, member): (usize, &everstep_actors::protocol::record::Member)| MemberView {
         node: member.node.to_string(),
         rank: rank as u32,
         host: member.host.clone(),
         pid: member.pid,
-        lanes: lanes.get(rank).map_or((0, 0), |range| (range.start, range.end)),
+        lanes: (0, 0),
         state: "not heard".into(),
     };
     let released = everstep_actors::roles::lease::Lease::read(store).await.ok().flatten().is_some_and(|lease| lease.released);

@@ -74,7 +74,8 @@ pub(super) fn prepare(args: &TrainArgs, runtime: &tokio::runtime::Runtime, talk:
         claim(&store, &run, &recipe, &resolved).await?;
         past(&store).await.map_err(config)
     })?;
-    Ok(Prepared { recipe, resolved, run, store, secrets, cache, steps, train, test, host: host(), history })
+    let host = recipe.cluster.host.clone().unwrap_or_else(host);
+    Ok(Prepared { recipe, resolved, run, store, secrets, cache, steps, train, test, host, history })
 }
 
 /// Renders the procedural data set, or finds it made.

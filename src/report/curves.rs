@@ -72,7 +72,10 @@ impl Story {
             }
             Event::CheckpointSaved { step, .. } => drop(self.saved.insert(step.0, ())),
             Event::CheckpointFailed { step, because } => self.incidents.push((step.0, format!("checkpoint failed: {because}"))),
-            Event::NodeLost { rank, because, .. } => self.incidents.push((self.step, format!("rank {rank} lost: {because}"))),
+            Event::NodeLost { node, rank, because } => {
+                let who = rank.map_or_else(|| node.to_string(), |rank| format!("rank {rank}"));
+                self.incidents.push((self.step, format!("{who} lost: {because}")));
+            }
             Event::EpochBegan { epoch, step, because, .. } if epoch.0 > 1 => {
                 self.incidents.push((step.0, format!("epoch {}: {because}", epoch.0)));
             }

@@ -53,6 +53,14 @@ pub enum Command {
     /// Make or inspect images
     #[command(subcommand)]
     Data(DataCommand),
+    /// Let a node hand over what it holds and leave the run, which goes on without it
+    Drain(DrainArgs),
+    /// Let a node that was told to leave stay after all
+    Undrain(NodeArgs),
+    /// Prove from the durable ledger that every sample of each pass was used once, in one history of epochs and steps
+    Audit(RunArgs),
+    /// Start a new run from a step of another
+    Fork(ForkArgs),
     /// Show who is in, which step, since when, how fast, and why it waits
     Status(StatusArgs),
 }
@@ -184,6 +192,54 @@ pub struct RunArgs {
     /// JSON on stdout
     #[arg(long)]
     pub json: bool,
+}
+
+/// A node of a run.
+#[derive(Debug, Clone, Args)]
+pub struct NodeArgs {
+    /// The node: its id or the beginning of it, or its rank as in r2
+    #[arg(value_name = "NODE")]
+    pub node: String,
+    /// Where the run lives
+    #[arg(long, value_name = "LOCATION")]
+    pub run: String,
+    /// Where the run's certificates live; within the run by default
+    #[arg(long, value_name = "LOCATION")]
+    pub secrets: Option<String>,
+}
+
+/// `everstep drain`.
+#[derive(Debug, Clone, Args)]
+pub struct DrainArgs {
+    /// Which node
+    #[command(flatten)]
+    pub node: NodeArgs,
+    /// Seconds until the machine is gone: half of them may pass before the step in flight is given up
+    #[arg(long, value_name = "SECONDS", value_parser = seconds)]
+    pub deadline: Option<f64>,
+}
+
+fn seconds(text: &str) -> Result<f64, String> {
+    let number = text.strip_suffix('s').unwrap_or(text);
+    let value = number.parse::<f64>().ok().filter(|value| value.is_finite() && *value >= 0.0 && *value <= 86_400.0);
+    value.ok_or_else(|| "use seconds, such as 12 or 12s".into())
+}
+
+/// `everstep fork`.
+#[derive(Debug, Clone, Args)]
+pub struct ForkArgs {
+    /// The run to start from
+    #[arg(long, value_name = "LOCATION")]
+    pub from: String,
+    /// Steps committed in the checkpoint to start from; the newest intact one by default
+    #[arg(long, value_name = "S")]
+    pub step: Option<u64>,
+    /// Where the new run is to live
+    #[arg(long, value_name = "LOCATION")]
+    pub run: String,
+    /// Replace any value of the recipe that does not change the model's shape; repeatable
+    #[arg(long, value_name = "SECTION.KEY=VALUE")]
+    pub set: Vec<String>,
 }
 
 /// `everstep status`.

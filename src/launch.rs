@@ -72,6 +72,8 @@ struct Launcher {
     into: mpsc::Sender<FromChild>,
     lines: mpsc::Receiver<FromChild>,
     examiner: Option<Examiner>,
+    /// The checkpoint that was given to the examiner last.
+    examined: Step,
     bad: BTreeMap<u64, String>,
     /// How the run ended for a process, the word that says most about the run.
     ended: Option<(String, String)>,
@@ -109,6 +111,7 @@ impl Launcher {
             into,
             lines,
             examiner,
+            examined: Step(0),
             bad: BTreeMap::new(),
             ended: None,
             leaving: false,
@@ -251,15 +254,21 @@ impl Launcher {
             }
             Event::Waiting { .. } | Event::Evaluated { .. } => {}
         }
-        if let Event::CheckpointSaved { step, .. } = recorded.event
-            && let Some(examiner) = &self.examiner
-            && step.0 < self.prepared.steps
-            && self.prepared.recipe.eval.every > 0
-            && step.0.is_multiple_of(self.prepared.recipe.eval.every)
-        {
-            examiner.examine(step);
+        if let Event::CheckpointSaved { step, .. } = recorded.event {
+            self.examine(step);
         }
         self.show(recorded);
+    }
+
+    /// Has a checkpoint examined, if it is the first one since another `eval.every` steps have gone by.
+    fn examine(&mut self, step: Step) {
+        // Without such a period neither side is a number.
+        let periods = |step: Step| step.0.checked_div(self.prepared.recipe.eval.every);
+        let due = step.0 < self.prepared.steps && periods(step) > periods(self.examined);
+        if let Some(examiner) = self.examiner.as_ref().filter(|_| due) {
+            examiner.examine(step);
+            self.examined = step;
+        }
     }
 
     fn show(&mut self, recorded: Recorded) {
@@ -327,11 +336,12 @@ impl Launcher {
 
     async fn finish(mut self) -> Result<ExitCode, Failure> {
         if let Some(examiner) = self.examiner.take() {
-            if self.committed().is_some() && self.ended.as_ref().is_some_and(|(outcome, _)| outcome == "done" || outcome == "stopped") {
-                self.talk("examining the trunk: trained, at random init, raw pixels, colour histogram".into());
-            }
             let last =
                 self.committed().filter(|_| self.ended.as_ref().is_some_and(|(outcome, _)| outcome == "done" || outcome == "stopped"));
+            if let Some(step) = last {
+                let rest = if step.0 >= self.prepared.steps { ", at random init, raw pixels, colour histogram" } else { "" };
+                self.talk(format!("examining the trunk: trained{rest}"));
+            }
             for event in examiner.finish(last).await {
                 self.own_event(event);
             }

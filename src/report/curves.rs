@@ -40,6 +40,7 @@ struct Story {
     baselines: BTreeMap<&'static str, f64>,
     saved: BTreeMap<u64, ()>,
     incidents: Vec<(u64, String)>,
+    began: bool,
     step: u64,
 }
 
@@ -76,8 +77,11 @@ impl Story {
                 let who = rank.map_or_else(|| node.to_string(), |rank| format!("rank {rank}"));
                 self.incidents.push((self.step, format!("{who} lost: {because}")));
             }
-            Event::EpochBegan { epoch, step, because, .. } if epoch.0 > 1 => {
-                self.incidents.push((step.0, format!("epoch {}: {because}", epoch.0)));
+            // The first beginning is no break, whatever the number of its epoch.
+            Event::EpochBegan { epoch, step, because, .. } => {
+                if std::mem::replace(&mut self.began, true) {
+                    self.incidents.push((step.0, format!("epoch {}: {because}", epoch.0)));
+                }
             }
             _ => {}
         }

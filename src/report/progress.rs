@@ -130,7 +130,7 @@ fn json(recorded: &Recorded) -> Option<String> {
 fn sentence(event: &Event) -> Option<String> {
     Some(match event {
         Event::StepCommitted { .. } => return None,
-        Event::Waiting { because } => format!("waiting: {because}"),
+        Event::Waiting { because } => because.clone(),
         Event::EpochBegan { epoch, step, members, because, state_from, .. } => {
             let lanes = members.iter().map(|member| format!("{}..{}", member.lanes.0, member.lanes.1)).collect::<Vec<_>>().join(" ");
             let ranks = if members.len() == 1 { "1 rank".into() } else { format!("{} ranks", members.len()) };
@@ -247,6 +247,6 @@ pub(crate) mod tests {
             told(evaluated(5, &[(names::KNN, 30.0), (names::KNN_PIXELS, 20.0)])),
             "evaluated after step 5: knn 30.0 %, knn raw pixels 20.0 %"
         );
-        assert_eq!(told(at(0, Event::Waiting { because: "no leader".into() })), "waiting: no leader");
+        assert_eq!(told(at(0, Event::Waiting { because: "waiting for a leader".into() })), "waiting for a leader");
     }
 }

@@ -127,7 +127,23 @@ fn status_tells_of_a_run_that_runs_and_of_one_that_has_ended() {
     assert!(view["step"].as_u64() >= Some(3) && view["steps"] == 40, "{view}");
     assert_eq!(run.end().code, 0);
     let text = bench.run("status --run told");
-    assert!(text.code == 0 && text.stdout.contains("40"), "{text:?}");
+    assert!(text.code == 0 && text.stdout.contains("40 of 40") && text.stdout.contains("ended"), "{text:?}");
+    let view: serde_json::Value = serde_json::from_str(&bench.run("status --run told --json").stdout).unwrap();
+    assert!(view["checkpoint"]["age_seconds"].as_f64() > Some(0.0), "{view}");
+    // A question leaves no certificates behind where there were none.
+    std::fs::remove_dir_all(bench.path("told/secrets")).unwrap();
+    assert!(bench.run("status --run told").stdout.contains("40 of 40") && !bench.path("told/secrets").exists());
+}
+
+/// Examinations take the first checkpoint after their time has come, and the last one.
+#[test]
+fn checkpoints_are_examined_when_their_time_has_come() {
+    let bench = Bench::new();
+    let ran = bench.run("train recipe.toml --run seen --json --set data.make.dir=tested --set data.make.test=20 --set eval.every=6");
+    assert_eq!(ran.code, 0, "{ran:?}");
+    let events = ran.stdout.lines().filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok());
+    let seen: Vec<_> = events.filter(|event| event["event"] == "evaluated").map(|event| event["step"].as_u64().unwrap()).collect();
+    assert_eq!(seen, [8, 12, 14], "{}", ran.stdout);
 }
 
 /// A corrupt byte in the newest checkpoint: it is named and set aside, the one before is used, the bits are the same.

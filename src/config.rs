@@ -16,10 +16,13 @@ pub use error::{ConfigError, Invalid};
 pub use eval::Eval;
 pub use load::Override;
 pub use memory::{Memory, Recompute};
+#[cfg(test)]
+pub(crate) use model::TRUNKS;
 pub use model::{Design, Model, Rounding, Stages, Sync};
 pub use optim::Optim;
+pub use quantity::{bytes, flops, link};
 pub use run::Run;
-pub use swav::Swav;
+pub use swav::{QueueBegin, Swav};
 
 mod batch;
 mod check;
@@ -36,6 +39,7 @@ mod memory;
 mod model;
 mod optim;
 mod places;
+mod quantity;
 mod run;
 mod swav;
 
@@ -85,6 +89,7 @@ impl Recipe {
         self.cluster.check()?;
         self.checkpoint.check()?;
         self.eval.check()?;
+        self.memory.check()?;
         self.device.check()?;
         self.check_across()
     }

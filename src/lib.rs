@@ -9,6 +9,7 @@ pub mod examine;
 pub mod launch;
 pub mod model;
 pub mod optim;
+pub mod planning;
 pub mod probe;
 pub mod report;
 pub mod setup;

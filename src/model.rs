@@ -1,6 +1,8 @@
 //! RegNetY, projection head and prototypes as FSDP units: flat vectors and functions over them.
 
 pub mod config;
+pub mod cost;
+pub mod family;
 #[cfg(test)]
 pub(crate) mod filler;
 pub mod init;
@@ -16,7 +18,7 @@ use burn::tensor::{Device, Tensor, TensorData};
 use everstep_actors::protocol::ids::UnitId;
 use everstep_actors::workload::{TensorKind, Unit};
 
-pub use config::{Config, Memory, Recompute, Sync};
+pub use config::{Config, Recompute, Sync};
 use layout::{Layout, Part, merged};
 use ops::batch_norm::values;
 use pass::{Norms, Pass};

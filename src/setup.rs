@@ -16,10 +16,15 @@ use crate::data::loader::OnBad;
 use crate::data::{Crops, Loader, LoaderOptions, Source};
 use crate::model::{self, Model, regnet};
 use crate::optim;
+use crate::planning::placement;
 use crate::swav::sinkhorn;
+use crate::train::multicrop::{Multicrop, Size};
 use crate::train::objective::SwappedPrediction;
 use crate::train::optimizer::Larc;
 use crate::train::{Settings, Swav, queue};
+
+/// Gathered values that a rank keeps within a step: 256 MiB.
+pub const GATHERED_VALUES_MAX: usize = 64 << 20;
 
 /// The training job of a recipe that runs for `steps` steps.
 ///
@@ -28,11 +33,11 @@ use crate::train::{Settings, Swav, queue};
 pub fn workload(recipe: &Recipe, steps: u64) -> Result<Swav, Failure> {
     let settings = Settings {
         model: model_config(&recipe.model),
-        memory: memory(&recipe.memory),
+        recompute: recompute(recipe)?,
         seed: recipe.run.seed,
         lanes: recipe.batch.lanes,
         batch: recipe.batch.images_per_lane as usize,
-        sizes: recipe.crops.group.len(),
+        crops: multicrop(&recipe.crops),
         queue: queue(recipe, steps),
     };
     let model = Model::new(&settings.model).map_err(|error| Failure::new(ExitCode::Config, error))?;
@@ -50,7 +55,8 @@ pub fn workload(recipe: &Recipe, steps: u64) -> Result<Swav, Failure> {
 fn queue(recipe: &Recipe, steps: u64) -> Option<queue::Config> {
     let section = &recipe.swav;
     let start = (section.queue_start * steps as f64).ceil() as u64;
-    (section.queue > 0).then_some(queue::Config { images: section.queue as usize, start, crops: section.assign as usize })
+    let random = section.queue_begin == config::QueueBegin::Random;
+    (section.queue > 0).then_some(queue::Config { images: section.queue as usize, start, crops: section.assign as usize, random })
 }
 
 /// The device of a name.
@@ -144,12 +150,40 @@ pub fn model_config(section: &config::Model) -> model::Config {
     }
 }
 
-fn memory(section: &config::Memory) -> model::Memory {
-    let recompute = match section.recompute {
-        config::Recompute::Always => model::Recompute::Always,
-        config::Recompute::Never => model::Recompute::Never,
-    };
-    model::Memory { recompute }
+/// The crops of an image as the network sees them.
+pub fn multicrop(section: &config::Crops) -> Multicrop {
+    let size = |group: &config::Group| Size { crops: group.count as usize, side: group.size as usize };
+    Multicrop { sizes: section.group.iter().map(size).collect(), padded: section.padded }
+}
+
+/// Which units are computed again. A budget is shared by the lanes that a rank has when all of `cluster.ranks` are there.
+///
+/// # Errors
+/// The weights that a rank gathers leave nothing of the budget.
+fn recompute(recipe: &Recipe) -> Result<model::Recompute, Failure> {
+    let section = &recipe.memory;
+    let budget = section.budget.as_deref().and_then(|budget| config::bytes(budget).ok());
+    Ok(match (section.recompute, budget) {
+        (config::Recompute::Always, _) => model::Recompute::Always,
+        (config::Recompute::Never, _) => model::Recompute::Never,
+        (config::Recompute::Segments, _) => model::Recompute::Segments(section.segments.map_or(1, |segments| segments as usize)),
+        (config::Recompute::Auto, budget) => model::Recompute::Within(lane_budget(recipe, budget.unwrap_or_default())?),
+    })
+}
+
+/// Bytes of a lane when a rank's device has `budget`: what the gathered weights leave, shared by the lanes of the fullest rank.
+///
+/// # Errors
+/// As [`recompute`].
+pub fn lane_budget(recipe: &Recipe, budget: u64) -> Result<u64, Failure> {
+    let model = Model::new(&model_config(&recipe.model)).map_err(|error| Failure::new(ExitCode::Config, error))?;
+    let gathered = placement::gathered_bytes(model.units(), GATHERED_VALUES_MAX);
+    let lanes = u64::from(recipe.batch.lanes.div_ceil(recipe.cluster.ranks));
+    let left = budget.checked_sub(gathered).map(|left| left / lanes).filter(|left| *left > 0);
+    left.ok_or_else(|| {
+        let what = format!("`memory.budget` is {budget} bytes, but the weights that a rank gathers take {gathered}: use a larger one");
+        Failure::new(ExitCode::Config, what)
+    })
 }
 
 fn optimizer(recipe: &Recipe) -> optim::Config {
@@ -163,8 +197,8 @@ fn optimizer(recipe: &Recipe) -> optim::Config {
         weight_decay: o.weight_decay as f32,
         trust: o.trust,
         clip: o.clip,
+        eps: o.eps,
         freeze_prototypes: recipe.swav.freeze_prototypes,
-        ..optim::Config::default()
     }
 }
 
@@ -191,4 +225,14 @@ pub fn crop_recipe(section: &config::Crops) -> Crops {
         ..crops::GroupRecipe::default()
     };
     Crops { groups: section.group.iter().map(group).collect(), mean: floats(section.mean), std: floats(section.std) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_trunk_that_a_recipe_may_name_is_known() {
+        assert_eq!(config::TRUNKS, model::family::NAMES);
+    }
 }

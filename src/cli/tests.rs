@@ -34,7 +34,7 @@ fn the_definitions_are_sound_and_every_flag_is_explained() {
 
 #[test]
 fn flags_of_train_replace_values_of_the_recipe_and_are_named_when_wrong() {
-    let text = "[run]\npasses = 1\n[data.make]\n[model]\ntrunk = \"seer-10b\"\n[swav]\nfreeze_prototypes = 0\n";
+    let text = "[run]\npasses = 1\n[data.make]\n[model]\ntrunk = \"seer_10b\"\n[swav]\nfreeze_prototypes = 0\n";
     let load = |line: &str| Recipe::from_text("a.toml", text, &train(line).overrides().unwrap());
     let recipe = load("everstep train a.toml --set cluster.ranks=3 --ranks 4 --steps 9 --device flex --data photos/a=b.tar").unwrap();
     assert_eq!((recipe.cluster.ranks, recipe.run.steps, recipe.run.passes), (4, Some(9), None));
@@ -76,7 +76,7 @@ fn every_documented_command_parses() {
 
 #[test]
 fn another_recipe_is_refused_by_the_keys_that_matter() {
-    let text = "[run]\nsteps = 10\n[data.make]\n[model]\ntrunk = \"seer-10b\"\n[swav]\nfreeze_prototypes = 0\n";
+    let text = "[run]\nsteps = 10\n[data.make]\n[model]\ntrunk = \"seer_10b\"\n[swav]\nfreeze_prototypes = 0\n";
     let load = |line: &str| Recipe::from_text("a.toml", text, &train(line).overrides().unwrap()).unwrap();
     let (old, free) = (load("everstep train a.toml"), load("everstep train a.toml --ranks 4"));
     assert_eq!(Failure::from_differences("runs/a", &differences(&old, &free)), None);

@@ -17,8 +17,8 @@ pub fn run(args: &ExportArgs) -> Result<(), Failure> {
         Format::Timm => (weights::Format::Timm, "timm"),
         Format::Torchvision => (weights::Format::Torchvision, "torchvision"),
     };
-    // A step runs the trunk once for each size of crop, and each time its statistics see a batch.
-    let batches = step.saturating_mul(run.job().settings().sizes as u64);
+    // Each time the trunk runs its statistics see a batch.
+    let batches = step.saturating_mul(run.job().settings().passes() as u64);
     let batches = i64::try_from(batches).unwrap_or(i64::MAX);
     weights::export(run.job().model(), &units, batches, format, &args.output).map_err(|error| Failure::new(ExitCode::Failed, error))?;
     let size = std::fs::metadata(&args.output).map_or(0, |about| about.len());

@@ -7,7 +7,8 @@ use serde::{Deserialize, Serialize};
 use super::{check, error::Invalid};
 
 /// Trunks with a name.
-const TRUNKS: [&str; 11] = [
+pub(crate) const TRUNKS: [&str; 14] = [
+    "toy",
     "regnet_y_400mf",
     "regnet_y_800mf",
     "regnet_y_1_6gf",
@@ -17,15 +18,17 @@ const TRUNKS: [&str; 11] = [
     "regnet_y_32gf",
     "regnet_y_64gf",
     "regnet_y_128gf",
-    "seer-256gf",
-    "seer-10b",
+    "regnet_y_256gf_classy",
+    "regnet_y_256gf",
+    "seer_3b",
+    "seer_10b",
 ];
 
 /// `[model]`: a RegNetY trunk (by name, by design-space numbers or by stages), a projection head and prototypes.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Model {
-    /// A trunk by name (`"regnet_y_400mf"`, …, `"seer-10b"`). Give one of `trunk`, `design` and `stages`.
+    /// A trunk by name (`"regnet_y_400mf"`, …, `"seer_10b"`). Give one of `trunk`, `design` and `stages`.
     pub trunk: Option<String>,
     /// A trunk by the numbers of the RegNet design space.
     pub design: Option<Design>,

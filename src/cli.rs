@@ -37,6 +37,8 @@ pub struct Cli {
 pub enum Command {
     /// Train; the same command again resumes the run from its newest intact checkpoint
     Train(TrainArgs),
+    /// Say what a run would take, before it begins: memory, traffic, time, checkpoints, and whether it fits
+    Plan(PlanArgs),
     /// One node of a run, started by `train`
     #[command(hide = true)]
     Node,
@@ -116,6 +118,51 @@ impl TrainArgs {
     pub fn location(&self) -> String {
         let name = || self.config.file_stem().map_or_else(|| "run".into(), |stem| stem.to_string_lossy().into_owned());
         self.run.clone().unwrap_or_else(|| format!("runs/{}", name()))
+    }
+}
+
+/// `everstep plan`.
+#[derive(Debug, Clone, Args)]
+#[command(after_help = "\
+Examples:
+  everstep plan configs/seer-10b.toml --ranks 496 --device-memory 40GiB --link 100Gbit --flops 312T
+  everstep plan configs/swav-in1k-256.toml --images 1281167 --json")]
+pub struct PlanArgs {
+    /// The recipe, a TOML file; its data is not opened
+    pub config: PathBuf,
+    /// Ranks, each with a device of its own (replaces cluster.ranks)
+    #[arg(long, value_name = "N")]
+    pub ranks: Option<u32>,
+    /// Memory of a rank's device (replaces memory.budget where the recipe has one)
+    #[arg(long, value_name = "BYTES", value_parser = crate::config::bytes)]
+    pub device_memory: Option<u64>,
+    /// Rate of a rank's network link in each direction
+    #[arg(long, value_name = "RATE", default_value = "10Gbit", value_parser = crate::config::link)]
+    pub link: f64,
+    /// Floating-point operations a second of a rank's device, at the precision that it computes in
+    #[arg(long, value_name = "RATE", default_value = "1T", value_parser = crate::config::flops)]
+    pub flops: f64,
+    /// Images of the data, for recipes that count passes
+    #[arg(long, value_name = "N")]
+    pub images: Option<u64>,
+    /// Replace any value of the recipe; repeatable
+    #[arg(long, value_name = "SECTION.KEY=VALUE")]
+    pub set: Vec<String>,
+    /// One JSON object on stdout
+    #[arg(long)]
+    pub json: bool,
+}
+
+impl PlanArgs {
+    /// What the flags replace in the recipe.
+    ///
+    /// # Errors
+    /// A `--set` without `=`.
+    pub fn overrides(&self) -> Result<Vec<Override>, crate::config::ConfigError> {
+        let mut all = self.set.iter().map(|argument| Override::parse(argument)).collect::<Result<Vec<_>, _>>()?;
+        let ranks = self.ranks.map(|ranks| ranks.to_string());
+        all.extend(ranks.map(|text| Override { place: format!("--ranks {text}"), key: "cluster.ranks".into(), text }));
+        Ok(all)
     }
 }
 

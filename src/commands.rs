@@ -6,4 +6,5 @@ pub mod digest;
 pub mod eval;
 pub mod export;
 pub mod output;
+pub mod plan;
 pub mod status;

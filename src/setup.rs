@@ -31,9 +31,17 @@ pub const GATHERED_VALUES_MAX: usize = 64 << 20;
 /// # Errors
 /// A model that cannot be built.
 pub fn workload(recipe: &Recipe, steps: u64) -> Result<Swav, Failure> {
+    workload_with(recipe, steps, recompute(recipe)?)
+}
+
+/// The same with another memory plan than the recipe's.
+///
+/// # Errors
+/// As [`workload`].
+pub fn workload_with(recipe: &Recipe, steps: u64, recompute: model::Recompute) -> Result<Swav, Failure> {
     let settings = Settings {
         model: model_config(&recipe.model),
-        recompute: recompute(recipe)?,
+        recompute,
         seed: recipe.run.seed,
         lanes: recipe.batch.lanes,
         batch: recipe.batch.images_per_lane as usize,
@@ -186,7 +194,8 @@ pub fn lane_budget(recipe: &Recipe, budget: u64) -> Result<u64, Failure> {
     })
 }
 
-fn optimizer(recipe: &Recipe) -> optim::Config {
+/// `[optim]`, with what `[swav]` says of the prototypes.
+pub fn optimizer(recipe: &Recipe) -> optim::Config {
     let o = &recipe.optim;
     optim::Config {
         lr: o.lr,

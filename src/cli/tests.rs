@@ -54,6 +54,7 @@ fn a_run_has_a_place_by_default() {
 fn every_documented_command_parses() {
     for line in [
         "everstep node",
+        "everstep plan a.toml --ranks 496 --device-memory 40GiB --link 100Gbit --flops 312T --images 1000000000 --json",
         "everstep eval knn --run r --train a --test b --k 5 --temperature 0.1 --json",
         "everstep eval linear --run r --step 40 --train a --test b",
         "everstep export --run r --step 3 --format timm -o f.safetensors",
@@ -67,9 +68,12 @@ fn every_documented_command_parses() {
     ] {
         parse(line).unwrap_or_else(|error| panic!("{line}: {error}"));
     }
-    for line in
-        ["everstep eval knn --run r --train a --test b --temperature 0", "everstep train", "everstep export --run r --format onnx -o f"]
-    {
+    for line in [
+        "everstep eval knn --run r --train a --test b --temperature 0",
+        "everstep plan a.toml --link fast",
+        "everstep train",
+        "everstep export --run r --format onnx -o f",
+    ] {
         assert_eq!(parse(line).unwrap_err().exit_code(), ExitCode::Usage as i32, "{line}");
     }
 }

@@ -36,20 +36,16 @@ pub enum Recompute {
 
 impl Memory {
     pub(super) fn check(&self) -> Result<(), Invalid> {
-        let auto = self.recompute == Recompute::Auto;
-        check::require(self.budget.is_some() == auto, "memory.budget", || match auto {
-            true => ("is missing".into(), "add it for `memory.recompute = \"auto\"`, such as \"40GiB\"".into()),
-            false => ("is of no use".into(), "leave it out, or set `memory.recompute` to \"auto\"".into()),
+        check::require(self.budget.is_some() || self.recompute != Recompute::Auto, "memory.budget", || {
+            ("is missing".into(), "add it for `memory.recompute = \"auto\"`, such as \"40GiB\"".into())
         })?;
         if let Some(budget) = &self.budget {
             check::require(bytes(budget).is_ok_and(|bytes| bytes > 0), "memory.budget", || {
                 (format!("is \"{budget}\", which is no size of memory"), "use a number with a unit, such as \"40GiB\"".into())
             })?;
         }
-        let segments = self.recompute == Recompute::Segments;
-        check::require(self.segments.is_some() == segments, "memory.segments", || match segments {
-            true => ("is missing".into(), "add it for `memory.recompute = \"segments\"`, such as 4".into()),
-            false => ("is of no use".into(), "leave it out, or set `memory.recompute` to \"segments\"".into()),
+        check::require(self.segments.is_some() || self.recompute != Recompute::Segments, "memory.segments", || {
+            ("is missing".into(), "add it for `memory.recompute = \"segments\"`, such as 4".into())
         })?;
         self.segments.map_or(Ok(()), |segments| check::within("memory.segments", segments, 1, 1024))
     }

@@ -10,6 +10,8 @@ use crate::train::Settings;
 
 /// Norm-relative error that float32 may have.
 const TOLERANCE: f64 = 1e-4;
+/// The same for momentum after many steps: it is made of the last ten gradients, which answer to small differences of the weights much more than weights do.
+const MOMENTUM_TOLERANCE: f64 = 2e-3;
 /// The one bias that a batch norm follows: it has no gradient but rounding's.
 const IDLE: &str = "head.fc1.bias";
 /// Steps of the run in the fixture.
@@ -106,20 +108,20 @@ fn twenty_steps(recompute: Recompute) {
     let (mut checked, mut worst) = (0, 0.0f64);
     for (id, unit) in run.job.model().units().iter().enumerate() {
         for tensor in &unit.tensors {
-            let mut compare = |what: &str, ours: &[f32]| {
+            let mut compare = |what: &str, ours: &[f32], tolerance: f64| {
                 let reference = filler::tensor(&fixture, &format!("{what}.{}", tensor.name));
                 if tensor.name == IDLE {
                     assert!(ours.iter().all(|value| value.abs() < 1e-5), "{what} of {}", tensor.name);
                     return;
                 }
                 let distance = filler::distance(ours, &reference);
-                assert!(distance < TOLERANCE, "{what} of {}: {distance:e}", tensor.name);
+                assert!(distance < tolerance, "{what} of {}: {distance:e}", tensor.name);
                 worst = worst.max(distance);
                 checked += 1;
             };
-            compare("value", &run.state.values[id][tensor.range()]);
+            compare("value", &run.state.values[id][tensor.range()], TOLERANCE);
             if tensor.kind == TensorKind::Parameter {
-                compare("momentum", &run.state.momentum[id][tensor.range()]);
+                compare("momentum", &run.state.momentum[id][tensor.range()], MOMENTUM_TOLERANCE);
             }
         }
     }

@@ -45,7 +45,7 @@ pub enum Command {
     /// Measure what a trunk has learned
     #[command(subcommand)]
     Eval(EvalCommand),
-    /// Write the trunk as safetensors, with the names that timm or torchvision expect
+    /// Write the weights as safetensors, with the names that timm, torchvision, transformers or vissl expect
     Export(ExportArgs),
     /// Print the digest of the whole state (weights, optimizer slots, buffers) in one line
     Digest(StateArgs),
@@ -87,6 +87,9 @@ pub struct TrainArgs {
     /// What to compute on (replaces device.name)
     #[arg(long, value_name = "NAME")]
     pub device: Option<String>,
+    /// Weights to begin from: safetensors or a PyTorch checkpoint of timm, torchvision, transformers or vissl (replaces model.init)
+    #[arg(long, value_name = "FILE")]
+    pub init_from: Option<String>,
     /// Replace any value of the recipe; repeatable
     #[arg(long, value_name = "SECTION.KEY=VALUE")]
     pub set: Vec<String>,
@@ -107,6 +110,7 @@ impl TrainArgs {
             ("--ranks", "cluster.ranks", self.ranks.map(|ranks| ranks.to_string())),
             ("--steps", "run.steps", self.steps.map(|steps| steps.to_string())),
             ("--device", "device.name", self.device.clone()),
+            ("--init-from", "model.init", self.init_from.clone()),
         ];
         for (flag, key, text) in flags {
             all.extend(text.map(|text| Override { place: format!("{flag} {text}"), key: key.into(), text }));
@@ -178,9 +182,9 @@ pub enum EvalCommand {
 /// What `eval knn` and `eval linear` share.
 #[derive(Debug, Clone, Args)]
 pub struct ProbeArgs {
-    /// Which state
+    /// Which trunk
     #[command(flatten)]
-    pub state: StateArgs,
+    pub subject: SubjectArgs,
     /// Labelled images to learn from: labels are folder names or .cls entries
     #[arg(long, value_name = "PATH")]
     pub train: String,
@@ -190,6 +194,38 @@ pub struct ProbeArgs {
     /// One JSON object on stdout
     #[arg(long)]
     pub json: bool,
+}
+
+/// A trunk to examine: a run's, or that of a file.
+#[derive(Debug, Clone, Args)]
+pub struct SubjectArgs {
+    /// Where the run lives
+    #[arg(long, value_name = "LOCATION", required_unless_present = "weights")]
+    pub run: Option<String>,
+    /// Steps committed in the checkpoint to use; the newest intact one by default
+    #[arg(long, value_name = "S", requires = "run")]
+    pub step: Option<u64>,
+    /// A file of weights instead of a run: safetensors or a PyTorch checkpoint of timm, torchvision, transformers or vissl
+    #[arg(long, value_name = "FILE", conflicts_with = "run", requires = "arch")]
+    pub weights: Option<PathBuf>,
+    /// The trunk that the file holds, such as regnet_y_16gf
+    #[arg(long, value_name = "NAME", requires = "weights")]
+    pub arch: Option<String>,
+    /// How its widths were rounded: torchvision for its own weights, seer for those of vissl, timm and Hugging Face
+    #[arg(long, value_enum, default_value_t = Widths::Seer, requires = "weights")]
+    pub rounding: Widths,
+    /// Side of the images that the file's trunk sees
+    #[arg(long, value_name = "PIXELS", default_value_t = 224, requires = "weights", value_parser = clap::value_parser!(u32).range(8..=2048))]
+    pub size: u32,
+}
+
+/// How a trunk's widths were rounded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Widths {
+    /// To the nearest multiple
+    Seer,
+    /// Never a tenth down
+    Torchvision,
 }
 
 /// `everstep eval knn`.
@@ -268,6 +304,10 @@ pub enum Format {
     Timm,
     /// torchvision
     Torchvision,
+    /// transformers' RegNetModel
+    HuggingFace,
+    /// vissl, with projection head and prototypes
+    Vissl,
 }
 
 /// `everstep checkpoint`.

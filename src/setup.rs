@@ -22,6 +22,7 @@ use crate::train::multicrop::{Multicrop, Size};
 use crate::train::objective::SwappedPrediction;
 use crate::train::optimizer::Larc;
 use crate::train::{Settings, Swav, queue};
+use crate::weights::{Head, Weights};
 
 /// Gathered values that a rank keeps within a step: 256 MiB.
 pub const GATHERED_VALUES_MAX: usize = 64 << 20;
@@ -57,6 +58,22 @@ pub fn workload_with(recipe: &Recipe, steps: u64, recompute: model::Recompute) -
     let optimizer = Larc { config: optimizer(recipe), steps, prototypes: model.prototypes().unit.name.clone(), dim: model.dim() };
     let device = device(&recipe.device.name)?;
     Swav::new(settings, Box::new(objective), Box::new(optimizer), device).map_err(|error| Failure::new(ExitCode::Config, error))
+}
+
+/// A recipe's job as training begins it: from `model.init` if there is one. `talk` is told what the file holds.
+///
+/// # Errors
+/// As [`workload`]; [`ExitCode::Config`] when the file cannot be read or holds another trunk.
+pub fn beginning(recipe: &Recipe, steps: u64, talk: &dyn Fn(String)) -> Result<Swav, Failure> {
+    let job = workload(recipe, steps)?;
+    let Some(file) = &recipe.model.init else { return Ok(job) };
+    let weights = Weights::open(job.model(), Path::new(file)).map_err(|error| Failure::new(ExitCode::Config, error))?;
+    talk(match weights.head() {
+        Head::Fits => format!("trunk, head and prototypes begin from {file}"),
+        Head::Absent => format!("the trunk begins from {file}, which has no projection head"),
+        Head::Other(what) => format!("the trunk begins from {file}, the head does not: {what}"),
+    });
+    Ok(job.beginning_from(weights))
 }
 
 /// The queue of a recipe whose run has `steps` steps.
@@ -239,6 +256,44 @@ pub fn crop_recipe(section: &config::Crops) -> Crops {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    use everstep_actors::protocol::ids::UnitId;
+
+    use crate::weights::{Format, export};
+
+    #[test]
+    fn a_run_begins_from_a_file_and_the_rest_from_the_seed() {
+        let text =
+            "run.steps = 9\ndata.train = \"x\"\nswav.freeze_prototypes = 0\nmodel = { trunk = \"toy\", head = [16, 8], prototypes = 12 }\n";
+        let recipe = |set: &str| Recipe::from_text("a.toml", text, &[config::Override::parse(set).unwrap()]).unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("w.safetensors");
+        let init = format!("model.init={}", path.display());
+        let seeded = workload(&recipe("run.seed=1"), 9).unwrap();
+        let other = workload(&recipe("run.seed=2"), 9).unwrap();
+        let units =
+            |job: &Swav| -> Vec<Vec<f32>> { job.units().iter().zip(0..).map(|(unit, id)| job.init(UnitId(id), 0..unit.len())).collect() };
+        let written: Vec<_> = units(&other).into_iter().map(Arc::new).collect();
+        let (trunk, all) = (seeded.model().trunk().len(), written.len());
+        let begun = |format: Format| {
+            export(other.model(), &written, 0, format, &path).unwrap();
+            let said = std::cell::RefCell::new(String::new());
+            let job = beginning(&recipe(&init), 9, &|text| *said.borrow_mut() = text).unwrap();
+            let values = units(&job);
+            assert_eq!(job.init(UnitId(0), 5..90), values[0][5..90], "any slice is the whole cut");
+            (values, said.into_inner())
+        };
+        let (values, said) = begun(Format::Torchvision);
+        assert!(values[..trunk] == units(&other)[..trunk] && said.contains("no projection head"), "{said}");
+        let plain = workload(&recipe("run.seed=0"), 9).unwrap();
+        assert_eq!(values[trunk..], units(&plain)[trunk..], "what the file does not hold begins from the seed");
+        let (values, said) = begun(Format::Vissl);
+        assert!(values[..all] == units(&other)[..all] && said.contains("trunk, head and prototypes"), "{said}");
+
+        std::fs::remove_file(&path).unwrap();
+        let gone = beginning(&recipe(&init), 9, &|_| {}).unwrap_err();
+        assert!(gone.code == ExitCode::Config && gone.sentence.contains("w.safetensors"), "{gone}");
+    }
 
     #[test]
     fn every_trunk_that_a_recipe_may_name_is_known() {

@@ -11,7 +11,7 @@ mod trunk;
 use std::any::Any;
 use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use burn::tensor::Device;
 use everstep_actors::protocol::ids::{Step, UnitId};
@@ -23,6 +23,7 @@ use crate::model::layout::Part;
 use crate::model::{Config, Model, ModelError, Recompute};
 use crate::planning::footprint;
 use crate::planning::recompute::{self, Segment};
+use crate::weights::Weights;
 use multicrop::Multicrop;
 use queue::{Queue, QueueError};
 
@@ -142,12 +143,39 @@ fn memory_plan(settings: &Settings, model: &Model) -> Result<Vec<Segment>, JobEr
     }
 }
 
+/// Weights that a run begins from.
+struct Initial {
+    weights: Weights,
+    /// The unit that was read last: its shards are asked for one after the other.
+    last: Mutex<Option<(UnitId, Arc<Vec<f32>>)>>,
+}
+
+impl Initial {
+    /// The vector of a unit, if the file has one.
+    ///
+    /// # Panics
+    /// When the file, which was found whole when the job was made, cannot be read any more.
+    fn unit(&self, id: UnitId) -> Option<Arc<Vec<f32>>> {
+        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((unit, values)) = &*last
+            && *unit == id
+        {
+            return Some(values.clone());
+        }
+        let values = self.weights.unit(id).unwrap_or_else(|error| panic!("{error}"))?;
+        let values = Arc::new(values);
+        *last = Some((id, values.clone()));
+        Some(values)
+    }
+}
+
 /// SwAV on RegNetY.
 pub struct Swav {
     settings: Settings,
     model: Model,
     trunk: Vec<Part>,
     plan: Vec<Segment>,
+    initial: Option<Initial>,
     queue: Option<Queue>,
     units: Vec<Unit>,
     objective: Box<dyn Objective>,
@@ -172,7 +200,13 @@ impl Swav {
         let units = model.units().iter().chain(queue.as_ref().map(Queue::unit)).cloned().collect();
         let plan = memory_plan(&settings, &model)?;
         let trunk = model.trunk().iter().flat_map(|layout| layout.parts.clone()).collect();
-        Ok(Self { settings, model, trunk, plan, queue, units, objective, optimizer, device })
+        Ok(Self { settings, model, trunk, plan, initial: None, queue, units, objective, optimizer, device })
+    }
+
+    /// The same job, beginning from a file of weights; what it does not hold begins from the seed.
+    pub fn beginning_from(mut self, weights: Weights) -> Self {
+        self.initial = Some(Initial { weights, last: Mutex::new(None) });
+        self
     }
 
     /// The shape of the model.
@@ -220,7 +254,10 @@ impl Workload for Swav {
     fn init(&self, unit: UnitId, range: Range<usize>) -> Vec<f32> {
         match self.queue_of(unit) {
             Some(queue) => queue.init(self.settings.seed, range),
-            None => self.model.init(self.settings.seed, unit, range),
+            None => {
+                let read = self.initial.as_ref().and_then(|initial| initial.unit(unit));
+                read.map_or_else(|| self.model.init(self.settings.seed, unit, range.clone()), |values| values[range.clone()].to_vec())
+            }
         }
     }
 

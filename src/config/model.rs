@@ -46,6 +46,9 @@ pub struct Model {
     pub prototypes: u32,
     /// Lanes that share batch-norm statistics: `"lane"`, `"group:N"` or `"all"`. Default `"all"`.
     pub sync: Sync,
+    /// A file of weights that the run begins from instead of random ones: safetensors or a PyTorch checkpoint, with the names of timm, torchvision,
+    /// transformers or vissl. What it does not hold (the projection head, as a rule) begins from the seed.
+    pub init: Option<String>,
 }
 
 /// `[model.design]`: the numbers of the RegNet design space (Radosavovic et al. 2020).
@@ -140,6 +143,7 @@ impl Default for Model {
             head_bn: true,
             prototypes: 3000,
             sync: Sync::default(),
+            init: None,
         }
     }
 }
@@ -158,6 +162,7 @@ impl Model {
         }
         self.design.as_ref().map_or(Ok(()), Design::check)?;
         self.stages.as_ref().map_or(Ok(()), Stages::check)?;
+        check::require(self.init.as_deref() != Some(""), "model.init", || ("is empty".into(), "give a file, or leave it out".into()))?;
         check::within("model.stem_stride", self.stem_stride, 1, 2)?;
         check::require(!self.head.is_empty(), "model.head", || ("is empty".into(), "give at least the width of the features".into()))?;
         self.head.iter().try_for_each(|width| check::within("model.head", *width, 1, 1 << 20))?;

@@ -80,7 +80,7 @@ fn start(
     (by_signal, orders): (mpsc::Sender<Order>, mpsc::Receiver<Order>),
 ) -> Result<node::Ended, Failure> {
     let recipe = Recipe::from_text("the run's recipe", &briefing.recipe, &[])?;
-    let job = Arc::new(setup::workload(&recipe, briefing.steps)?);
+    let job = Arc::new(setup::beginning(&recipe, briefing.steps, &|_| {})?);
     let train = recipe.data.train.clone().unwrap_or_default();
     let source = setup::source(&train, briefing.cache.as_deref().map(Path::new))?;
     let ca = RunCa::load_or_create(Path::new(&briefing.secrets), "run").map_err(|error| Failure::new(ExitCode::Config, error))?;

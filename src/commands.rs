@@ -9,4 +9,5 @@ pub mod eval;
 pub mod export;
 pub mod fork;
 pub mod output;
+pub mod plan;
 pub mod status;

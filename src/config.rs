@@ -16,11 +16,14 @@ pub use error::{ConfigError, Invalid};
 pub use eval::Eval;
 pub use load::Override;
 pub use memory::{Memory, Recompute};
+#[cfg(test)]
+pub(crate) use model::TRUNKS;
 pub use model::{Design, Model, Rounding, Stages, Sync};
 pub use optim::Optim;
 pub use preemption::{MetadataUrls, NoticeSource, Preemption};
+pub use quantity::{bytes, flops, link};
 pub use run::Run;
-pub use swav::Swav;
+pub use swav::{QueueBegin, Swav};
 
 mod batch;
 mod check;
@@ -38,6 +41,7 @@ mod model;
 mod optim;
 mod places;
 mod preemption;
+mod quantity;
 mod run;
 mod swav;
 
@@ -89,6 +93,7 @@ impl Recipe {
         self.cluster.check()?;
         self.checkpoint.check()?;
         self.eval.check()?;
+        self.memory.check()?;
         self.device.check()?;
         self.preemption.check()?;
         self.check_across()

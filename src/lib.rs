@@ -10,6 +10,7 @@ pub mod launch;
 pub mod model;
 pub mod notice;
 pub mod optim;
+pub mod planning;
 pub mod probe;
 pub mod report;
 pub mod setup;

@@ -27,6 +27,7 @@ fn main() -> ProcessCode {
 fn run(cli: Cli) -> Result<ExitCode, Failure> {
     match cli.command {
         Command::Train(args) => return launch::train(&args),
+        Command::Plan(args) => commands::plan::run(&args)?,
         Command::Node => return launch::node::run(),
         Command::Status(args) => return commands::status::run(&args),
         Command::Audit(args) => return commands::audit::run(&args),

@@ -230,7 +230,8 @@ fn the_program_imports_one_way() {
         ("optim", &["swav"]),
         ("eval", &["swav"]),
         ("weights", &["model"]),
-        ("train", &["data", "model", "optim", "swav"]),
+        ("planning", &["model"]),
+        ("train", &["data", "model", "optim", "planning", "swav", "weights"]),
     ];
     rooms_keep_to("src", "crate", &allowed);
     let runtime: [(&str, &[&str]); 6] = [

@@ -23,7 +23,10 @@ fn an_unknown_key_is_named_with_its_place_and_the_nearest_key() {
     assert!(sections.starts_with("a.toml:9:"), "{sections}");
     assert!(sections.ends_with("`swaf` is not a known key: did you mean `swav`?"), "{sections}");
     let far = complaint(&format!("{MINIMAL}zzzzzzzz = 1\n"), &[]);
-    assert!(far.ends_with("the keys here are temperature, epsilon, iterations, assign, freeze_prototypes, queue, queue_start"), "{far}");
+    assert!(
+        far.ends_with("the keys here are temperature, epsilon, iterations, assign, freeze_prototypes, queue, queue_start, queue_begin"),
+        "{far}"
+    );
 }
 
 #[test]
@@ -39,7 +42,10 @@ fn a_wrong_type_is_told_in_plain_words() {
     let text = MINIMAL.replace("steps = 10", "steps = \"ten\"");
     assert_eq!(complaint(&text, &[]), "a.toml:2:9: `run.steps` is string \"ten\": give a whole number from 0");
     let text = format!("{MINIMAL}[memory]\nrecompute = \"often\"\n");
-    assert_eq!(complaint(&text, &[]), "a.toml:10:13: `memory.recompute` is \"often\": use \"always\" or \"never\"");
+    assert_eq!(
+        complaint(&text, &[]),
+        "a.toml:10:13: `memory.recompute` is \"often\": use \"always\" or \"never\" or \"auto\" or \"segments\""
+    );
     let text = MINIMAL.replace("[swav]", "sync = \"groups\"\n[swav]");
     assert_eq!(complaint(&text, &[]), "a.toml:7:8: `model.sync` is \"groups\", which names no lanes: use \"lane\", \"group:N\" or \"all\"");
     let text = format!("{MINIMAL}[[crops.group]]\ncount = 2\nscale = [0.1, 1]\n");
@@ -68,6 +74,17 @@ fn a_value_that_cannot_work_is_named_where_it_stands() {
     let no_data = bad("train = \"images\"", "");
     assert!(no_data.starts_with("a.toml:3:2: `data.train` is missing: add it, give `--data PATH`"), "{no_data}");
     assert!(bad("regnet_y_400mf", "resnet50").starts_with("a.toml:6:1: `model.trunk` is \"resnet50\", which names no trunk: use one of"));
+}
+
+#[test]
+fn a_memory_plan_comes_with_what_it_needs() {
+    let with = |more: &str| complaint(&format!("{MINIMAL}[memory]\n{more}"), &[]);
+    assert!(with("recompute = \"auto\"\n").contains("`memory.budget` is missing: add it for `memory.recompute = \"auto\"`"));
+    assert!(with("recompute = \"auto\"\nbudget = \"much\"\n").contains("`memory.budget` is \"much\", which is no size of memory"));
+    assert!(with("recompute = \"segments\"\n").contains("`memory.segments` is missing"));
+    assert!(with("recompute = \"segments\"\nsegments = 0\n").contains("`memory.segments` is 0"));
+    let recipe = load(&format!("{MINIMAL}[memory]\nrecompute = \"auto\"\nbudget = \"1.5GiB\"\n"), &[]).unwrap();
+    assert_eq!(recipe.memory.budget.as_deref().map(bytes), Some(Ok(3 << 29)));
 }
 
 #[test]

@@ -27,8 +27,6 @@ use crate::{probe, setup};
 const CERTIFICATE_FOR: Duration = Duration::from_secs(30 * 24 * 3_600);
 /// Events that wait for the launcher's pipe at most.
 const EVENTS_MAX: usize = 16_384;
-/// Gathered values that a rank keeps within a step: 256 MiB.
-const GATHERED_VALUES_MAX: usize = 64 << 20;
 /// Batches of this many steps are decoded ahead.
 const STEPS_AHEAD: u64 = 3;
 
@@ -82,7 +80,7 @@ fn start(
     (by_signal, orders): (mpsc::Sender<Order>, mpsc::Receiver<Order>),
 ) -> Result<node::Ended, Failure> {
     let recipe = Recipe::from_text("the run's recipe", &briefing.recipe, &[])?;
-    let job = Arc::new(setup::workload(&recipe, briefing.steps)?);
+    let job = Arc::new(setup::beginning(&recipe, briefing.steps, &|_| {})?);
     let train = recipe.data.train.clone().unwrap_or_default();
     let source = setup::source(&train, briefing.cache.as_deref().map(Path::new))?;
     let ca = RunCa::load_or_create(Path::new(&briefing.secrets), "run").map_err(|error| Failure::new(ExitCode::Config, error))?;
@@ -121,7 +119,7 @@ fn start(
         checkpoint_every: if recipe.checkpoint.every == 0 { u64::MAX } else { recipe.checkpoint.every },
         checkpoint_keep: recipe.checkpoint.keep as usize,
         shard_values: setup::shard_values(&recipe, &job),
-        gathered_values_max: GATHERED_VALUES_MAX,
+        gathered_values_max: setup::GATHERED_VALUES_MAX,
         loader_ahead: STEPS_AHEAD,
         loader_threads: recipe.device.loader_threads as usize,
         workload: job,

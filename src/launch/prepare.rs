@@ -69,7 +69,7 @@ pub(super) fn prepare(args: &TrainArgs, runtime: &tokio::runtime::Runtime, talk:
     let invalid = |invalid: crate::config::Invalid| Failure::new(ExitCode::Config, format!("{}: {invalid}", args.config.display()));
     let steps = recipe.steps(train.len()).map_err(invalid)?;
     // Learn of what does not fit before any process is started.
-    let job = setup::workload(&recipe, steps)?;
+    let job = setup::beginning(&recipe, steps, talk)?;
     setup::loader(&recipe, train.clone(), Arc::new(|_| {}))?;
     drop(job);
     let resolved = recipe.resolved()?;

@@ -108,6 +108,8 @@ pub enum Fact {
     },
     /// What became of [`Act::Create`].
     Created(Creation),
+    /// The newest record in the store, asked for with [`Act::LookForNewer`].
+    Newest(Epoch),
     /// The newest intact checkpoint, asked for with [`Act::LookForCheckpoint`].
     Checkpoint(Option<Step>),
     /// A checkpoint after so many steps can be relied on.
@@ -162,6 +164,8 @@ pub enum Act {
     Save(Epoch, Step),
     /// Find the newest intact checkpoint.
     LookForCheckpoint,
+    /// Find the number of the newest record: while the lease stands still another node may lead.
+    LookForNewer,
     /// Move the lease in the store, or let it stand still.
     Lease(bool),
     /// Another node leads by now; this machine is done.
@@ -220,8 +224,9 @@ struct Absent {
 
 #[derive(Debug, Clone, PartialEq)]
 enum Stage {
-    /// A record is being created; `lost` when one of its nodes is gone already.
-    Creating { record: EpochRecord, retry_at: Option<Duration>, lost: Option<String> },
+    /// A record is being created; `between` steps, so that training can go on if the store is away; `lost` when one of its nodes
+    /// is gone already.
+    Creating { record: EpochRecord, between: bool, retry_at: Option<Duration>, lost: Option<String> },
     /// Everyone of the epoch reports what it holds.
     Reporting(BTreeMap<NodeId, Vec<Held>>),
     /// Copies are out of sight.
@@ -254,6 +259,10 @@ pub struct Coordinator {
     fallback: bool,
     /// The plan and version of this epoch, once it has begun.
     begun: Option<(Plan, Version)>,
+    /// Who had copies by which plan: of the last stable version, and of this epoch once all were ready.
+    placed: Vec<(Plan, Vec<NodeId>)>,
+    /// A member is out of sight: when the next epoch is due because of it, and why. Until then others may follow.
+    losing: Option<(Duration, String)>,
     /// When the first epoch of this leader began: a start waits for its ranks.
     since: Duration,
     /// When the last newcomer came.
@@ -261,6 +270,8 @@ pub struct Coordinator {
     /// The newest checkpoint that is known, and the one that is being written.
     saved: Option<Step>,
     saving: Option<Step>,
+    /// When the store is asked for a newer record.
+    look_at: Duration,
     /// No checkpoint is due for steps up to this one.
     attempted: Step,
     /// A record whose creation has no known result: its number is asked for again before any other.
@@ -277,6 +288,8 @@ pub struct Coordinator {
     /// A first complaint, and when it counts: until then the one complained about may turn out to be dead.
     complaint: Option<(Duration, NodeId, NodeId)>,
     suspects: BTreeMap<ShardId, Vec<(NodeId, u64)>>,
+    /// Versions of which copies differed: never gone on from.
+    rejected: BTreeSet<Version>,
     rehash: bool,
     stop: Option<String>,
     paused: bool,
@@ -306,10 +319,13 @@ impl Coordinator {
             absent,
             fallback,
             begun: None,
+            placed: Vec::new(),
+            losing: None,
             since: now,
             arrival: now,
             saved: None,
             saving: None,
+            look_at: Duration::ZERO,
             attempted: Step(0),
             unresolved: None,
             created: 0,
@@ -320,6 +336,7 @@ impl Coordinator {
             unmet: BTreeSet::new(),
             complaint: None,
             suspects: BTreeMap::new(),
+            rejected: BTreeSet::new(),
             rehash: false,
             stop: None,
             paused: false,
@@ -348,6 +365,19 @@ impl Coordinator {
         }
     }
 
+    /// Whose word is waited for, in whatever stage the epoch is: who of these does not get on is to be named with [`Fact::Stalled`].
+    pub fn awaited(&self) -> Vec<NodeId> {
+        let node = |rank: Rank| self.record.members.get(rank.0 as usize).map(|member| member.node);
+        match &self.stage {
+            Stage::Reporting(holdings) => {
+                self.record.everyone().map(|member| member.node).filter(|node| !holdings.contains_key(node)).collect()
+            }
+            Stage::Moving(ready) => (0..self.record.members.len() as u32).map(Rank).filter(|rank| !ready.contains(rank)).filter_map(node).collect(),
+            Stage::Stepping(life) => life.missing().into_iter().filter_map(node).collect(),
+            _ => Vec::new(),
+        }
+    }
+
     /// Takes in a fact.
     pub fn on(&mut self, now: Duration, fact: Fact) -> Vec<Act> {
         let mut acts = Vec::new();
@@ -361,6 +391,10 @@ impl Coordinator {
             Fact::Lost { node, proven, because } => self.lost(now, node, proven, because, &mut acts),
             Fact::Stalled { node, because } => self.put_out(now, node, because, &mut acts),
             Fact::Created(creation) => self.created(now, creation, &mut acts),
+            Fact::Newest(epoch) if self.stage == Stage::Short && epoch > self.record.epoch => {
+                self.resign(format!("{epoch} has begun while copies were out of sight here"), &mut acts);
+            }
+            Fact::Newest(_) => {}
             Fact::Checkpoint(step) => self.found(step, &mut acts),
             Fact::Saved(step) => self.was_saved(step, &mut acts),
             Fact::SaveFailed(step, because) => self.save_failed(step, because, &mut acts),
@@ -428,17 +462,16 @@ impl Coordinator {
         let (epoch, done) = (self.record.epoch, step.next());
         self.name_the_odd(acts);
         self.attempts = 0;
-        self.absent.clear();
+        // What is stable now is with this epoch's members: only their copies are missed when they are out of sight.
+        self.absent.retain(|node, _| self.record.includes(*node));
+        self.placed.drain(..self.placed.len().saturating_sub(1));
         self.fallback = false;
         self.unmet.clear();
+        self.rejected.clear();
         if let Some((_, version)) = &mut self.begun {
             *version = Version { step: done, epoch };
         }
-        // Replicas exist again: who only handed shards over may go.
-        for member in std::mem::take(&mut self.record.others) {
-            self.roster.remove(&member.node);
-            acts.push(Act::Send(member.node, Word::Bye { outcome: Outcome::Left, because: "its shards are with others".into() }));
-        }
+        self.dismiss(acts);
         let last = done >= self.rules.steps || self.stop.is_some();
         let hold = last || self.paused || self.change_due(now).is_some();
         let every = self.rules.checkpoint_every.max(1);
@@ -457,6 +490,14 @@ impl Coordinator {
                 Some(because) => self.next_epoch(because, acts),
                 None => self.wait("paused by an operator", acts),
             }
+        }
+    }
+
+    /// Copies are where the plan wants them: who only handed shards over may go.
+    pub(super) fn dismiss(&mut self, acts: &mut Vec<Act>) {
+        for member in std::mem::take(&mut self.record.others) {
+            self.roster.remove(&member.node);
+            acts.push(Act::Send(member.node, Word::Bye { outcome: Outcome::Left, because: "its shards are with others".into() }));
         }
     }
 

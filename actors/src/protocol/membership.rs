@@ -138,6 +138,8 @@ struct Released {
     held: Option<Vec<Held>>,
     /// To whom it was released.
     told: Option<NodeId>,
+    /// Another node has created the next epoch: this one looks for it and leads on no more.
+    overtaken: bool,
     because: String,
 }
 
@@ -215,7 +217,7 @@ impl Membership {
         match fact {
             Fact::Seen(record, lease) => self.seen(now, record, lease, &mut acts),
             Fact::Unseen(because) => self.unseen(now, because, &mut acts),
-            Fact::Linked(node) => self.linked(node, &mut acts),
+            Fact::Linked(node) => self.linked(now, node, &mut acts),
             Fact::Unreachable(node) => self.unreachable(now, node, &mut acts),
             Fact::Down { node, proven, because } => self.down(now, node, proven, because, &mut acts),
             Fact::Said { from, word } => self.said(now, from, word, &mut acts),
@@ -296,10 +298,11 @@ impl Membership {
         }
     }
 
-    fn linked(&mut self, node: NodeId, acts: &mut Vec<Act>) {
+    fn linked(&mut self, now: Duration, node: NodeId, acts: &mut Vec<Act>) {
         self.links.insert(node);
         self.gone.remove(&node);
-        if self.search.as_ref().is_some_and(|search| search.asked == Some(node)) {
+        if let Some(search) = self.search.as_mut().filter(|search| search.asked == Some(node)) {
+            search.look_at = Some(now + seek::ASKED);
             acts.push(Act::Send(node, Word::Join { member: self.settings.me.clone(), terms: self.settings.terms.clone() }));
         }
     }

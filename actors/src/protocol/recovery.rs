@@ -16,8 +16,8 @@ pub struct Covered {
 
 /// The newest version of which every shard has an intact copy, with who holds it.
 ///
-/// Copies of one version that differ in their digest are not all intact: the digest that more holders share counts,
-/// and where no digest has more than another none does.
+/// A version of which two copies of one shard differ was never stable, and whatever made them differ may be in all of its shards
+/// (a gradient is computed from all weights): it does not count at all, not even where more copies agree than not.
 pub fn newest_covered(shards: &BTreeSet<ShardId>, holdings: &BTreeMap<NodeId, Vec<Held>>) -> Option<Covered> {
     let mut copies: BTreeMap<Version, BTreeMap<ShardId, BTreeMap<u64, Vec<NodeId>>>> = BTreeMap::new();
     for (node, held) in holdings {
@@ -26,17 +26,10 @@ pub fn newest_covered(shards: &BTreeSet<ShardId>, holdings: &BTreeMap<NodeId, Ve
         }
     }
     copies.into_iter().rev().find_map(|(version, by_shard)| {
-        let intact = by_shard.into_iter().filter_map(|(shard, by_digest)| Some((shard, agreed(by_digest)?)));
-        let holders: BTreeMap<ShardId, (u64, Vec<NodeId>)> = intact.collect();
-        (holders.len() == shards.len()).then_some(Covered { version, holders })
+        let whole = by_shard.len() == shards.len() && by_shard.values().all(|by_digest| by_digest.len() == 1);
+        let holders = by_shard.into_iter().filter_map(|(shard, by_digest)| Some((shard, by_digest.into_iter().next()?)));
+        whole.then(|| Covered { version, holders: holders.collect() })
     })
-}
-
-fn agreed(by_digest: BTreeMap<u64, Vec<NodeId>>) -> Option<(u64, Vec<NodeId>)> {
-    let most = by_digest.values().map(Vec::len).max()?;
-    let mut first = by_digest.into_iter().filter(|(_, holders)| holders.len() == most);
-    let best = first.next()?;
-    first.next().is_none().then_some(best)
 }
 
 #[cfg(test)]
@@ -72,7 +65,11 @@ mod tests {
                 &[(0, 0, 6, 1, 7), (1, 0, 6, 1, 8), (1, 1, 6, 1, 0), (0, 0, 5, 1, 0), (1, 1, 5, 1, 0)],
                 Some((5, 1)),
             ),
-            ("two of three agree", &[(0, 0, 6, 1, 7), (1, 0, 6, 1, 8), (2, 0, 6, 1, 8), (1, 1, 6, 1, 0)], Some((6, 1))),
+            (
+                "two of three agree: what made the third differ may be in all of them",
+                &[(0, 0, 6, 1, 7), (1, 0, 6, 1, 8), (2, 0, 6, 1, 8), (1, 1, 6, 1, 0), (0, 0, 5, 1, 0), (1, 1, 5, 1, 0)],
+                Some((5, 1)),
+            ),
         ];
         for (case, copies, expected) in table {
             assert_eq!(covered(copies), expected, "{case}");

@@ -13,10 +13,10 @@ const START_MAX: Duration = Duration::from_secs(20);
 impl Coordinator {
     pub(super) fn created(&mut self, now: Duration, creation: Creation, acts: &mut Vec<Act>) {
         let whole = self.roster_is_whole();
-        let Stage::Creating { record, retry_at, lost } = &mut self.stage else { return };
+        let Stage::Creating { record, between, retry_at, lost } = &mut self.stage else { return };
         match creation {
             // Nothing was lost: training goes on as it is, and the same number is asked for again later.
-            Creation::Unknown(because) if lost.is_none() && self.begun.is_some() && whole => {
+            Creation::Unknown(because) if *between && lost.is_none() && self.begun.is_some() && whole => {
                 let Stage::Creating { record, .. } = std::mem::replace(&mut self.stage, Stage::Idle) else { return };
                 self.unresolved = Some(record);
                 self.frozen_until = now + FREEZE;
@@ -29,8 +29,8 @@ impl Coordinator {
                 self.wait(&format!("the store is away, membership is frozen: {because}"), acts);
             }
             Creation::Taken => {
-                self.stage = Stage::Over;
-                acts.push(Act::Deposed);
+                // Members that hear this node and not the new leader would wait here for ever.
+                self.resign("another node was first to create the next epoch".into(), acts);
             }
             Creation::Mine => {
                 let lost = lost.take();
@@ -61,7 +61,8 @@ impl Coordinator {
         }
     }
 
-    pub(super) fn reported(&mut self, now: Duration, from: NodeId, held: Vec<Held>, acts: &mut Vec<Act>) {
+    pub(super) fn reported(&mut self, now: Duration, from: NodeId, mut held: Vec<Held>, acts: &mut Vec<Act>) {
+        held.retain(|copy| !self.rejected.contains(&copy.version));
         let Stage::Reporting(holdings) = &mut self.stage else { return };
         if !self.record.includes(from) {
             return;
@@ -79,9 +80,11 @@ impl Coordinator {
             let missing = self.rules.ranks_start.max(self.rules.ranks_min).saturating_sub(self.record.members.len() as u32);
             self.wait(&format!("waiting for {missing} more of {} ranks", self.rules.ranks_start.max(self.rules.ranks_min)), acts);
             acts.push(Act::WakeAt(self.since + START_MAX));
-        } else if (nothing && self.fallback) || self.nobody_left(now) {
+        } else if (nothing && self.fallback) || (self.comes() == 0 && self.nobody_left(now)) {
             self.stage = Stage::Looking;
             acts.push(Act::LookForCheckpoint);
+        } else if self.comes() > 0 {
+            self.next_epoch("nodes that may hold copies have come".into(), acts);
         } else {
             self.run_short(now, acts);
         }
@@ -154,6 +157,8 @@ impl Coordinator {
         ready.insert(rank);
         if ready.len() == self.record.members.len() {
             self.stage = Stage::Idle;
+            let members = self.record.members.iter().map(|member| member.node).collect();
+            self.placed.extend(self.begun.as_ref().map(|(plan, _)| (plan.clone(), members)));
             self.go(acts);
         }
     }
@@ -168,6 +173,8 @@ impl Coordinator {
         }
         let ranks = self.record.members.len() as u32;
         if ranks < self.rules.ranks_min {
+            // No step will say so: all members hold what the plan gives them.
+            self.dismiss(acts);
             if self.saved.is_none_or(|saved| saved < step) && self.saving.is_none() {
                 self.saving = Some(step);
                 acts.push(Act::Save(self.record.epoch, step));

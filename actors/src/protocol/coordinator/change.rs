@@ -4,6 +4,10 @@ use super::*;
 
 /// How long after a member's first complaint about another one the leader waits: who is silent to one is often dead to all.
 const COMPLAINT: Duration = Duration::from_millis(400);
+/// How often a leader whose lease stands still looks whether another one leads.
+const LOOK: Duration = Duration::from_millis(500);
+/// How long after a member went out of sight others may follow: the span in which heartbeats of one moment are missed.
+const FOLLOWING: Duration = Duration::from_millis(300);
 
 impl Coordinator {
     pub(super) fn join(&mut self, now: Duration, member: Member, terms: &Terms, acts: &mut Vec<Act>) {
@@ -33,7 +37,7 @@ impl Coordinator {
         if now < self.frozen_until {
             return None;
         }
-        let coming = self.chosen().iter().filter(|member| self.record.rank_of(member.node).is_none()).count();
+        let coming = self.comes();
         // A start waits for its ranks, and not a moment longer; a run that goes on waits until no more of them come.
         let time = if self.begun.is_none() { self.enough(now) } else { now >= self.arrival + self.rules.quiet };
         if coming > 0 && time {
@@ -43,6 +47,11 @@ impl Coordinator {
             why.push("ranks have become unlike in speed: lanes move".into());
         }
         (!why.is_empty()).then(|| why.join("; "))
+    }
+
+    /// How many would compute in a new epoch that do not in this one.
+    pub(super) fn comes(&self) -> usize {
+        self.chosen().iter().filter(|member| self.record.rank_of(member.node).is_none()).count()
     }
 
     /// Who would compute in a new epoch: members first, then who waits longest; ordered by host and slot.
@@ -61,6 +70,7 @@ impl Coordinator {
 
     /// Begins the next epoch with who is there. The leader itself may be leaving: then another one leads.
     pub(super) fn next_epoch(&mut self, because: String, acts: &mut Vec<Act>) {
+        self.losing = None;
         let members = self.chosen();
         let leaves = self.roster.get(&self.me).is_some_and(|seat| seat.leaving.is_some());
         if members.is_empty() {
@@ -86,7 +96,8 @@ impl Coordinator {
             Some(older) => (older, None),
             None => (record, None),
         };
-        self.stage = Stage::Creating { record: record.clone(), retry_at: None, lost };
+        let between = self.stage == Stage::Idle;
+        self.stage = Stage::Creating { record: record.clone(), between, retry_at: None, lost };
         acts.push(Act::Lease(true));
         acts.push(Act::Create(record));
     }
@@ -99,12 +110,15 @@ impl Coordinator {
         }
     }
 
-    fn resign(&mut self, because: String, acts: &mut Vec<Act>) {
+    pub(super) fn resign(&mut self, because: String, acts: &mut Vec<Act>) {
         self.stage = Stage::Over;
         let epoch = self.record.epoch;
         for member in self.record.everyone() {
             acts.push(Act::Send(member.node, Word::Resign { epoch, because: because.clone() }));
         }
+        // Who waits to be let in has to ask somebody else.
+        let waiting = self.roster.keys().filter(|node| **node != self.me && !self.record.includes(**node));
+        acts.extend(waiting.map(|node| Act::Send(*node, Word::NotLeading)));
         acts.push(Act::Deposed);
     }
 
@@ -115,8 +129,10 @@ impl Coordinator {
             *lost = Some(because);
             return;
         }
-        let there = |rank: &Rank| self.record.members.get(rank.0 as usize).is_some_and(|member| self.roster.contains_key(&member.node));
-        let covered = self.begun.as_ref().is_none_or(|(plan, _)| plan.places.iter().all(|place| place.copies().any(|rank| there(&rank))));
+        self.losing = None;
+        let there = |members: &[NodeId], rank: Rank| members.get(rank.0 as usize).is_some_and(|node| self.roster.contains_key(node));
+        let whole = |(plan, members): &(Plan, Vec<NodeId>)| plan.places.iter().all(|place| place.copies().any(|rank| there(members, rank)));
+        let covered = self.placed.is_empty() || self.placed.iter().any(whole);
         if covered || self.nobody_left(now) {
             self.next_epoch(because, acts);
         } else {
@@ -129,13 +145,19 @@ impl Coordinator {
         acts.push(Act::Lease(false));
         let absent: Vec<String> = self.absent.keys().map(|node| self.record.name(*node)).collect();
         self.wait(&format!("copies of some shards are out of sight; waiting a moment for {}", absent.join(", ")), acts);
-        let ready = self.absent.values().filter(|absent| !absent.proven).map(|absent| absent.since + self.rules.grace).max();
+        let ready = self.absent.values().filter(|absent| !absent.proven).map(|absent| absent.since + self.patience()).max();
         acts.push(Act::WakeAt(ready.unwrap_or(now)));
     }
 
     /// Whether nobody who may hold copies is out of sight any more: all are proven dead or have had their time.
     pub(super) fn nobody_left(&self, now: Duration) -> bool {
-        self.absent.values().all(|absent| absent.proven || now >= absent.since + self.rules.grace)
+        self.absent.values().all(|absent| absent.proven || now >= absent.since + self.patience())
+    }
+
+    /// How long copies out of sight are waited for. Who led them before waits twice as long: it may be the one that is cut off,
+    /// and by then the others have seen its lease stand still for the grace period and lead with the copies that they have.
+    fn patience(&self) -> Duration {
+        self.rules.grace * if self.placed.is_empty() { 1 } else { 2 }
     }
 
     pub(super) fn lost(&mut self, now: Duration, node: NodeId, proven: bool, because: String, acts: &mut Vec<Act>) {
@@ -152,7 +174,13 @@ impl Coordinator {
         self.absent.insert(node, Absent { since: now, proven });
         acts.push(Act::Note(Note::Lost(node, because.clone())));
         let because = format!("{} was lost: {because}", self.record.name(node));
-        self.at_once(now, because, acts);
+        // A leader that is cut off loses all others within moments: it must not take the next number before it knows that.
+        if proven || self.placed.is_empty() {
+            self.at_once(now, because, acts);
+        } else if self.losing.is_none() {
+            self.losing = Some((now + FOLLOWING, because));
+            acts.push(Act::WakeAt(now + FOLLOWING));
+        }
     }
 
     /// Ends a node's part in the run; it may come back as a new one.
@@ -166,6 +194,10 @@ impl Coordinator {
             return self.resign(because, acts);
         }
         self.lost(now, node, false, because, acts);
+        // It was decided here: nobody follows.
+        if let Some((_, because)) = self.losing.take() {
+            self.at_once(now, because, acts);
+        }
     }
 
     pub(super) fn failed(&mut self, now: Duration, from: NodeId, outcome: Outcome, because: String, acts: &mut Vec<Act>) {
@@ -210,6 +242,9 @@ impl Coordinator {
             *retry_at = None;
             acts.push(Act::Create(record.clone()));
         }
+        if let Some((_, because)) = self.losing.take_if(|(at, _)| now >= *at) {
+            self.at_once(now, because, acts);
+        }
         if let Some((at, from, node)) = self.complaint
             && now >= at
         {
@@ -221,6 +256,10 @@ impl Coordinator {
         match &self.stage {
             Stage::Short if self.nobody_left(now) => {
                 self.next_epoch("nodes that hold copies have stayed out of sight".into(), acts);
+            }
+            Stage::Short if now >= self.look_at => {
+                self.look_at = now + LOOK;
+                acts.extend([Act::LookForNewer, Act::WakeAt(self.look_at)]);
             }
             Stage::Idle => {
                 if let Some(because) = self.change_due(now).filter(|_| !self.paused) {

@@ -14,6 +14,11 @@ impl Coordinator {
         let who = |digests: &[(NodeId, u64)]| digests.iter().map(|(node, _)| *node).collect::<Vec<_>>();
         acts.push(Act::Note(Note::Differ(found.iter().map(|(shard, digests)| (*shard, who(digests))).collect())));
         self.attempts += 1;
+        if let Some((_, version)) = &self.begun {
+            self.rejected.insert(Version { step: version.step.next(), epoch: self.record.epoch });
+        }
+        // Whatever a copy at rest has become shows when it is read again.
+        self.rehash = true;
         let odd = found.iter().find_map(|(_, digests)| outvoted(digests));
         if let Some(odd) = odd {
             self.suspects.clear();
@@ -26,7 +31,6 @@ impl Coordinator {
             return self.over(Outcome::Lost, because, acts);
         }
         self.suspects = found.into_iter().collect();
-        self.rehash = true;
         self.next_epoch("copies of shards differ: the step is computed again".into(), acts);
     }
 

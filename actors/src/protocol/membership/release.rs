@@ -13,7 +13,7 @@ impl Membership {
     pub(super) fn release(&mut self, now: Duration, because: String, acts: &mut Vec<Act>) {
         let Some(current) = self.current.as_ref().filter(|_| self.released.is_none()) else { return };
         acts.push(Act::Fence(current.record.epoch));
-        self.released = Some(Released { since: now, held: None, told: None, because });
+        self.released = Some(Released { since: now, held: None, told: None, overtaken: false, because });
         acts.push(Act::WakeAt(now + WATCH));
     }
 
@@ -39,15 +39,14 @@ impl Membership {
             }
         }
         self.releases.insert(me, held);
-        let since = released.since;
+        let (since, overtaken) = (released.since, released.overtaken);
         let Some(position) = line.iter().position(|node| *node == me) else { return self.watch(now, since, acts) };
         let all = line.iter().all(|node| self.releases.contains_key(node));
         let due = since + IN_LINE * position as u32 + if all { Duration::ZERO } else { STRAGGLERS };
-        if self.creating.is_none() && self.covered() {
-            if now >= due {
-                return self.lead_on(acts);
-            }
+        if now < due {
             acts.push(Act::WakeAt(due));
+        } else if self.creating.is_none() && !overtaken && self.covered() {
+            return self.lead_on(acts);
         }
         self.watch(now, since, acts);
     }

@@ -2,6 +2,8 @@
 
 use super::*;
 
+/// After this long without an answer who has asked to be let in looks whether the same node still leads.
+pub(super) const ASKED: Duration = Duration::from_secs(3);
 /// How long a leader with a link to this node may take to open an epoch that its record says this node is in.
 const OPEN_MAX: Duration = Duration::from_secs(1);
 
@@ -67,8 +69,10 @@ impl Membership {
             }
         }
         match newest.leading().filter(|leader| leader.node != me) {
+            Some(leader) if self.links.contains(&leader.node) && search.asked == Some(leader.node) => search.look_at = Some(now + ASKED),
             Some(leader) if self.links.contains(&leader.node) => {
                 search.asked = Some(leader.node);
+                search.look_at = Some(now + ASKED);
                 acts.push(Act::Send(leader.node, Word::Join { member: self.settings.me.clone(), terms: self.settings.terms.clone() }));
             }
             Some(leader) => {
@@ -117,6 +121,9 @@ impl Membership {
         match creation {
             Creation::Mine => acts.push(Act::Lead(record, before)),
             Creation::Taken => {
+                if let Some(released) = &mut self.released {
+                    released.overtaken = true;
+                }
                 self.search.get_or_insert_default().silent = None;
                 acts.push(Act::Look);
             }

@@ -1,0 +1,286 @@
+//! How words travel, and how links begin and end.
+
+use std::time::Duration;
+
+use everstep_actors::protocol::ids::Epoch;
+use everstep_actors::protocol::word::Word;
+use everstep_actors::protocol::{coordinator, membership};
+
+use super::dice::{chance, up_to};
+use super::event::{Event, Said};
+use super::network::{BEAT, CEILING, FLOOR, PASSAGE, pair};
+use super::world::World;
+use super::Bug;
+use crate::history::Who;
+
+/// A leader that lives answers a handshake within this.
+const DIAL_MAX: Duration = Duration::from_secs(1);
+/// How long members that do not meet try before they tell the leader.
+const MEETING: Duration = Duration::from_secs(2);
+
+impl World<'_> {
+    /// Sends over the link, if there is one; a node also speaks to itself.
+    pub(super) fn send(&mut self, from: Who, to: Who, said: Said) {
+        if from == to {
+            let at = self.now + Duration::from_micros(2);
+            return self.queue.push(at, Event::Said { from, to, made: 0, said, arrived: true });
+        }
+        let (Some(sender), Some(receiver)) = (self.nodes.get(from as usize), self.nodes.get(to as usize)) else { return };
+        let path = self.network.path(sender.slot, receiver.slot);
+        let mut delay = PASSAGE + path.delay + up_to(&mut self.rng, PASSAGE / 2);
+        let mut timeout = Duration::from_millis(25) + 2 * (PASSAGE + path.delay);
+        while chance(&mut self.rng, path.loss) && timeout < CEILING {
+            delay += timeout;
+            timeout *= 2;
+        }
+        let Some(link) = self.network.link_mut(from, to) else { return };
+        if path.cut {
+            return link.parked.push((from, to, said));
+        }
+        let made = link.made;
+        let overtaken = said.is_bulk() && !path.reorder.is_zero();
+        let at = if overtaken {
+            self.now + delay + up_to(&mut self.rng, path.reorder)
+        } else {
+            let last = &mut link.last[usize::from(from > to)];
+            *last = (self.now + delay).max(*last + Duration::from_nanos(100));
+            *last
+        };
+        if said.is_bulk() && chance(&mut self.rng, path.duplicate) {
+            let again = at + up_to(&mut self.rng, path.reorder.max(Duration::from_millis(200)));
+            self.queue.push(again, Event::Said { from, to, made, said: said.clone(), arrived: false });
+        }
+        self.queue.push(at, Event::Said { from, to, made, said, arrived: false });
+    }
+
+    pub(super) fn arrive(&mut self, from: Who, to: Who, made: u64, said: Said, arrived: bool) {
+        if !arrived && self.network.link(from, to).is_none_or(|link| link.made != made) {
+            return;
+        }
+        let id = self.nodes[from as usize].member.node;
+        let unchecked = self.bug == Some(Bug::EpochUnchecked);
+        let office = self.nodes[to as usize].office.as_ref();
+        let led = office.map(|office| office.machine.record().epoch);
+        match said {
+            Said::Word(word) => match word {
+                Word::Go { epoch, step } => self.go(to, epoch, step),
+                Word::Join { .. }
+                | Word::Holdings { .. }
+                | Word::Ready { .. }
+                | Word::Unmet { .. }
+                | Word::Leave { .. }
+                | Word::Stay
+                | Word::Failed { .. }
+                | Word::Stop { .. }
+                    if led.is_some() =>
+                {
+                    self.leader(to, coordinator::Fact::Said { from: id, word });
+                }
+                word => self.member(to, membership::Fact::Said { from: id, word }),
+            },
+            Said::Reduced { epoch, step, partial, used } => {
+                let (epoch, step) = self.taken_for(to, epoch, step);
+                if let Some(ledger) = self.ledger(to, epoch, step) {
+                    ledger.partials.entry(from).or_insert_with(|| {
+                        ledger.used.push((from, used.0, used.1));
+                        partial
+                    });
+                }
+                self.leader(to, coordinator::Fact::Reduced { from: id, epoch, step });
+            }
+            Said::Prepared { epoch, step, digests } => {
+                let (epoch, step) = self.taken_for(to, epoch, step);
+                if let Some(ledger) = self.ledger(to, epoch, step) {
+                    for (shard, digest) in &digests {
+                        ledger.digests.entry(*shard).or_insert(*digest);
+                    }
+                }
+                self.leader(to, coordinator::Fact::Prepared { from: id, epoch, step, digests });
+            }
+            Said::Sums { epoch, step, sums } => self.sums(to, epoch, step, sums, unchecked),
+            Said::Stable { epoch, step, checkpoint, hold } => self.stable(to, epoch, step, checkpoint, hold, unchecked),
+            Said::Save { epoch, step } => self.save(to, epoch, step),
+            Said::Parts { epoch, step, parts } => self.parts(to, epoch, step, parts),
+        }
+    }
+
+    /// What a vote counts for: what it says, unless a deliberate bug takes it for something else.
+    fn taken_for(&self, leader: Who, epoch: Epoch, step: everstep_actors::protocol::ids::Step) -> (Epoch, everstep_actors::protocol::ids::Step) {
+        let Some(office) = &self.nodes[leader as usize].office else { return (epoch, step) };
+        let flight = office.machine.flight().map_or(step, |(step, _)| step);
+        match self.bug {
+            Some(Bug::EpochUnchecked) => (office.machine.record().epoch, step),
+            Some(Bug::VoteUntied) => (epoch, flight),
+            _ => (epoch, step),
+        }
+    }
+
+    // ---- links --------------------------------------------------------------------------------
+
+    fn reachable(&self, a: Who, b: Who) -> bool {
+        let (a, b) = (&self.nodes[a as usize], &self.nodes[b as usize]);
+        let cut = || self.network.path(a.slot, b.slot).cut || self.network.path(b.slot, a.slot).cut;
+        a.alive && b.alive && a.frozen == 0 && b.frozen == 0 && !cut()
+    }
+
+    pub(super) fn dial(&mut self, from: Who, to: Who, meeting: Option<Epoch>) {
+        let reachable = self.reachable(from, to);
+        let takes = if reachable { 6 * PASSAGE + up_to(&mut self.rng, 2 * PASSAGE) } else { DIAL_MAX };
+        self.queue.push(self.now + takes, Event::Dialled { from, to, since: self.now, meeting });
+    }
+
+    pub(super) fn dialled(&mut self, from: Who, to: Who, since: Duration, meeting: Option<Epoch>) {
+        if !self.nodes[from as usize].alive {
+            return;
+        }
+        let id = self.nodes[to as usize].member.node;
+        if self.network.link(from, to).is_some() {
+            if meeting.is_none() {
+                self.queue.push(self.now, Event::Member(from, membership::Fact::Linked(id)));
+            }
+        } else if self.reachable(from, to) {
+            self.connect(from, to);
+        } else if self.now < since + DIAL_MAX {
+            self.queue.push(since + DIAL_MAX, Event::Dialled { from, to, since, meeting });
+        } else if meeting.is_none() {
+            self.queue.push(self.now, Event::Member(from, membership::Fact::Unreachable(id)));
+        } else if meeting == Some(self.nodes[from as usize].rank.epoch) {
+            self.dial(from, to, meeting);
+        }
+    }
+
+    fn connect(&mut self, a: Who, b: Who) {
+        if !self.network.connect(a, b, self.now) {
+            return;
+        }
+        for (me, other) in [(a, b), (b, a)] {
+            let id = self.nodes[other as usize].member.node;
+            self.queue.push(self.now, Event::Member(me, membership::Fact::Linked(id)));
+        }
+        self.look_at_pair(a, b);
+        self.try_ready(a);
+        self.try_ready(b);
+    }
+
+    /// Members that have not met after a while are named to the leader.
+    pub(super) fn meet(&mut self, who: Who, epoch: Epoch) {
+        let others: Vec<Who> = self.nodes[who as usize].rank.everyone.clone();
+        for other in others.into_iter().filter(|other| *other < who) {
+            if self.network.link(who, other).is_none() {
+                self.dial(who, other, Some(epoch));
+            }
+        }
+        self.queue.push(self.now + MEETING, Event::Meeting { who, epoch });
+    }
+
+    pub(super) fn meeting(&mut self, who: Who, epoch: Epoch) {
+        let rank = &self.nodes[who as usize].rank;
+        if rank.epoch != epoch || rank.rank.is_none() {
+            return;
+        }
+        let leader = rank.leader;
+        let unmet: Vec<Who> = rank.members.iter().copied().filter(|other| *other != who && self.network.link(who, *other).is_none()).collect();
+        if !unmet.is_empty() {
+            let nodes = unmet.iter().map(|other| self.nodes[*other as usize].member.node).collect();
+            self.send(who, leader, Said::Word(Word::Unmet { epoch, nodes }));
+            self.queue.push(self.now + MEETING, Event::Meeting { who, epoch });
+        }
+    }
+
+    /// Something may have changed for the links of a node, or for all links.
+    pub(super) fn look_at(&mut self, who: Option<Who>) {
+        for (a, b) in self.network.pairs(who) {
+            self.look_at_pair(a, b);
+        }
+        if !self.exchanges.is_empty() {
+            self.reduce_all();
+        }
+    }
+
+    fn look_at_pair(&mut self, a: Who, b: Who) {
+        let works = self.reachable(a, b);
+        let (slot_a, slot_b) = (self.nodes[a as usize].slot, self.nodes[b as usize].slot);
+        let loss = self.network.path(slot_a, slot_b).loss.max(self.network.path(slot_b, slot_a).loss);
+        let now = self.now;
+        let jitter = up_to(&mut self.rng, BEAT);
+        let Some(link) = self.network.link_mut(a, b) else { return };
+        let made = link.made;
+        if works && link.broken.is_some() {
+            link.broken = None;
+            link.heard = now;
+            let parked = std::mem::take(&mut link.parked);
+            self.network.broken.remove(&pair(a, b));
+            parked.into_iter().for_each(|(from, to, said)| self.send(from, to, said));
+        } else if !works && link.broken.is_none() {
+            link.broken = Some(now);
+            let limit = (link.gap * 4).clamp(FLOOR, CEILING);
+            self.network.broken.insert(pair(a, b));
+            self.queue.push(now + limit + jitter, Event::Silent { a, b, made, since: now });
+        }
+        let Some(link) = self.network.link_mut(a, b) else { return };
+        if loss > 0.0 && !link.probed {
+            link.probed = true;
+            link.heard = now;
+            self.queue.push(now + BEAT, Event::Beat { a, b, made });
+        }
+    }
+
+    pub(super) fn silent(&mut self, a: Who, b: Who, made: u64, since: Duration) {
+        if self.network.link(a, b).is_some_and(|link| link.made == made && link.broken == Some(since)) {
+            self.end_link(a, b, &format!("nothing was heard for {:.1} s", (self.now - since).as_secs_f32()));
+        }
+    }
+
+    /// A beat on a lossy link comes through where one of two tries does both ways.
+    pub(super) fn beat(&mut self, a: Who, b: Who, made: u64) {
+        let (slot_a, slot_b) = (self.nodes[a as usize].slot, self.nodes[b as usize].slot);
+        let loss = self.network.path(slot_a, slot_b).loss.max(self.network.path(slot_b, slot_a).loss);
+        let through = (0..2).any(|_| !chance(&mut self.rng, loss) && !chance(&mut self.rng, loss));
+        let now = self.now;
+        let Some(link) = self.network.link_mut(a, b).filter(|link| link.made == made) else { return };
+        if loss == 0.0 {
+            link.probed = false;
+            return;
+        }
+        if through && link.broken.is_none() {
+            link.gap = (now - link.heard).max(link.gap.mul_f32(0.99));
+            link.heard = now;
+        } else if now - link.heard > (link.gap * 4).clamp(FLOOR, CEILING) {
+            return self.end_link(a, b, "nothing was heard on a lossy path");
+        }
+        self.queue.push(now + BEAT, Event::Beat { a, b, made });
+    }
+
+    fn end_link(&mut self, a: Who, b: Who, because: &str) {
+        self.network.end(a, b);
+        let later = up_to(&mut self.rng, BEAT);
+        self.down(a, b, false, because, Duration::ZERO);
+        self.down(b, a, false, because, later);
+    }
+
+    /// A node learns that its link to another one has ended.
+    fn down(&mut self, who: Who, other: Who, proven: bool, because: &str, later: Duration) {
+        let id = self.nodes[other as usize].member.node;
+        let node = &mut self.nodes[who as usize];
+        if !node.alive {
+            return;
+        }
+        node.rank.cut.insert(other);
+        let at = self.now + later;
+        self.queue.push(at, Event::Member(who, membership::Fact::Down { node: id, proven, because: because.into() }));
+        self.queue.push(at, Event::Leader(who, coordinator::Fact::Lost { node: id, proven, because: because.into() }));
+    }
+
+    pub(super) fn closed(&mut self, a: Who, b: Who, made: u64, by: Who) {
+        if self.network.link(a, b).is_some_and(|link| link.made == made) {
+            self.network.end(a, b);
+            let other = if by == a { b } else { a };
+            self.down(other, by, true, "it said farewell", Duration::ZERO);
+        }
+    }
+
+    pub(super) fn exited(&mut self, to: Who, dead: Who) {
+        self.network.end(to, dead);
+        self.down(to, dead, true, "its process has ended", Duration::ZERO);
+    }
+}

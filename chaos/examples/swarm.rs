@@ -25,7 +25,15 @@ fn main() -> ExitCode {
             }
         };
         if ranks.is_some() {
-            println!("seed {seed}: {:.2} s wall, {:.1} s virtual, {} events, {} epochs, {} steps, {} strikes", one.elapsed().as_secs_f64(), run.took.as_secs_f64(), run.events, run.epochs(), run.steps(), run.struck);
+            println!(
+                "seed {seed}: {:.2} s wall, {:.1} s virtual, {} events, {} epochs, {} steps, {} strikes",
+                one.elapsed().as_secs_f64(),
+                run.took.as_secs_f64(),
+                run.events,
+                run.epochs(),
+                run.steps(),
+                run.struck
+            );
         }
         struck += run.struck;
         epochs += run.epochs();
@@ -41,7 +49,11 @@ fn main() -> ExitCode {
                         again.standing.iter().for_each(|(who, machine)| println!("node {who}: {machine}\n"));
                     }
                     if std::env::var("DETAIL").is_ok_and(|detail| detail == "3") {
-                        again.history.entries.iter().for_each(|entry| println!("  {:>9.3}  node {:<4} {:?}", entry.at.as_secs_f64(), entry.who, entry.what));
+                        again
+                            .history
+                            .entries
+                            .iter()
+                            .for_each(|entry| println!("  {:>9.3}  node {:<4} {:?}", entry.at.as_secs_f64(), entry.who, entry.what));
                     }
                     println!("{}\n{}", small.to_toml().unwrap_or_default(), again.failure(&small, seed).unwrap_or_default());
                 }

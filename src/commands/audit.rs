@@ -82,7 +82,10 @@ pub fn run(args: &RunArgs) -> Result<ExitCode, Failure> {
 
 fn text(run: &str, audit: &Audit, per_pass: u64) -> String {
     let mut lines = vec![
-        format!("{run}: {} epochs, {} steps in the ledger, {} of them computed anew, {} checkpoints", audit.epochs, audit.steps, audit.again, audit.checkpoints),
+        format!(
+            "{run}: {} epochs, {} steps in the ledger, {} of them computed anew, {} checkpoints",
+            audit.epochs, audit.steps, audit.again, audit.checkpoints
+        ),
         format!("{} samples used; {} passes of {per_pass} steps are complete", audit.samples, audit.passes),
     ];
     match audit.complaints.len() {
@@ -110,7 +113,8 @@ fn one_history(records: &[EpochRecord], lines: &[Line]) -> Vec<String> {
     }
     for pair in lines.windows(2).filter(|pair| pair[0].step == pair[1].step) {
         if (pair[0].samples, pair[0].samples_hash) != (pair[1].samples, pair[1].samples_hash) {
-            complaints.push(format!("step {} used other samples in epoch {} than in epoch {}", pair[0].step.0, pair[0].epoch.0, pair[1].epoch.0));
+            complaints
+                .push(format!("step {} used other samples in epoch {} than in epoch {}", pair[0].step.0, pair[0].epoch.0, pair[1].epoch.0));
         }
     }
     let committed = committed(lines);
@@ -138,7 +142,8 @@ fn samples_once(committed: &BTreeMap<Step, Line>, loader: &Loader, lanes: u32) -
         let intended = hash(drawn.iter().map(|drawn| drawn.iter().map(|(_, sample)| *sample).collect()).collect());
         // Where an image was replaced the ids are those of what was decoded: drawn anew as the loader does.
         let right = intended == line.samples_hash || {
-            let decoded = (0..lanes).map(|lane| loader.crops(line.step, Lane(lane)).map(|(samples, _)| samples)).collect::<Result<Vec<_>, _>>();
+            let decoded =
+                (0..lanes).map(|lane| loader.crops(line.step, Lane(lane)).map(|(samples, _)| samples)).collect::<Result<Vec<_>, _>>();
             hash(decoded.map_err(|error| Failure::new(ExitCode::Failed, error))?) == line.samples_hash
         };
         let count: usize = drawn.iter().map(Vec::len).sum();

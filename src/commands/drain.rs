@@ -53,9 +53,9 @@ fn order(args: &NodeArgs, message: &Control) -> Result<String, Failure> {
         let record = record.ok_or_else(|| Failure::new(ExitCode::NotFound, format!("{} holds no run that was ever started", args.run)))?;
         let member = find(&record, &args.node)?;
         let name = record.name(member.node);
-        say(member, &secrets, message)
-            .await
-            .map_err(|because| Failure::new(ExitCode::Unreachable, format!("{name} cannot be told: {because}; see `everstep status --run {}`", args.run)))?;
+        say(member, &secrets, message).await.map_err(|because| {
+            Failure::new(ExitCode::Unreachable, format!("{name} cannot be told: {because}; see `everstep status --run {}`", args.run))
+        })?;
         Ok(name)
     })
 }

@@ -105,6 +105,7 @@ pub fn report(args: &PlanArgs) -> Result<Report, Failure> {
         },
         sinkhorn_rounds,
         ranks: recipe.cluster.ranks,
+        replicas: recipe.cluster.replicas,
         plan: job.plan(),
         shard_values: setup::shard_values(&recipe, &job),
         slots: job.slots(),

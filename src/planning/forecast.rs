@@ -35,6 +35,8 @@ pub struct Question<'a> {
     pub sinkhorn_rounds: u64,
     /// Ranks.
     pub ranks: u32,
+    /// Copies of a shard besides its owner's.
+    pub replicas: u32,
     /// The memory plan.
     pub plan: &'a [Segment],
     /// Values of a shard.
@@ -91,7 +93,7 @@ pub struct Ranks {
     pub state_bytes: u64,
     /// Host bytes while a step is updated: new versions beside the old, and the mean gradients.
     pub update_bytes: u64,
-    /// Host bytes that one copy of its shards on another rank would take.
+    /// Host bytes of the copies of other ranks' shards that it keeps.
     pub replica_bytes: u64,
 }
 
@@ -207,7 +209,7 @@ impl Forecast {
         let images_per_step = u64::from(q.lanes) * u64::from(q.images_per_lane);
         let footprints = footprint::trunk(q.model.trunk(), &q.passes);
         let gathers = placement::gathers(q.units, q.gathered_values_max, q.plan);
-        let loads = placement::loads(q.units, &gathers, q.shard_values, q.ranks, q.lanes);
+        let loads = placement::loads(q.units, &gathers, q.shard_values, placement::Ranks { count: q.ranks, replicas: q.replicas }, q.lanes);
         let model = sizes(q, &footprints);
         let memory = memory(q, &footprints, &loads);
         let traffic = traffic(q, &loads);
@@ -254,7 +256,7 @@ fn ranks(q: &Question<'_>, loads: &[Load]) -> Ranks {
         fullest,
         state_bytes,
         update_bytes: state_bytes + VALUE * fullest.values,
-        replica_bytes: state_bytes,
+        replica_bytes: state_bytes * u64::from(q.replicas.min(q.ranks - 1)),
     }
 }
 

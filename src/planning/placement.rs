@@ -42,35 +42,52 @@ pub struct Load {
     pub bytes_out: u64,
 }
 
+/// What a cluster asks of placement.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Ranks {
+    /// Ranks that compute, each on a host of its own.
+    pub count: u32,
+    /// Copies of a shard besides its owner's.
+    pub replicas: u32,
+}
+
 /// Every rank's load, by the plan that the runtime makes for a run's first epoch.
 ///
-/// A rank that runs lanes asks the owners for what it does not own, once for each gather. It adds its lanes' gradients up to complete subtrees of
-/// the canonical tree and sends each subtree's sum to the owner.
-pub fn loads(units: &[Unit], gathers: &[u64], shard_values: usize, ranks: u32, lanes: u32) -> Vec<Load> {
+/// A rank that runs lanes asks the owners for what it has no copy of, once for each gather. It adds its lanes' gradients up to complete subtrees of
+/// the canonical tree and sends each subtree's sum to the owner, which sends the mean to each replica.
+pub fn loads(units: &[Unit], gathers: &[u64], shard_values: usize, ranks: Ranks, lanes: u32) -> Vec<Load> {
     let shapes: Vec<UnitShape> = units.iter().map(|unit| UnitShape { length: unit.len(), row: unit.row }).collect();
     let shards = cut(&shapes, shard_values);
-    let placed = plan::plan(ranks, lanes, &shards, &BTreeMap::new());
+    let site = |rank: u32| plan::Site { host: rank.to_string(), zone: String::new(), speed: 1 };
+    let sites: Vec<plan::Site> = (0..ranks.count).map(site).collect();
+    let placed = plan::plan(&sites, lanes, ranks.replicas, &shards, &BTreeMap::new());
     let all: Range<u32> = 0..lanes;
-    let subtrees: Vec<u64> = (0..ranks).map(|rank| placed.subtrees(Rank(rank), &all).len() as u64).collect();
-    let working = placed.lanes.iter().filter(|lanes| !lanes.is_empty()).count() as u64;
-    let mut loads = vec![Load::default(); ranks as usize];
-    // Values that a rank owns, each as often as it is gathered.
-    let mut asked = vec![0u64; ranks as usize];
-    for ((_, owner), Shard { id, range }) in placed.owners.iter().zip(&shards) {
-        let (load, values) = (&mut loads[owner.0 as usize], range.len() as u64);
-        load.shards += 1;
-        load.values += values;
-        asked[owner.0 as usize] += values * gathers[id.unit.0 as usize];
+    let subtrees: Vec<u64> = (0..ranks.count).map(|rank| placed.subtrees(Rank(rank), &all).len() as u64).collect();
+    let total_subtrees: u64 = subtrees.iter().sum();
+    let runs = |rank: Rank| u64::from(!placed.lanes_of(rank).is_empty());
+    let working: u64 = (0..ranks.count).map(|rank| runs(Rank(rank))).sum();
+    let mut loads = vec![Load::default(); ranks.count as usize];
+    let (mut total, mut total_asked) = (0, 0);
+    // Values of which a rank has a copy, each as often as it is gathered.
+    let mut at_hand = vec![0u64; ranks.count as usize];
+    for (place, Shard { id, range }) in placed.places.iter().zip(&shards) {
+        let values = range.len() as u64;
+        let asked = values * gathers[id.unit.0 as usize];
+        (total, total_asked) = (total + values, total_asked + asked);
+        place.copies().for_each(|rank| at_hand[rank.0 as usize] += asked);
+        let asking = working - place.copies().map(runs).sum::<u64>();
+        let owner = place.owner.0 as usize;
+        loads[owner].shards += 1;
+        loads[owner].values += values;
+        loads[owner].bytes_in += VALUE * values * (total_subtrees - subtrees[owner]);
+        loads[owner].bytes_out += VALUE * (asked * asking + values * place.replicas.len() as u64);
+        place.replicas.iter().for_each(|replica| loads[replica.0 as usize].bytes_in += VALUE * values);
     }
-    let (total, total_asked, total_subtrees) =
-        (loads.iter().map(|load| load.values).sum::<u64>(), asked.iter().sum::<u64>(), subtrees.iter().sum::<u64>());
     for (rank, load) in loads.iter_mut().enumerate() {
-        load.lanes = placed.lanes[rank].len() as u32;
-        let works = u64::from(load.lanes > 0);
-        let (gathered, reduced) = (works * (total_asked - asked[rank]), load.values * (total_subtrees - subtrees[rank]));
-        let (answered, sent) = (asked[rank] * (working - works), subtrees[rank] * (total - load.values));
-        load.bytes_in = VALUE * (gathered + reduced);
-        load.bytes_out = VALUE * (answered + sent);
+        let mine = placed.lanes_of(Rank(rank as u32));
+        load.lanes = mine.end - mine.start;
+        load.bytes_in += VALUE * runs(Rank(rank as u32)) * (total_asked - at_hand[rank]);
+        load.bytes_out += VALUE * subtrees[rank] * (total - load.values);
     }
     loads
 }
@@ -89,7 +106,7 @@ mod tests {
     #[test]
     fn a_rank_by_itself_sends_nothing() {
         let units = [unit(100), unit(50)];
-        let loads = loads(&units, &[2, 1], 30, 1, 4);
+        let loads = loads(&units, &[2, 1], 30, Ranks { count: 1, replicas: 1 }, 4);
         assert_eq!(loads, [Load { lanes: 4, shards: 6, values: 150, bytes_in: 0, bytes_out: 0 }]);
     }
 
@@ -97,20 +114,24 @@ mod tests {
     fn what_goes_out_comes_in() {
         let units = [unit(1000), unit(601), unit(77)];
         for (ranks, lanes) in [(2, 4), (3, 4), (5, 8), (6, 4)] {
-            let loads = loads(&units, &[2, 2, 1], 64, ranks, lanes);
-            let sum = |of: fn(&Load) -> u64| loads.iter().map(of).sum::<u64>();
-            assert_eq!(sum(|load| load.bytes_in), sum(|load| load.bytes_out), "{ranks} ranks");
-            assert_eq!(sum(|load| load.values), 1678);
+            for replicas in [0, 1, 2] {
+                let loads = loads(&units, &[2, 2, 1], 64, Ranks { count: ranks, replicas }, lanes);
+                let sum = |of: fn(&Load) -> u64| loads.iter().map(of).sum::<u64>();
+                assert_eq!(sum(|load| load.bytes_in), sum(|load| load.bytes_out), "{ranks} ranks, {replicas} replicas");
+                assert_eq!(sum(|load| load.values), 1678);
+            }
         }
     }
 
-    /// Two ranks with two lanes each: each gathers the other's half twice and once, and sends one sum of gradients for it.
+    /// Two ranks with two lanes each: each gathers the other's half twice and once, and sends one sum of gradients for it. With a
+    /// replica nothing is gathered, and the means go back.
     #[test]
     fn two_ranks_by_hand() {
-        let loads = loads(&[unit(100), unit(100)], &[2, 1], 50, 2, 4);
-        for load in loads {
-            assert_eq!((load.lanes, load.values), (2, 100));
-            assert_eq!(load.bytes_in + load.bytes_out, 2 * 4 * (150 + 100));
+        for (replicas, gathered, means) in [(0, 150, 0), (1, 0, 100)] {
+            for load in loads(&[unit(100), unit(100)], &[2, 1], 50, Ranks { count: 2, replicas }, 4) {
+                assert_eq!((load.lanes, load.values), (2, 100));
+                assert_eq!(load.bytes_in + load.bytes_out, 2 * 4 * (gathered + 100 + means), "{replicas} replicas");
+            }
         }
     }
 

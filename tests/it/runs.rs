@@ -114,6 +114,48 @@ fn a_machine_that_is_taken_away_hands_over_and_leaves() {
     assert!(!stays.stdout.contains("node_lost"), "nothing was lost: {stays:?}");
 }
 
+/// An operator lets a node leave; the ledger then proves one history and every sample once.
+#[test]
+fn a_node_is_drained_and_the_run_audited() {
+    let bench = Bench::new();
+    let mut run = bench.start("train recipe.toml --run drained --ranks 3 --json --set run.steps=100");
+    run.until(|event| event["event"] == "epoch_began" && event["members"].as_array().is_some_and(|all| all.len() == 3));
+    run.until_step(3);
+    let drained = bench.run("drain r1 --run drained --deadline 20s");
+    assert_eq!(drained.code, 0, "{drained:?}");
+    run.until(|event| event["event"] == "epoch_began" && event["members"].as_array().is_some_and(|all| all.len() == 2));
+    let nobody = bench.run("drain n0000 --run drained");
+    assert!(nobody.code == 3 && nobody.sentence().contains("there are r0"), "{nobody:?}");
+    let ran = run.end();
+    assert_eq!(ran.code, 0, "{ran:?}");
+    assert!(!ran.stdout.contains("node_lost"), "nothing was lost: {ran:?}");
+    let audit = bench.run("audit --run drained --json");
+    assert_eq!(audit.code, 0, "{audit:?}");
+    let audit: serde_json::Value = serde_json::from_str(&audit.stdout).unwrap();
+    assert!(audit["steps"] == 100 && audit["samples"] == 1_600 && audit["complaints"].as_array().unwrap().is_empty(), "{audit}");
+    // A line that says other samples is found.
+    let ledger = files(&bench.path("drained/ledger"), "jsonl").pop().unwrap();
+    let text = std::fs::read_to_string(&ledger).unwrap();
+    std::fs::write(&ledger, text.replace("\"samples_hash\":1", "\"samples_hash\":2")).unwrap();
+    let forged = bench.run("audit --run drained");
+    assert!(forged.code == 5 && forged.stdout.contains("used other samples"), "{forged:?}");
+}
+
+/// A new run begins with a step of another and goes on with another seed of its own.
+#[test]
+fn a_run_is_forked() {
+    let bench = Bench::new();
+    assert_eq!(bench.run("train recipe.toml --run a --ranks 1 --json").code, 0);
+    let forked = bench.run("fork --from a --step 8 --run b --set run.steps=12 --set optim.lr=0.1");
+    assert_eq!(forked.code, 0, "{forked:?}");
+    let again = bench.run("fork --from a --run b");
+    assert!(again.code == 7 && again.sentence().contains("holds a run already"), "{again:?}");
+    let ran = bench.run("train b/recipe.toml --run b --ranks 2 --json");
+    assert_eq!(ran.code, 0, "{ran:?}");
+    assert!(ran.events("epoch_began").iter().any(|event| event["state_from"] == "checkpoint 8"), "{ran:?}");
+    assert_ne!(bench.digest("a"), bench.digest("b"));
+}
+
 /// On a second terminal: who is in, which step, how fast; after the end, what is left.
 #[test]
 fn status_tells_of_a_run_that_runs_and_of_one_that_has_ended() {

@@ -372,7 +372,9 @@ impl Coordinator {
             Stage::Reporting(holdings) => {
                 self.record.everyone().map(|member| member.node).filter(|node| !holdings.contains_key(node)).collect()
             }
-            Stage::Moving(ready) => (0..self.record.members.len() as u32).map(Rank).filter(|rank| !ready.contains(rank)).filter_map(node).collect(),
+            Stage::Moving(ready) => {
+                (0..self.record.members.len() as u32).map(Rank).filter(|rank| !ready.contains(rank)).filter_map(node).collect()
+            }
             Stage::Stepping(life) => life.missing().into_iter().filter_map(node).collect(),
             _ => Vec::new(),
         }

@@ -284,7 +284,11 @@ impl Membership {
         self.released = None;
         self.creating = None;
         self.releases.clear();
-        self.gone = record.everyone().map(|member| member.node).filter(|node| *node != self.settings.me.node && !self.links.contains(node)).collect();
+        self.gone = record
+            .everyone()
+            .map(|member| member.node)
+            .filter(|node| *node != self.settings.me.node && !self.links.contains(node))
+            .collect();
         self.gone.remove(&from);
         self.current = Some(Current { record: record.clone(), plan: None });
         acts.push(Act::Enter { record, rehash });

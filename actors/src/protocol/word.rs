@@ -38,8 +38,7 @@ pub struct Held {
 }
 
 /// Where the state of an epoch's first step comes from.
-#[derive(Archive, Serialize, Deserialize, Debug, Clone, Copy, PartialEq, Eq)]
-#[derive(serde::Serialize, serde::Deserialize)]
+#[derive(Archive, Serialize, Deserialize, Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[rkyv(derive(Debug))]
 #[serde(rename_all = "snake_case")]
 pub enum Origin {

@@ -95,6 +95,8 @@ pub trait Office: Send + Sync + 'static {
     fn create(&self, record: EpochRecord);
     /// Looks for the newest intact checkpoint; answers with [`CoordinatorMsg::checkpoint`].
     fn look_for_checkpoint(&self);
+    /// Looks for the newest record; answers with [`Fact::Newest`].
+    fn look_for_newer(&self);
     /// Publishes a checkpoint from its parts, in the background; answers with [`CoordinatorMsg::Published`].
     fn publish(&self, epoch: Epoch, step: Step, parts: Vec<PartRecord>);
     /// Moves the lease of this epoch, or lets it stand still.
@@ -218,7 +220,8 @@ impl CoordinatorActor {
         state.gathered = Gathered::default();
         self.office.leads(machine.record().epoch);
         for (step, _) in std::mem::take(&mut state.saving) {
-            self.office.record(Event::CheckpointFailed { step, because: "members changed while it was written; the next one is due soon".into() });
+            self.office
+                .record(Event::CheckpointFailed { step, because: "members changed while it was written; the next one is due soon".into() });
         }
     }
 
@@ -237,6 +240,7 @@ impl CoordinatorActor {
                     self.broadcast(state, &Control::Snapshot { epoch, step });
                 }
                 Act::LookForCheckpoint => self.office.look_for_checkpoint(),
+                Act::LookForNewer => self.office.look_for_newer(),
                 Act::Lease(moves) => state.leasing = moves,
                 Act::Deposed => {
                     state.machine = None;

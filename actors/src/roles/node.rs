@@ -36,7 +36,7 @@ use crate::net::link::{Link, LinkDown, Payload};
 use crate::net::mailbox::{ActorStats, ActorTable, Mailbox};
 use crate::net::tls::{Identity, Role};
 use crate::net::{Reject, Router};
-use crate::protocol::coordinator::Rules;
+use crate::protocol::coordinator::{Fact as CoordinatorFact, Rules};
 use crate::protocol::ids::{Epoch, NodeId, Rank, ShardId, Step};
 use crate::protocol::membership::{Act, Fact, LeaseView, Membership, Settings};
 use crate::protocol::record::{EpochRecord, Member};
@@ -443,7 +443,10 @@ async fn look(shared: Arc<Shared>) {
     let seen = async {
         let record = records::newest(&shared.store).await?;
         let lease = Lease::read(&shared.store).await?;
-        Ok::<_, StoreError>(Fact::Seen(record, lease.map(|lease| LeaseView { epoch: lease.epoch, beat: lease.beat, released: lease.released })))
+        Ok::<_, StoreError>(Fact::Seen(
+            record,
+            lease.map(|lease| LeaseView { epoch: lease.epoch, beat: lease.beat, released: lease.released }),
+        ))
     };
     let fact = seen.await.unwrap_or_else(|error| Fact::Unseen(error.to_string()));
     shared.tell(&shared.node, "node", NodeMsg::Fact(fact));

@@ -142,7 +142,9 @@ impl Coordinator {
         for (place, shard) in plan.places.iter().zip(self.rules.shards.iter()) {
             let Some((digest, numbers)) = holders.get(&place.shard) else { continue };
             for rank in place.copies().filter(|rank| !numbers.contains(&rank.0)) {
-                let Some(from) = numbers.iter().copied().min_by_key(|number| (given.get(number).copied().unwrap_or(0), *number)) else { continue };
+                let Some(from) = numbers.iter().copied().min_by_key(|number| (given.get(number).copied().unwrap_or(0), *number)) else {
+                    continue;
+                };
                 *given.entry(from).or_default() += shard.range.len();
                 moved += shard.range.len() as u64;
                 moves.push(Move { shard: place.shard, from, to: rank.0, digest: *digest });
@@ -180,7 +182,10 @@ impl Coordinator {
                 acts.push(Act::Save(self.record.epoch, step));
             }
             let min = self.rules.ranks_min;
-            return self.wait(&format!("{ranks} of at least {min} ranks are there; the state after {} steps is kept twice and saved", step.0), acts);
+            return self.wait(
+                &format!("{ranks} of at least {min} ranks are there; the state after {} steps is kept twice and saved", step.0),
+                acts,
+            );
         }
         if self.paused {
             return self.wait("paused by an operator", acts);

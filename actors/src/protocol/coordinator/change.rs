@@ -32,8 +32,9 @@ impl Coordinator {
     /// Why members change at the next step's end, if they do.
     pub(super) fn change_due(&self, now: Duration) -> Option<String> {
         let leaving = self.roster.iter().filter(|(node, seat)| seat.leaving.is_some() && self.record.rank_of(**node).is_some());
-        let mut why: Vec<String> =
-            leaving.filter_map(|(node, seat)| Some(format!("{} leaves: {}", self.record.name(*node), seat.leaving.as_ref()?.because))).collect();
+        let mut why: Vec<String> = leaving
+            .filter_map(|(node, seat)| Some(format!("{} leaves: {}", self.record.name(*node), seat.leaving.as_ref()?.because)))
+            .collect();
         if now < self.frozen_until {
             return None;
         }
@@ -106,7 +107,9 @@ impl Coordinator {
         self.stop.get_or_insert(because);
         match &self.begun {
             Some((_, version)) if self.stage == Stage::Idle => self.save_last(version.step, acts),
-            Some(_) | None => self.over(Outcome::Lost, "every node is leaving; starting the same command again resumes the run".into(), acts),
+            Some(_) | None => {
+                self.over(Outcome::Lost, "every node is leaving; starting the same command again resumes the run".into(), acts)
+            }
         }
     }
 

@@ -27,7 +27,11 @@ impl Coordinator {
         }
         if self.attempts >= self.rules.attempts {
             let names: Vec<String> = found.iter().flat_map(|(_, digests)| who(digests)).map(|node| self.record.name(node)).collect();
-            let because = format!("copies of {} shards differ each time they are computed, and no third rank can tell which of {} is wrong: have the machines checked", found.len(), names.join(", "));
+            let because = format!(
+                "copies of {} shards differ each time they are computed, and no third rank can tell which of {} is wrong: have the machines checked",
+                found.len(),
+                names.join(", ")
+            );
             return self.over(Outcome::Lost, because, acts);
         }
         self.suspects = found.into_iter().collect();
@@ -56,7 +60,10 @@ impl Coordinator {
                 first.into_iter().filter(move |(_, digest)| Some(*digest) != right).map(|(node, _)| node)
             })
             .collect();
-        acts.extend(odd.into_iter().map(|node| Act::Note(Note::Odd(node, "it computed another result the first time, and the right one the second".into()))));
+        acts.extend(
+            odd.into_iter()
+                .map(|node| Act::Note(Note::Odd(node, "it computed another result the first time, and the right one the second".into()))),
+        );
     }
 }
 

@@ -60,7 +60,8 @@ impl Membership {
                 let released = |rank: super::super::ids::Rank| {
                     record.members.get(rank.0 as usize).is_some_and(|member| self.releases.contains_key(&member.node))
                 };
-                plan.places.iter().all(|place| place.copies().any(released)) && newest_covered(&self.settings.shards, &self.releases).is_some()
+                plan.places.iter().all(|place| place.copies().any(released))
+                    && newest_covered(&self.settings.shards, &self.releases).is_some()
             }
             None => newest_covered(&self.settings.shards, &self.releases).is_some(),
         }
@@ -70,7 +71,8 @@ impl Membership {
         let (Some(Current { record, .. }), Some(released)) = (self.current.clone(), self.released.clone()) else { return };
         let me = self.settings.me.node;
         let with = |node: NodeId| node == me || (self.releases.contains_key(&node) && self.links.contains(&node));
-        let members: Vec<Member> = record.members.iter().filter(|member| member.node != record.leader && with(member.node)).cloned().collect();
+        let members: Vec<Member> =
+            record.members.iter().filter(|member| member.node != record.leader && with(member.node)).cloned().collect();
         // A leader that resigned is still there and hands its shards over.
         let others = record.everyone().filter(|member| member.node == record.leader && with(member.node)).cloned().collect();
         let claim = Claim::Releases(self.releases.keys().copied().collect());

@@ -123,7 +123,6 @@ fn compare(set: &[&str]) -> u64 {
     let job = Arc::new(setup::workload(&recipe, 10).unwrap());
     let (predicted, measured) = (predicted(&job), measured(&job, &recipe));
     let off = predicted as f64 / measured as f64 - 1.0;
-    println!("{set:?}: predicted {predicted}, measured {measured}, off by {:+.1} %", 100.0 * off);
     assert!(off.abs() < 0.1, "{set:?}: predicted {predicted} bytes, measured {measured}");
     predicted
 }

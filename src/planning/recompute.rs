@@ -107,7 +107,7 @@ pub fn least_work(units: &[Footprint], head: u64, budget: u64) -> Option<Vec<Seg
     let mut ways: Vec<Vec<Way>> = vec![vec![Way { held: 0, work: 0, from: (0, 0, false) }]];
     for end in 1..=count {
         let mut here = Vec::new();
-        for start in end.saturating_sub(UNITS_MAX)..end {
+        for (start, before) in ways.iter().enumerate().skip(end.saturating_sub(UNITS_MAX)) {
             for recompute in [false, true] {
                 let segment = Segment { units: start..end, recompute };
                 // Units that are kept are alike one by one and together.
@@ -116,7 +116,7 @@ pub fn least_work(units: &[Footprint], head: u64, budget: u64) -> Option<Vec<Seg
                 }
                 let (height, held) = (height(units, &segment), held(units, &segment));
                 let again = work(units, std::slice::from_ref(&segment));
-                let before = ways[start].iter().enumerate().filter(|(_, way)| way.held + height <= budget);
+                let before = before.iter().enumerate().filter(|(_, way)| way.held + height <= budget);
                 here.extend(before.map(|(at, way)| Way { held: way.held + held, work: way.work + again, from: (start, at, recompute) }));
             }
         }

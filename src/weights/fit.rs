@@ -48,7 +48,7 @@ impl Weights {
         let unfit = |what| WeightsError::Unfit { path: path.to_path_buf(), what };
         let (format, prefix) = format(&found).ok_or_else(|| unfit(unknown(&found)))?;
         let of_head = prefix_of(&found, "projection_head.0.weight").unwrap_or_default();
-        let mut units: Vec<Option<Vec<(String, Tensor)>>> = model.units().iter().map(|_| Some(Vec::new())).collect();
+        let mut fitting: Vec<(usize, String)> = Vec::new();
         let mut head = Head::Fits;
         for (unit, spec) in tensors(model) {
             let trunk = unit < model.trunk().len();
@@ -65,16 +65,16 @@ impl Weights {
             match complaint {
                 Some(what) if trunk => return Err(unfit(explained(model, &found, format, &prefix, what))),
                 Some(what) => head = if found.contains_key(&name) { Head::Other(what) } else { worse(head, Head::Absent) },
-                None => {
-                    if let (Some(list), Some(tensor)) = (&mut units[unit], found.remove(&name)) {
-                        list.push((name, tensor));
-                    }
-                }
+                None => fitting.push((unit, name)),
             }
         }
-        if head != Head::Fits {
-            // A head of which a part is missing is none.
-            units[model.trunk().len()..].iter_mut().for_each(|unit| *unit = None);
+        // A head of which a part is missing is none.
+        let has = |unit: usize| unit < model.trunk().len() || head == Head::Fits;
+        let mut units: Vec<Option<Vec<(String, Tensor)>>> = (0..model.units().len()).map(|unit| has(unit).then(Vec::new)).collect();
+        for (unit, name) in fitting {
+            if let (Some(tensors), Some(tensor)) = (&mut units[unit], found.remove(&name)) {
+                tensors.push((name, tensor));
+            }
         }
         let lengths = model.units().iter().map(|unit| unit.tensors.iter().map(TensorSpec::len).collect()).collect();
         Ok(Self { path: path.to_path_buf(), format, units, lengths, head })

@@ -22,7 +22,7 @@ pub(super) fn commas(value: u64) -> String {
 fn scaled(value: f64) -> String {
     const PREFIXES: [&str; 5] = ["", "k", "M", "G", "T"];
     if value >= 1e15 {
-        return format!("{value:.1e} ");
+        return format!("{value:.1e}");
     }
     let (mut value, mut at) = (value, 0);
     while value >= 999.5 && at + 1 < PREFIXES.len() {
@@ -65,7 +65,7 @@ fn model(out: &mut String, report: &Report) {
         &[
             format!("{} parameters ({} in f32), {} values of state besides", commas(m.parameters), gib(m.bytes), commas(m.buffers)),
             format!("trunk {}, head {}, prototypes {}", commas(m.trunk), commas(m.head), commas(m.prototypes)),
-            format!("{}multiply-adds for an image's crops, forward", scaled(m.multiply_adds as f64)),
+            format!("{} multiply-adds for an image's crops, forward", scaled(m.multiply_adds as f64)),
         ],
     );
 }
@@ -96,7 +96,7 @@ fn ranks(out: &mut String, report: &Report) {
         out,
         "ranks",
         &[
-            format!("{} units in {} shards; at most {} lanes a rank", commas(r.units), commas(r.shards), r.fullest.lanes),
+            format!("{} units in {} shards; lanes of the fullest rank: {}", commas(r.units), commas(r.shards), r.fullest.lanes),
             format!(
                 "the fullest owns {} shards, {} values: {} of host memory with momentum, {} more while a step is updated",
                 commas(r.fullest.shards),
@@ -123,7 +123,7 @@ fn memory(out: &mut String, report: &Report) {
             format!("{} of a rank's device: {verdict}", gib(m.device_bytes)),
             format!("{} of gathered weights, {} a lane", gib(m.gathered_bytes), gib(m.lane_bytes)),
             format!(
-                "{} units keep their graph, {} in {} segments are computed again: {:.1} % of the trunk's forward",
+                "units that keep their graph: {}; computed again: {} in {} segments, {:.1} % of the trunk's forward",
                 m.units_kept,
                 m.units_recomputed,
                 m.segments_recomputed,
@@ -162,7 +162,7 @@ fn time(out: &mut String, report: &Report) {
                 duration(t.step_apart_s),
                 t.images_per_s
             ),
-            format!("{} for the run; {}floating-point operations", duration(t.run_s), scaled(t.flop)),
+            format!("{} for the run; {} floating-point operations", duration(t.run_s), scaled(t.flop)),
             format!("computing {}, link {}, waiting for sums {}", duration(t.compute_s), duration(t.link_s), duration(t.sums_s)),
             format!(
                 "assuming {:.0} % of {}FLOP/s, {}B/s each way, {:.0} µs a sum, {} bytes a value",

@@ -79,6 +79,8 @@ struct Launcher {
     ended: Option<(String, String)>,
     /// Whether this machine was asked to leave or stop.
     leaving: bool,
+    /// Whether a notice says that this machine is about to be taken away.
+    noticed: bool,
     /// The first process that died by itself, and how.
     dead: Option<String>,
     failure: Option<Failure>,
@@ -115,6 +117,7 @@ impl Launcher {
             bad: BTreeMap::new(),
             ended: None,
             leaving: false,
+            noticed: false,
             dead: None,
             failure: None,
         };
@@ -185,12 +188,12 @@ impl Launcher {
             Notice::Preempt { source, kind, deadline, because } => {
                 let because = format!("{source} says that this machine is about to go ({kind}): {because}");
                 self.talk(format!("{because}; leaving the run"));
-                self.leaving = true;
+                (self.leaving, self.noticed) = (true, true);
                 self.tell_all(&Word::Leave { because, deadline_ms: deadline.map(|left| left.as_millis() as u64) }).await;
             }
             Notice::Cancelled { source, because } => {
                 self.talk(format!("{source} has taken its notice back ({because}); staying in the run"));
-                self.leaving = false;
+                (self.leaving, self.noticed) = (false, false);
                 self.tell_all(&Word::Stay).await;
             }
         }
@@ -335,6 +338,12 @@ impl Launcher {
     // ---- the end ------------------------------------------------------------------------------
 
     async fn finish(mut self) -> Result<ExitCode, Failure> {
+        // Nothing is held here any more: who waits to take the machine need not wait longer.
+        if self.noticed
+            && let Err(error) = notice::approve(&self.prepared.recipe.preemption).await
+        {
+            self.talk(error.to_string());
+        }
         if let Some(examiner) = self.examiner.take() {
             let last =
                 self.committed().filter(|_| self.ended.as_ref().is_some_and(|(outcome, _)| outcome == "done" || outcome == "stopped"));

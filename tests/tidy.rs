@@ -221,7 +221,7 @@ fn the_runtime_imports_one_way() {
 /// Data, model, loss and optimizer do not know each other; `train` joins them; commands come last.
 #[test]
 fn the_program_imports_one_way() {
-    let allowed: [(&str, &[&str]); 9] = [
+    let allowed: [(&str, &[&str]); 10] = [
         ("config", &[]),
         ("notice", &["config"]),
         ("data", &[]),

@@ -150,7 +150,15 @@ mod samples {
     }
 
     pub(super) fn begun(epoch: u64, step: u64, source: Source) -> Happening {
-        Happening::Begun { epoch, step, of: epoch - 1, source, plan: epoch, holders: vec![vec![0, 1], vec![1, 2], vec![0, 2]], used: Vec::new() }
+        Happening::Begun {
+            epoch,
+            step,
+            of: epoch - 1,
+            source,
+            plan: epoch,
+            holders: vec![vec![0, 1], vec![1, 2], vec![0, 2]],
+            used: Vec::new(),
+        }
     }
 
     pub(super) fn started(slot: u32) -> Happening {

@@ -3,5 +3,10 @@
 //!
 //! It knows `everstep-actors` only; nothing here names a model or an image.
 
+pub mod checks;
+pub mod fault;
+pub mod history;
 pub mod ledger;
 pub mod local;
+pub mod scenario;
+pub mod sim;

@@ -155,14 +155,7 @@ pub struct Workload {
 
 impl Default for Workload {
     fn default() -> Self {
-        Self {
-            steps: 100,
-            lanes: 8,
-            samples_per_lane: 4,
-            shards: 12,
-            step_time: Span(Duration::from_millis(200)),
-            checkpoint_every: 20,
-        }
+        Self { steps: 100, lanes: 8, samples_per_lane: 4, shards: 12, step_time: Span(Duration::from_millis(200)), checkpoint_every: 20 }
     }
 }
 

@@ -9,8 +9,8 @@
 use std::time::Duration;
 
 use crate::checks::{self, Check, Violation};
-use crate::history::{History, Promise};
 use crate::fault::Kind;
+use crate::history::{History, Promise};
 use crate::scenario::{Scenario, ScenarioError};
 
 mod acts;

@@ -171,7 +171,19 @@ pub(crate) mod tests {
 
     pub(crate) fn step(step: u64, at_ms: u64, loss: f64) -> Recorded {
         let metrics = BTreeMap::from([(names::LOSS.into(), loss), (names::ENTROPY.into(), 4.5)]);
-        at(at_ms, Event::StepCommitted { step: Step(step), epoch: Epoch(1), metrics, seconds: 0.5, images: 128, wait: 0.1, samples: 128, samples_hash: 0 })
+        at(
+            at_ms,
+            Event::StepCommitted {
+                step: Step(step),
+                epoch: Epoch(1),
+                metrics,
+                seconds: 0.5,
+                images: 128,
+                wait: 0.1,
+                samples: 128,
+                samples_hash: 0,
+            },
+        )
     }
 
     pub(crate) fn evaluated(step: u64, scores: &[(&str, f64)]) -> Recorded {

@@ -6,6 +6,7 @@
 //! - `CO-2` It creates the next epoch before anything of it is said, and stops for good when another node was first.
 //! - `CO-3` It goes on from the newest version of which every shard has an intact copy. The store counts only where no such
 //!   version is, and not while a node that may hold copies is neither proven dead nor absent for [`Rules::grace`].
+//! - `CO-5` It calls no step stable unless the store has named no newer record for half of [`Rules::grace`], or was away.
 //! - `CO-4` Newcomers and leavers wait for a step's end; losses do not.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -108,8 +109,8 @@ pub enum Fact {
     },
     /// What became of [`Act::Create`].
     Created(Creation),
-    /// The newest record in the store, asked for with [`Act::LookForNewer`].
-    Newest(Epoch),
+    /// The newest record in the store, asked for with [`Act::LookForNewer`]; `None` when the store does not answer.
+    Newest(Option<Epoch>),
     /// The newest intact checkpoint, asked for with [`Act::LookForCheckpoint`].
     Checkpoint(Option<Step>),
     /// A checkpoint after so many steps can be relied on.
@@ -164,7 +165,7 @@ pub enum Act {
     Save(Epoch, Step),
     /// Find the newest intact checkpoint.
     LookForCheckpoint,
-    /// Find the number of the newest record: while the lease stands still another node may lead.
+    /// Find the number of the newest record: another node may lead where this one's lease has stood still.
     LookForNewer,
     /// Move the lease in the store, or let it stand still.
     Lease(bool),
@@ -270,8 +271,11 @@ pub struct Coordinator {
     /// The newest checkpoint that is known, and the one that is being written.
     saved: Option<Step>,
     saving: Option<Step>,
-    /// When the store is asked for a newer record.
+    /// When the store is asked for a newer record, and when it answered last or was found away.
     look_at: Duration,
+    checked: Duration,
+    /// All have voted for this step, and it is not known whether this node still leads.
+    voted: Option<Step>,
     /// No checkpoint is due for steps up to this one.
     attempted: Step,
     /// A record whose creation has no known result: its number is asked for again before any other.
@@ -325,7 +329,9 @@ impl Coordinator {
             arrival: now,
             saved: None,
             saving: None,
-            look_at: Duration::ZERO,
+            look_at: now,
+            checked: now,
+            voted: None,
             attempted: Step(0),
             unresolved: None,
             created: 0,
@@ -342,7 +348,7 @@ impl Coordinator {
             paused: false,
             waiting: None,
         };
-        let mut acts = vec![Act::Lease(true)];
+        let mut acts = vec![Act::Lease(true), Act::WakeAt(now)];
         coordinator.open(&mut acts);
         (coordinator, acts)
     }
@@ -393,10 +399,7 @@ impl Coordinator {
             Fact::Lost { node, proven, because } => self.lost(now, node, proven, because, &mut acts),
             Fact::Stalled { node, because } => self.put_out(now, node, because, &mut acts),
             Fact::Created(creation) => self.created(now, creation, &mut acts),
-            Fact::Newest(epoch) if self.stage == Stage::Short && epoch > self.record.epoch => {
-                self.resign(format!("{epoch} has begun while copies were out of sight here"), &mut acts);
-            }
-            Fact::Newest(_) => {}
+            Fact::Newest(newest) => self.newest(now, newest, &mut acts),
             Fact::Checkpoint(step) => self.found(step, &mut acts),
             Fact::Saved(step) => self.was_saved(step, &mut acts),
             Fact::SaveFailed(step, because) => self.save_failed(step, because, &mut acts),
@@ -455,8 +458,27 @@ impl Coordinator {
         match life.on(rank, epoch, step, said) {
             Effect::Wait | Effect::Stale => {}
             Effect::SendSums => acts.push(Act::SendSums { epoch, step }),
+            // Others may lead where this node stood still: a stopped process finds all votes when it wakes.
+            Effect::Stable if now > self.checked + self.rules.grace / 2 => {
+                self.voted = Some(step);
+                self.look_at = now;
+            }
             Effect::Stable => self.stable(now, step, acts),
             Effect::Disagree(disagreements) => self.differ(now, disagreements, acts),
+        }
+    }
+
+    /// Who leads by the store. While it is away nobody can create a record: training goes on.
+    fn newest(&mut self, now: Duration, newest: Option<Epoch>, acts: &mut Vec<Act>) {
+        let creating = matches!(self.stage, Stage::Creating { .. });
+        if let Some(epoch) = newest.filter(|epoch| *epoch > self.record.epoch && !creating) {
+            return self.resign(format!("{epoch} has begun while this node stood still or saw no copies"), acts);
+        }
+        self.checked = now;
+        if let Some(step) = self.voted.take()
+            && matches!(&self.stage, Stage::Stepping(life) if life.step() == step.next())
+        {
+            self.stable(now, step, acts);
         }
     }
 

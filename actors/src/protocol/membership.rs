@@ -11,7 +11,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use super::coordinator::Creation;
-use super::ids::{Epoch, NodeId, ShardId};
+use super::ids::{Epoch, NodeId, ShardId, Version};
 use super::plan::Plan;
 use super::record::{Claim, EpochRecord, Member};
 use super::recovery::newest_covered;
@@ -128,7 +128,17 @@ pub enum Act {
 #[derive(Debug, Clone)]
 struct Current {
     record: EpochRecord,
-    plan: Option<Plan>,
+    /// Its plan, and the version that it began at, once it has begun.
+    begun: Option<(Plan, Version)>,
+}
+
+/// The last epoch that had begun here, as long as this node had a rank in every epoch since: then nothing has become stable
+/// without its vote, and the copies of that plan are what counts.
+#[derive(Debug, Clone)]
+struct Basis {
+    members: Vec<NodeId>,
+    plan: Plan,
+    version: Version,
 }
 
 /// An epoch that was released.
@@ -161,6 +171,7 @@ pub struct Membership {
     settings: Settings,
     links: BTreeSet<NodeId>,
     current: Option<Current>,
+    basis: Option<Basis>,
     released: Option<Released>,
     /// Releases of the current epoch by others, which may come before this node's own.
     releases: BTreeMap<NodeId, Vec<Held>>,
@@ -183,6 +194,7 @@ impl Membership {
             settings,
             links: BTreeSet::new(),
             current: None,
+            basis: None,
             released: None,
             releases: BTreeMap::new(),
             gone: BTreeSet::new(),
@@ -253,7 +265,7 @@ impl Membership {
             Word::Open { record, rehash } => self.open(now, from, record, rehash, acts),
             Word::Begin { epoch, beginning } if followed && self.record().is_some_and(|record| record.epoch == epoch) => {
                 if let Some(current) = &mut self.current {
-                    current.plan = Some(beginning.plan.clone());
+                    current.begun = Some((beginning.plan.clone(), beginning.version));
                 }
                 self.waiting = None;
                 acts.push(Act::Begin(epoch, beginning));
@@ -290,7 +302,8 @@ impl Membership {
             .filter(|node| *node != self.settings.me.node && !self.links.contains(node))
             .collect();
         self.gone.remove(&from);
-        self.current = Some(Current { record: record.clone(), plan: None });
+        self.basis = self.basis_at(record.epoch);
+        self.current = Some(Current { record: record.clone(), begun: None });
         acts.push(Act::Enter { record, rehash });
         // What was asked of an earlier leader is asked of this one.
         if let Some((because, deadline)) = self.leaving.clone() {

@@ -74,6 +74,10 @@ impl CoordinatorMsg {
     pub fn checkpoint(step: Option<Step>) -> Self {
         Self::Fact(Fact::Checkpoint(step))
     }
+    /// The newest record in the store; `None` when the store does not answer.
+    pub fn newest(epoch: Option<Epoch>) -> Self {
+        Self::Fact(Fact::Newest(epoch))
+    }
 
     fn name(&self) -> &'static str {
         match self {
@@ -95,7 +99,7 @@ pub trait Office: Send + Sync + 'static {
     fn create(&self, record: EpochRecord);
     /// Looks for the newest intact checkpoint; answers with [`CoordinatorMsg::checkpoint`].
     fn look_for_checkpoint(&self);
-    /// Looks for the newest record; answers with [`Fact::Newest`].
+    /// Looks for the newest record in the background; answers with [`CoordinatorMsg::newest`].
     fn look_for_newer(&self);
     /// Publishes a checkpoint from its parts, in the background; answers with [`CoordinatorMsg::Published`].
     fn publish(&self, epoch: Epoch, step: Step, parts: Vec<PartRecord>);

@@ -36,7 +36,7 @@ use crate::net::link::{Link, LinkDown, Payload};
 use crate::net::mailbox::{ActorStats, ActorTable, Mailbox};
 use crate::net::tls::{Identity, Role};
 use crate::net::{Reject, Router};
-use crate::protocol::coordinator::{Fact as CoordinatorFact, Rules};
+use crate::protocol::coordinator::Rules;
 use crate::protocol::ids::{Epoch, NodeId, Rank, ShardId, Step};
 use crate::protocol::membership::{Act, Fact, LeaseView, Membership, Settings};
 use crate::protocol::record::{EpochRecord, Member};

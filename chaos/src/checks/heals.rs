@@ -29,12 +29,17 @@ pub(super) fn check(history: &History, promise: &Promise) -> Vec<Violation> {
     let missing: Vec<&Who> = living.difference(&inside).collect();
     let wanted = living.len().min(promise.ranks_max as usize);
     if members.iter().filter(|who| living.contains(who)).count() < wanted {
-        return complain(format!("{late} s after the last fault {} of {} nodes are in epoch {epoch}; {missing:?} are not", members.len(), living.len()));
+        return complain(format!(
+            "{late} s after the last fault {} of {} nodes are in epoch {epoch}; {missing:?} are not",
+            members.len(),
+            living.len()
+        ));
     }
     if let Some(ghost) = members.iter().find(|who| !living.contains(who)) {
         return complain(format!("{late} s after the last fault node {ghost}, which is gone, is still in epoch {epoch}"));
     }
-    let commits = history.entries.iter().filter(after).any(|entry| matches!(entry.what, Happening::Stable { epoch: of, .. } if of == epoch));
+    let commits =
+        history.entries.iter().filter(after).any(|entry| matches!(entry.what, Happening::Stable { epoch: of, .. } if of == epoch));
     if commits { Vec::new() } else { complain(format!("no step of epoch {epoch} was committed within {late} s of the last fault")) }
 }
 
@@ -45,7 +50,8 @@ mod tests {
 
     #[test]
     fn a_run_that_does_not_get_well_is_found() {
-        let start = [(0, 0, started(0)), (0, 1, started(1)), (0, 2, started(2)), (1, 0, recorded(1, 0, &[0, 1, 2])), (5, 0, Happening::Calm)];
+        let start =
+            [(0, 0, started(0)), (0, 1, started(1)), (0, 2, started(2)), (1, 0, recorded(1, 0, &[0, 1, 2])), (5, 0, Happening::Calm)];
         let and = |more: &[(u64, Who, Happening)]| check(&history(start.iter().cloned().chain(more.to_vec())), &promise()).len();
         assert_eq!(and(&[(6, 0, stable(1, 4))]), 0);
         assert_eq!(and(&[]), 1, "no step");

@@ -9,7 +9,8 @@ use crate::history::{Happening, History};
 pub(super) fn check(history: &History) -> Vec<Violation> {
     let ghost = |(place, entry): (usize, &crate::history::Entry)| match entry.what {
         Happening::Applied { said, current, step } if said != current => {
-            let because = format!("node {} is in epoch {current} and let a word of epoch {said} change its state at step {step}", entry.who);
+            let because =
+                format!("node {} is in epoch {current} and let a word of epoch {said} change its state at step {step}", entry.who);
             Some(Violation::new(Check::NoGhosts, place, because))
         }
         _ => None,

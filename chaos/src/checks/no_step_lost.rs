@@ -35,7 +35,8 @@ pub(super) fn check(history: &History, promise: &Promise) -> Vec<Violation> {
                 plans.insert(*epoch, holders);
                 let lives = |who: &Who| !gone.contains(who) && !hidden.at(*who, entry.at, promise.grace);
                 if *step < last.steps && last.holders.iter().all(|holders| holders.iter().any(lives)) {
-                    let because = format!("epoch {epoch} goes on after {step} steps; {} were committed, and copies of them live", last.steps);
+                    let because =
+                        format!("epoch {epoch} goes on after {step} steps; {} were committed, and copies of them live", last.steps);
                     found.push(Violation::new(Check::NoStepLost, place, because));
                 }
                 last.steps = last.steps.min(*step);

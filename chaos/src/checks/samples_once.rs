@@ -42,7 +42,9 @@ pub(super) fn check(history: &History, promise: &Promise) -> Vec<Violation> {
     }
     if let (Some(last), true) = (committed.keys().next_back(), found.is_empty()) {
         let gap = (0..*last).find(|step| !committed.contains_key(step));
-        found.extend(gap.map(|step| Violation::new(Check::SamplesOnce, history.entries.len() - 1, format!("the samples of step {step} were never used"))));
+        found.extend(gap.map(|step| {
+            Violation::new(Check::SamplesOnce, history.entries.len() - 1, format!("the samples of step {step} were never used"))
+        }));
     }
     found
 }

@@ -60,7 +60,9 @@ mod tests {
 
     #[test]
     fn lengths_of_time_read_and_print() {
-        for (text, millis, printed) in [("250ms", 250, "250ms"), ("1.5s", 1_500, "1500ms"), ("2m", 120_000, "120s"), ("1h", 3_600_000, "3600s")] {
+        for (text, millis, printed) in
+            [("250ms", 250, "250ms"), ("1.5s", 1_500, "1500ms"), ("2m", 120_000, "120s"), ("1h", 3_600_000, "3600s")]
+        {
             let span: Span = text.parse().unwrap();
             assert_eq!(span.0, Duration::from_millis(millis));
             assert_eq!(span.to_string(), printed);

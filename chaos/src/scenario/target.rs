@@ -36,9 +36,8 @@ impl FromStr for Target {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let unknown = || {
-            format!("`{text}` selects nobody: write one, n=3, 50%, all, leader, others, next, rank=2, node=3, host=1 or zone=b")
-        };
+        let unknown =
+            || format!("`{text}` selects nobody: write one, n=3, 50%, all, leader, others, next, rank=2, node=3, host=1 or zone=b");
         let number = |text: &str| text.parse().map_err(|_| unknown());
         Ok(match text {
             "one" => Self::One,
@@ -139,7 +138,13 @@ mod tests {
 
     #[test]
     fn selectors_pick_whom_they_name() {
-        let node = |slot: u32| Candidate { slot, host: slot / 2, zone: ["a", "b"][slot as usize / 2].into(), rank: slot.checked_sub(1), leads: slot == 1 };
+        let node = |slot: u32| Candidate {
+            slot,
+            host: slot / 2,
+            zone: ["a", "b"][slot as usize / 2].into(),
+            rank: slot.checked_sub(1),
+            leads: slot == 1,
+        };
         let nodes: Vec<Candidate> = (0..4).map(node).collect();
         let table = [
             ("one", vec![3]),

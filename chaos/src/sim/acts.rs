@@ -81,7 +81,9 @@ impl World<'_> {
                 Act::Note(note) => self.note(me, note),
                 Act::WakeAt(at) => self.wake_at(me, at),
                 Act::Over(outcome, because) => {
-                    if let Some((epoch, beat)) = self.nodes[me as usize].office.as_ref().map(|office| (office.machine.record().epoch, office.beat)) {
+                    if let Some((epoch, beat)) =
+                        self.nodes[me as usize].office.as_ref().map(|office| (office.machine.record().epoch, office.beat))
+                    {
                         self.ask(me, Ask::Lease { epoch, beat: beat + 1, released: true });
                     }
                     self.ended(me, outcome, because);
@@ -101,7 +103,8 @@ impl World<'_> {
         let epoch = record.epoch;
         let everyone: Vec<Who> = record.everyone().map(who_of).collect();
         let (machine, acts) = Coordinator::new(self.rules.clone(), id, record, before, self.now);
-        let office = Office { machine, leases: true, beat: 0, ledger: Ledger::default(), saving: None, progress: (0, self.now), term: epoch };
+        let office =
+            Office { machine, leases: true, beat: 0, ledger: Ledger::default(), saving: None, progress: (0, self.now), term: epoch };
         self.nodes[me as usize].office = Some(office);
         self.leader_acts(me, acts);
         self.queue.push(self.now, Event::Lease { who: me, epoch });
@@ -257,7 +260,7 @@ impl World<'_> {
             }
             Ask::Newest => {
                 let newest = self.store.records.keys().next_back().copied().unwrap_or_default();
-                Some(Event::Leader(me, coordinator::Fact::Newest(newest)))
+                Some(Event::Leader(me, coordinator::Fact::Newest(Some(newest))))
             }
             Ask::CreateAsMember(record) => {
                 let creation = self.create(me, record);
@@ -281,7 +284,8 @@ impl World<'_> {
                 let read = self.store.checkpoints.get(step).map(|saved| saved.contents.clone());
                 let contents = read.as_ref().map(|all| mine.iter().filter_map(|shard| Some((*shard, *all.get(shard)?))).collect());
                 if let Some(all) = read {
-                    let digest = all.iter().fold(0u64, |sum, (shard, value)| sum.wrapping_add(content::of_state(*shard, content::digest(*value))));
+                    let digest =
+                        all.iter().fold(0u64, |sum, (shard, value)| sum.wrapping_add(content::of_state(*shard, content::digest(*value))));
                     self.say(me, Happening::Restored { step: *step, digest });
                 }
                 Some(Event::Restored { who: me, epoch: *epoch, step: *step, contents })
@@ -306,7 +310,8 @@ impl World<'_> {
             Ask::Look => self.member(me, membership::Fact::Unseen(because())),
             Ask::CreateAsMember(_) => self.member(me, membership::Fact::Created(Creation::Unknown(because()))),
             Ask::CreateAsLeader(_) => self.leader(me, coordinator::Fact::Created(Creation::Unknown(because()))),
-            Ask::Lease { .. } | Ask::Newest => {}
+            Ask::Lease { .. } => {}
+            Ask::Newest => self.leader(me, coordinator::Fact::Newest(None)),
             Ask::Find | Ask::Restore { .. } => self.ask(me, ask),
             Ask::Parts { epoch, step, leader, .. } => self.parts_written(me, epoch, step, leader, Vec::new()),
             Ask::Manifest { step, .. } => self.leader(me, coordinator::Fact::SaveFailed(Step(step), because())),

@@ -67,7 +67,8 @@ pub(super) fn undisturbed(shards: u32, lanes: u32, samples_per_lane: u32, steps:
     let ids: Vec<ShardId> = (0..shards).map(shard).collect();
     let mut contents: Vec<u64> = ids.iter().map(|id| seed(*id)).collect();
     let sum = |contents: &[u64]| ids.iter().zip(contents).fold(0u64, |sum, (id, content)| sum.wrapping_add(weight(*id, *content)));
-    let state = |contents: &[u64]| ids.iter().zip(contents).fold(0u64, |sum, (id, content)| sum.wrapping_add(of_state(*id, digest(*content))));
+    let state =
+        |contents: &[u64]| ids.iter().zip(contents).fold(0u64, |sum, (id, content)| sum.wrapping_add(of_state(*id, digest(*content))));
     let mut weights = sum(&contents);
     let mut digests = BTreeMap::from([(0, state(&contents))]);
     for step in 0..steps {

@@ -16,13 +16,38 @@ use crate::history::Who;
 pub(super) enum Said {
     Word(Word),
     /// With the first sample that was used and one past the last.
-    Reduced { epoch: Epoch, step: Step, partial: u64, used: (u64, u64) },
-    Prepared { epoch: Epoch, step: Step, digests: Vec<(ShardId, u64)> },
-    Sums { epoch: Epoch, step: Step, sums: u64 },
-    Stable { epoch: Epoch, step: Step, checkpoint: bool, hold: bool },
-    Save { epoch: Epoch, step: Step },
+    Reduced {
+        epoch: Epoch,
+        step: Step,
+        partial: u64,
+        used: (u64, u64),
+    },
+    Prepared {
+        epoch: Epoch,
+        step: Step,
+        digests: Vec<(ShardId, u64)>,
+    },
+    Sums {
+        epoch: Epoch,
+        step: Step,
+        sums: u64,
+    },
+    Stable {
+        epoch: Epoch,
+        step: Step,
+        checkpoint: bool,
+        hold: bool,
+    },
+    Save {
+        epoch: Epoch,
+        step: Step,
+    },
     /// Parts of a checkpoint are in the store; without any, they could not be written.
-    Parts { epoch: Epoch, step: Step, parts: Vec<(ShardId, u64)> },
+    Parts {
+        epoch: Epoch,
+        step: Step,
+        parts: Vec<(ShardId, u64)>,
+    },
 }
 
 /// A request to the store, when it is carried out.
@@ -42,48 +67,136 @@ pub(super) enum Ask {
 #[derive(Debug)]
 pub(super) enum Event {
     /// A place is started.
-    Start { slot: u32 },
+    Start {
+        slot: u32,
+    },
     /// Words arrive. `arrived` when they lie with the receiver already, who stood still.
-    Said { from: Who, to: Who, made: u64, said: Said, arrived: bool },
+    Said {
+        from: Who,
+        to: Who,
+        made: u64,
+        said: Said,
+        arrived: bool,
+    },
     /// A node learns something.
     Member(Who, membership::Fact),
     Leader(Who, coordinator::Fact),
     Wake(Who),
     /// A dial ends. `again` when the epoch's members are to meet, and until when in that epoch.
-    Dialled { from: Who, to: Who, since: Duration, meeting: Option<Epoch> },
+    Dialled {
+        from: Who,
+        to: Who,
+        since: Duration,
+        meeting: Option<Epoch>,
+    },
     /// A process of the same host is seen to have ended.
-    Exited { to: Who, dead: Who },
+    Exited {
+        to: Who,
+        dead: Who,
+    },
     /// A link has been silent for too long.
-    Silent { a: Who, b: Who, made: u64, since: Duration },
+    Silent {
+        a: Who,
+        b: Who,
+        made: u64,
+        since: Duration,
+    },
     /// A beat on a lossy link.
-    Beat { a: Who, b: Who, made: u64 },
+    Beat {
+        a: Who,
+        b: Who,
+        made: u64,
+    },
     /// An end of a link has said farewell.
-    Closed { a: Who, b: Who, made: u64, by: Who },
+    Closed {
+        a: Who,
+        b: Who,
+        made: u64,
+        by: Who,
+    },
     /// Members that have not met are named to the leader.
-    Meeting { who: Who, epoch: Epoch },
+    Meeting {
+        who: Who,
+        epoch: Epoch,
+    },
     /// A rank says what it holds.
-    Report { who: Who, epoch: Epoch },
-    Fetch { who: Who, epoch: Epoch, from: Who, shards: Vec<(ShardId, u64)> },
-    Computed { who: Who, epoch: Epoch, step: Step },
-    Reduced { who: Who, epoch: Epoch, step: Step },
-    Updated { who: Who, epoch: Epoch, step: Step, sums: u64 },
+    Report {
+        who: Who,
+        epoch: Epoch,
+    },
+    Fetch {
+        who: Who,
+        epoch: Epoch,
+        from: Who,
+        shards: Vec<(ShardId, u64)>,
+    },
+    Computed {
+        who: Who,
+        epoch: Epoch,
+        step: Step,
+    },
+    Reduced {
+        who: Who,
+        epoch: Epoch,
+        step: Step,
+    },
+    Updated {
+        who: Who,
+        epoch: Epoch,
+        step: Step,
+        sums: u64,
+    },
     /// The store carries a request out, and its answer.
-    Asked { who: Who, ask: Ask, told_at: Duration, answered: bool },
+    Asked {
+        who: Who,
+        ask: Ask,
+        told_at: Duration,
+        answered: bool,
+    },
     /// The store has not answered.
-    Unanswered { who: Who, ask: Ask },
+    Unanswered {
+        who: Who,
+        ask: Ask,
+    },
     /// A checkpoint was read.
-    Restored { who: Who, epoch: Epoch, step: u64, contents: Option<Vec<(ShardId, u64)>> },
+    Restored {
+        who: Who,
+        epoch: Epoch,
+        step: u64,
+        contents: Option<Vec<(ShardId, u64)>>,
+    },
     /// The parts are in the store, or not.
-    PartsWritten { who: Who, epoch: Epoch, step: Step, leader: Who, parts: Vec<(ShardId, u64)> },
+    PartsWritten {
+        who: Who,
+        epoch: Epoch,
+        step: Step,
+        leader: Who,
+        parts: Vec<(ShardId, u64)>,
+    },
     /// The lease is due.
-    Lease { who: Who, epoch: Epoch },
+    Lease {
+        who: Who,
+        epoch: Epoch,
+    },
     /// The leader looks for members that do not get on.
-    Watch { who: Who, epoch: Epoch },
-    Strike { fault: usize },
-    Pass { fault: usize, strike: u32 },
+    Watch {
+        who: Who,
+        epoch: Epoch,
+    },
+    Strike {
+        fault: usize,
+    },
+    Pass {
+        fault: usize,
+        strike: u32,
+    },
     /// A notice is taken back, or its time is over.
-    Stay { whom: Vec<Who> },
-    Deadline { whom: Vec<Who> },
+    Stay {
+        whom: Vec<Who>,
+    },
+    Deadline {
+        whom: Vec<Who>,
+    },
     /// Faults come to an end.
     Storm,
     /// Sizes are looked at.
@@ -95,7 +208,9 @@ impl Event {
     pub(super) fn mark(&self) -> u64 {
         let (kind, a, b) = match self {
             Self::Start { slot } => (1, *slot, 0),
-            Self::Said { from, to, made, said, .. } => return mix(mix(2, u64::from(*from) << 32 | u64::from(*to)), mix(*made, said.mark())),
+            Self::Said { from, to, made, said, .. } => {
+                return mix(mix(2, u64::from(*from) << 32 | u64::from(*to)), mix(*made, said.mark()));
+            }
             Self::Member(who, _) => (3, *who, 0),
             Self::Leader(who, _) => (4, *who, 0),
             Self::Wake(who) => (5, *who, 0),

@@ -230,7 +230,8 @@ impl World<'_> {
             }
             Kind::KillHost => {
                 let hosts: BTreeSet<u32> = targets.iter().map(|who| self.host(self.nodes[*who as usize].slot).0).collect();
-                let all: Vec<Who> = self.places.iter().filter(|(slot, _)| hosts.contains(&self.host(**slot).0)).map(|(_, who)| *who).collect();
+                let all: Vec<Who> =
+                    self.places.iter().filter(|(slot, _)| hosts.contains(&self.host(**slot).0)).map(|(_, who)| *who).collect();
                 all.iter().for_each(|who| self.kill(*who, false));
                 self.restart(fault, &all);
                 return Some((all, None));

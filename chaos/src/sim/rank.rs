@@ -47,7 +47,10 @@ impl World<'_> {
         if rehash {
             // What is not stable was computed from copies of which one may have been bad.
             node.shelf.begin(stable);
-            let bad: Vec<(ShardId, Version)> = held_of(&node.shelf).filter(|(held, content)| content::digest(*content) != held.digest).map(|(held, _)| (held.shard, held.version)).collect();
+            let bad: Vec<(ShardId, Version)> = held_of(&node.shelf)
+                .filter(|(held, content)| content::digest(*content) != held.digest)
+                .map(|(held, _)| (held.shard, held.version))
+                .collect();
             bad.into_iter().for_each(|(shard, version)| node.shelf.forget(shard, version));
         }
         let at = self.now + if rehash { 20 * MS } else { MS };
@@ -259,7 +262,12 @@ impl World<'_> {
             let node = &self.nodes[me as usize];
             let waits = node.alive && node.rank.epoch == epoch && node.rank.work == Work::Waiting(step);
             let cut = node.rank.members.iter().any(|other| node.rank.cut.contains(other) && self.network.link(me, *other).is_none());
-            let broken = || self.network.broken.iter().any(|(a, b)| (*a == me && node.rank.members.contains(b)) || (*b == me && node.rank.members.contains(a)));
+            let broken = || {
+                self.network
+                    .broken
+                    .iter()
+                    .any(|(a, b)| (*a == me && node.rank.members.contains(b)) || (*b == me && node.rank.members.contains(a)))
+            };
             if waits && !cut && !broken() {
                 let at = self.now + 2 * MS + up_to(&mut self.rng, MS);
                 self.queue.push(at, Event::Reduced { who: me, epoch, step });
@@ -333,7 +341,8 @@ impl World<'_> {
         let next = Version { step: step.next(), epoch };
         let mut digests = Vec::with_capacity(node.rank.mine.len());
         let plan = node.rank.plan.as_ref();
-        let compared = |shard: ShardId| plan.is_some_and(|plan| plan.places.iter().any(|place| place.shard == shard && !place.replicas.is_empty()));
+        let compared =
+            |shard: ShardId| plan.is_some_and(|plan| plan.places.iter().any(|place| place.shard == shard && !place.replicas.is_empty()));
         for shard in &node.rank.mine {
             let Some((_, content)) = node.shelf.get(*shard, node.rank.version) else {
                 let because = format!("it holds no {shard} at {}", node.rank.version);
@@ -410,7 +419,8 @@ impl World<'_> {
             return;
         }
         let owned = plan.places.iter().filter(|place| place.owner == Rank(number));
-        let parts: Vec<(ShardId, u64)> = owned.filter_map(|place| Some((place.shard, *node.shelf.get(place.shard, rank.version)?.1))).collect();
+        let parts: Vec<(ShardId, u64)> =
+            owned.filter_map(|place| Some((place.shard, *node.shelf.get(place.shard, rank.version)?.1))).collect();
         let leader = rank.leader;
         if !parts.is_empty() {
             self.ask(me, Ask::Parts { epoch, step, leader, parts });

@@ -72,7 +72,11 @@ impl Store {
                 }
                 Mode::Unknown if request != Request::Read => {
                     let done = chance(rng, 0.5);
-                    fate = Fate { done_in: fate.done_in.filter(|_| done), told_in: IN_VAIN, answered: below(rng, 4) == 0 && done && fate.answered };
+                    fate = Fate {
+                        done_in: fate.done_in.filter(|_| done),
+                        told_in: IN_VAIN,
+                        answered: below(rng, 4) == 0 && done && fate.answered,
+                    };
                 }
                 Mode::ReadOnly if request != Request::Read => fate = lost,
                 Mode::Full if request == Request::WritePart => fate = lost,

@@ -58,7 +58,10 @@ pub fn draw(seed: u64, ranks: Option<u32>) -> Scenario {
         cluster,
         workload,
         faults,
-        probe: Probes { end: End { recover_within: Span(Duration::from_secs(45)), storm: Span(storm), ..End::default() }, ..Probes::default() },
+        probe: Probes {
+            end: End { recover_within: Span(Duration::from_secs(45)), storm: Span(storm), ..End::default() },
+            ..Probes::default()
+        },
     }
 }
 

@@ -6,11 +6,11 @@ use everstep_actors::protocol::ids::Epoch;
 use everstep_actors::protocol::word::Word;
 use everstep_actors::protocol::{coordinator, membership};
 
+use super::Bug;
 use super::dice::{chance, up_to};
 use super::event::{Event, Said};
 use super::network::{BEAT, CEILING, FLOOR, PASSAGE, pair};
 use super::world::World;
-use super::Bug;
 use crate::history::Who;
 
 /// A leader that lives answers a handshake within this.
@@ -105,7 +105,12 @@ impl World<'_> {
     }
 
     /// What a vote counts for: what it says, unless a deliberate bug takes it for something else.
-    fn taken_for(&self, leader: Who, epoch: Epoch, step: everstep_actors::protocol::ids::Step) -> (Epoch, everstep_actors::protocol::ids::Step) {
+    fn taken_for(
+        &self,
+        leader: Who,
+        epoch: Epoch,
+        step: everstep_actors::protocol::ids::Step,
+    ) -> (Epoch, everstep_actors::protocol::ids::Step) {
         let Some(office) = &self.nodes[leader as usize].office else { return (epoch, step) };
         let flight = office.machine.flight().map_or(step, |(step, _)| step);
         match self.bug {
@@ -179,7 +184,8 @@ impl World<'_> {
             return;
         }
         let leader = rank.leader;
-        let unmet: Vec<Who> = rank.members.iter().copied().filter(|other| *other != who && self.network.link(who, *other).is_none()).collect();
+        let unmet: Vec<Who> =
+            rank.members.iter().copied().filter(|other| *other != who && self.network.link(who, *other).is_none()).collect();
         if !unmet.is_empty() {
             let nodes = unmet.iter().map(|other| self.nodes[*other as usize].member.node).collect();
             self.send(who, leader, Said::Word(Word::Unmet { epoch, nodes }));

@@ -160,7 +160,9 @@ impl<'a> World<'a> {
                 return;
             }
             if node.frozen > 0 || (of_rank && node.hung > 0) {
-                if node.frozen > 0 && let Event::Said { from, to, made, said, .. } = event {
+                if node.frozen > 0
+                    && let Event::Said { from, to, made, said, .. } = event
+                {
                     // It lies in the process's own memory or its kernel's.
                     let still = self.network.link(from, to).is_some_and(|link| link.made == made) || from == to;
                     if still {

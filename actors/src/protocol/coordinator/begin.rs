@@ -20,6 +20,7 @@ impl Coordinator {
                 let Stage::Creating { record, .. } = std::mem::replace(&mut self.stage, Stage::Idle) else { return };
                 self.unresolved = Some(record);
                 self.frozen_until = now + FREEZE;
+                acts.push(Act::WakeAt(self.frozen_until));
                 acts.push(Act::Note(Note::Waiting(format!("the store is away, membership is frozen: {because}"))));
                 self.go(acts);
             }

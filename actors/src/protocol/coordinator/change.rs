@@ -4,7 +4,7 @@ use super::*;
 
 /// How long after a member's first complaint about another one the leader waits: who is silent to one is often dead to all.
 const COMPLAINT: Duration = Duration::from_millis(400);
-/// How often a leader whose lease stands still looks whether another one leads.
+/// How often at most a leader looks whether another one leads.
 const LOOK: Duration = Duration::from_millis(500);
 /// How long after a member went out of sight others may follow: the span in which heartbeats of one moment are missed.
 const FOLLOWING: Duration = Duration::from_millis(300);
@@ -160,7 +160,8 @@ impl Coordinator {
     /// How long copies out of sight are waited for. Who led them before waits twice as long: it may be the one that is cut off,
     /// and by then the others have seen its lease stand still for the grace period and lead with the copies that they have.
     fn patience(&self) -> Duration {
-        self.rules.grace * if self.placed.is_empty() { 1 } else { 2 }
+        let led = !self.placed.is_empty() || matches!(self.record.claim, Claim::Releases(_));
+        self.rules.grace * if led { 2 } else { 1 }
     }
 
     pub(super) fn lost(&mut self, now: Duration, node: NodeId, proven: bool, because: String, acts: &mut Vec<Act>) {
@@ -178,7 +179,7 @@ impl Coordinator {
         acts.push(Act::Note(Note::Lost(node, because.clone())));
         let because = format!("{} was lost: {because}", self.record.name(node));
         // A leader that is cut off loses all others within moments: it must not take the next number before it knows that.
-        if proven || self.placed.is_empty() {
+        if proven {
             self.at_once(now, because, acts);
         } else if self.losing.is_none() {
             self.losing = Some((now + FOLLOWING, because));
@@ -256,13 +257,13 @@ impl Coordinator {
                 self.at_once(now, format!("{} has lost its link to {}", self.record.name(from), self.record.name(node)), acts);
             }
         }
+        if now >= self.look_at && self.stage != Stage::Over {
+            self.look_at = now + (self.rules.grace / 8).max(LOOK);
+            acts.extend([Act::LookForNewer, Act::WakeAt(self.look_at)]);
+        }
         match &self.stage {
             Stage::Short if self.nobody_left(now) => {
                 self.next_epoch("nodes that hold copies have stayed out of sight".into(), acts);
-            }
-            Stage::Short if now >= self.look_at => {
-                self.look_at = now + LOOK;
-                acts.extend([Act::LookForNewer, Act::WakeAt(self.look_at)]);
             }
             Stage::Idle => {
                 if let Some(because) = self.change_due(now).filter(|_| !self.paused) {

@@ -1,6 +1,7 @@
 //! The leader is gone: members release its epoch to one of them, who leads the next when a full copy is among them.
 
 use super::*;
+use crate::protocol::ids::Rank;
 
 /// How long the first in line waits for releases of members that it has links to, once it has a full copy.
 const STRAGGLERS: Duration = Duration::from_millis(500);
@@ -17,12 +18,35 @@ impl Membership {
         acts.push(Act::WakeAt(now + WATCH));
     }
 
-    /// Members that may lead next, in the order in which they try: by rank, without the leader and those out of sight.
+    /// What the copies of the current epoch are judged by: its own plan, or that of the last one that had begun.
+    fn judged_by(&self) -> Option<Basis> {
+        let Current { record, begun } = self.current.as_ref()?;
+        let members = || record.members.iter().map(|member| member.node).collect();
+        match begun {
+            Some((plan, version)) => Some(Basis { members: members(), plan: plan.clone(), version: *version }),
+            None => self.basis.clone(),
+        }
+    }
+
+    /// The basis when the next epoch is entered. An epoch in which this node had no rank, or which it never saw, breaks it.
+    pub(super) fn basis_at(&self, next: Epoch) -> Option<Basis> {
+        let record = &self.current.as_ref()?.record;
+        let whole = record.rank_of(self.settings.me.node).is_some() && next.0 == record.epoch.0 + 1;
+        self.judged_by().filter(|_| whole)
+    }
+
+    /// Members that may lead next, in the order in which they try: by rank, without the leader and those out of sight. Before an
+    /// epoch has begun those that are new to it cannot judge who holds what, and stand back.
     fn line(&self) -> Vec<NodeId> {
-        let Some(Current { record, .. }) = &self.current else { return Vec::new() };
+        let Some(Current { record, begun }) = &self.current else { return Vec::new() };
         let me = self.settings.me.node;
         let there = |node: &NodeId| *node != record.leader && (*node == me || (self.links.contains(node) && !self.gone.contains(node)));
-        record.members.iter().map(|member| member.node).filter(there).collect()
+        let judges = |node: &NodeId| match (&self.basis, begun) {
+            (_, Some(_)) => true,
+            (Some(basis), None) => basis.members.contains(node),
+            (None, None) => *node != me,
+        };
+        record.members.iter().map(|member| member.node).filter(there).filter(judges).collect()
     }
 
     /// What is due after a release.
@@ -51,20 +75,13 @@ impl Membership {
         self.watch(now, since, acts);
     }
 
-    /// Whether those who released hold a full copy of the last stable version. Where the epoch had begun, that is a copy of
-    /// every shard by its plan: all of them had prepared what was stable. Where it had not, no step of it can have been stable.
+    /// Whether those who released hold a full copy of the last stable version: a copy of every shard by the plan of the last epoch
+    /// that had begun, for all of them had prepared what was stable. In later epochs no step can have been stable.
     fn covered(&self) -> bool {
-        let Some(Current { record, plan }) = &self.current else { return false };
-        match plan {
-            Some(plan) => {
-                let released = |rank: super::super::ids::Rank| {
-                    record.members.get(rank.0 as usize).is_some_and(|member| self.releases.contains_key(&member.node))
-                };
-                plan.places.iter().all(|place| place.copies().any(released))
-                    && newest_covered(&self.settings.shards, &self.releases).is_some()
-            }
-            None => newest_covered(&self.settings.shards, &self.releases).is_some(),
-        }
+        let Some(basis) = self.judged_by() else { return false };
+        let released = |rank: Rank| basis.members.get(rank.0 as usize).is_some_and(|node| self.releases.contains_key(node));
+        let there = basis.plan.places.iter().all(|place| place.copies().any(released));
+        there && newest_covered(&self.settings.shards, &self.releases).is_some_and(|found| found.version.step >= basis.version.step)
     }
 
     fn lead_on(&mut self, acts: &mut Vec<Act>) {

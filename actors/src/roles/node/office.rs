@@ -41,10 +41,8 @@ impl Office for LeaderOffice {
     fn look_for_newer(&self) {
         let shared = self.shared.clone();
         tokio::spawn(async move {
-            // A store that is away is asked again at the machine's own pace.
-            if let Ok(Some(record)) = records::newest(&shared.store).await {
-                shared.tell(&shared.coordinator, "coordinator", CoordinatorMsg::Fact(CoordinatorFact::Newest(record.epoch)));
-            }
+            let newest = records::newest(&shared.store).await.ok().flatten();
+            shared.tell(&shared.coordinator, "coordinator", CoordinatorMsg::newest(newest.map(|record| record.epoch)));
         });
     }
 

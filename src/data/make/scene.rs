@@ -140,7 +140,7 @@ impl Scene {
             region,
             background,
             light,
-            center: [uniform(rng, -0.5, 0.5), uniform(rng, -0.5, 0.5)],
+            center: [uniform(rng, -0.7, 0.7), uniform(rng, -0.7, 0.7)],
             to_object,
             perspective: [uniform(rng, -0.16, 0.16), uniform(rng, -0.16, 0.16)],
             hue: uniform(rng, 0.0, 1.0),

@@ -78,10 +78,9 @@ impl Story {
                 self.incidents.push((self.step, format!("{who} lost: {because}")));
             }
             // The first beginning is no break, whatever the number of its epoch.
+            Event::EpochBegan { .. } if !std::mem::replace(&mut self.began, true) => {}
             Event::EpochBegan { epoch, step, because, .. } => {
-                if std::mem::replace(&mut self.began, true) {
-                    self.incidents.push((step.0, format!("epoch {}: {because}", epoch.0)));
-                }
+                self.incidents.push((step.0, format!("epoch {}: {because}", epoch.0)));
             }
             _ => {}
         }

@@ -270,10 +270,10 @@ impl Membership {
                 self.waiting = None;
                 acts.push(Act::Begin(epoch, beginning));
             }
-            Word::Release { epoch, held } => {
-                if self.current.as_ref().is_some_and(|current| current.record.epoch == epoch && current.record.includes(from)) {
-                    self.releases.insert(from, held);
-                }
+            Word::Release { epoch, held }
+                if self.current.as_ref().is_some_and(|at| at.record.epoch == epoch && at.record.includes(from)) =>
+            {
+                self.releases.insert(from, held);
             }
             Word::Resign { epoch, because } if followed && self.record().is_some_and(|record| record.epoch == epoch) => {
                 self.release(now, format!("its leader leaves: {because}"), acts);

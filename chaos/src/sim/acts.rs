@@ -65,7 +65,7 @@ impl World<'_> {
                     if let Some(office) = &mut self.nodes[me as usize].office {
                         office.saving = Some((step, BTreeMap::new()));
                     }
-                    self.to_members(me, &Said::Save { epoch, step });
+                    self.tell_members(me, &Said::Save { epoch, step });
                 }
                 Act::LookForCheckpoint => self.ask(me, Ask::Find),
                 Act::LookForNewer => self.ask(me, Ask::Newest),
@@ -92,7 +92,7 @@ impl World<'_> {
         }
     }
 
-    pub(super) fn to_members(&mut self, me: Who, said: &Said) {
+    pub(super) fn tell_members(&mut self, me: Who, said: &Said) {
         let Some(office) = &self.nodes[me as usize].office else { return };
         let members: Vec<Who> = office.machine.record().members.iter().map(who_of).collect();
         members.into_iter().for_each(|member| self.send(me, member, said.clone()));

@@ -313,7 +313,7 @@ impl World<'_> {
     pub(super) fn send_sums(&mut self, me: Who, epoch: Epoch, step: Step) {
         let Some(office) = &self.nodes[me as usize].office else { return };
         let sums = office.ledger.partials.values().fold(0u64, |sum, part| sum.wrapping_add(*part));
-        self.to_members(me, &Said::Sums { epoch, step, sums });
+        self.tell_members(me, &Said::Sums { epoch, step, sums });
     }
 
     pub(super) fn sums(&mut self, me: Who, epoch: Epoch, step: Step, sums: u64, unchecked: bool) {
@@ -376,7 +376,7 @@ impl World<'_> {
         self.exchanges.retain(|(of, at), _| *of > epoch || (*of == epoch && *at > step));
         self.reached = self.reached.max(step.0 + 1);
         self.note_well(epoch);
-        self.to_members(me, &Said::Stable { epoch, step, checkpoint, hold });
+        self.tell_members(me, &Said::Stable { epoch, step, checkpoint, hold });
     }
 
     /// All is well once faults are over, everyone who lives is in the newest epoch, and a step of it is stable.

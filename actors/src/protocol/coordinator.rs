@@ -27,6 +27,8 @@ mod doubt;
 #[cfg(test)]
 mod tests;
 
+/// How long a leader that took over because of silence waits for nodes that live to come.
+const SETTLE: Duration = Duration::from_millis(1500);
 /// The pace at which a store that is away is asked again.
 const RETRY: Duration = Duration::from_millis(250);
 
@@ -258,6 +260,9 @@ pub struct Coordinator {
     absent: BTreeMap<NodeId, Absent>,
     /// Whether the store may be used when nobody holds anything, although nodes of earlier epochs may hold copies.
     fallback: bool,
+    /// A leader that took over because of silence cannot judge whose copies are newest: until then, or until nobody is out of
+    /// sight, it waits for those who may hold newer ones.
+    settle: Option<Duration>,
     /// The plan and version of this epoch, once it has begun.
     begun: Option<(Plan, Version)>,
     /// Who had copies by which plan: of the last stable version, and of this epoch once all were ready.
@@ -280,6 +285,8 @@ pub struct Coordinator {
     attempted: Step,
     /// A record whose creation has no known result: its number is asked for again before any other.
     unresolved: Option<EpochRecord>,
+    /// That record is in the store: whose it is has to be found out at the next step's end.
+    resolve: bool,
     /// Records asked for; part of their nonces.
     created: u64,
     /// The store was away: no change of members is tried before.
@@ -313,6 +320,7 @@ impl Coordinator {
         let elsewhere = before.into_iter().flat_map(EpochRecord::everyone).map(|member| member.node).filter(|node| !record.includes(*node));
         let absent = elsewhere.map(|node| (node, Absent { since: now, proven: false })).collect();
         let fallback = matches!(record.claim, Claim::Fresh | Claim::Silence);
+        let settle = (record.claim == Claim::Silence).then_some(now + SETTLE);
         let mut coordinator = Self {
             rules,
             me,
@@ -322,6 +330,7 @@ impl Coordinator {
             roster,
             absent,
             fallback,
+            settle,
             begun: None,
             placed: Vec::new(),
             losing: None,
@@ -334,6 +343,7 @@ impl Coordinator {
             voted: None,
             attempted: Step(0),
             unresolved: None,
+            resolve: false,
             created: 0,
             frozen_until: Duration::ZERO,
             speeds: BTreeMap::new(),
@@ -471,6 +481,15 @@ impl Coordinator {
     /// Who leads by the store. While it is away nobody can create a record: training goes on.
     fn newest(&mut self, now: Duration, newest: Option<Epoch>, acts: &mut Vec<Act>) {
         let creating = matches!(self.stage, Stage::Creating { .. });
+        // It may be the one that this node asked for without an answer: asking again tells.
+        if newest.is_some() && self.unresolved.as_ref().map(|record| record.epoch) == newest {
+            self.resolve = true;
+            self.frozen_until = now;
+            if self.voted.take().is_some() || self.stage == Stage::Idle {
+                self.next_epoch("the record that was asked for is in the store".into(), acts);
+            }
+            return;
+        }
         if let Some(epoch) = newest.filter(|epoch| *epoch > self.record.epoch && !creating) {
             return self.resign(format!("{epoch} has begun while this node stood still or saw no copies"), acts);
         }

@@ -74,7 +74,11 @@ impl Coordinator {
         }
         let holdings = std::mem::take(holdings);
         let nothing = holdings.values().all(Vec::is_empty);
-        if let Some(covered) = newest_covered(&self.shard_ids, &holdings) {
+        let unsettled = self.settle.is_some() && self.absent.values().any(|absent| !absent.proven);
+        if unsettled {
+            self.run_short(now, acts);
+            acts.extend(self.settle.map(Act::WakeAt));
+        } else if let Some(covered) = newest_covered(&self.shard_ids, &holdings) {
             self.begin(covered.version, Origin::Copies, Some(&covered), acts);
         } else if nothing && !self.enough(now) {
             self.stage = Stage::Idle;

@@ -24,7 +24,7 @@ impl Coordinator {
             let because = format!("{} is back", self.record.name(node));
             self.at_once(now, because, acts);
         }
-        if self.stage == Stage::Short {
+        if self.stage == Stage::Short && (self.settle.is_none() || self.absent.is_empty()) {
             self.next_epoch("a node that may hold copies is there".into(), acts);
         }
     }
@@ -43,6 +43,9 @@ impl Coordinator {
         let time = if self.begun.is_none() { self.enough(now) } else { now >= self.arrival + self.rules.quiet };
         if coming > 0 && time {
             why.push(format!("{coming} {} in", if coming == 1 { "rank comes" } else { "ranks come" }));
+        }
+        if self.resolve {
+            why.push("the record that was asked for is in the store".into());
         }
         if self.uneven {
             why.push("ranks have become unlike in speed: lanes move".into());
@@ -72,15 +75,23 @@ impl Coordinator {
     /// Begins the next epoch with who is there. The leader itself may be leaving: then another one leads.
     pub(super) fn next_epoch(&mut self, because: String, acts: &mut Vec<Act>) {
         self.losing = None;
-        let members = self.chosen();
+        self.resolve = false;
+        let mut members = self.chosen();
         let leaves = self.roster.get(&self.me).is_some_and(|seat| seat.leaving.is_some());
         if members.is_empty() {
             return self.all_leave(because, acts);
         }
-        if leaves {
+        // Others in this epoch lead next; where there are none, newcomers come in first.
+        let heir = members.iter().any(|member| member.node != self.me && self.record.rank_of(member.node).is_some());
+        if leaves && heir {
             return self.resign(because, acts);
         }
-        let hands_over = |member: &&Member| self.roster.get(&member.node).is_some_and(|seat| seat.leaving.is_some());
+        if leaves {
+            members.extend(self.record.everyone().find(|member| member.node == self.me).cloned());
+            members.sort();
+        }
+        let hands_over =
+            |member: &&Member| member.node != self.me && self.roster.get(&member.node).is_some_and(|seat| seat.leaving.is_some());
         let others = self.record.everyone().filter(hands_over).cloned().collect();
         self.created += 1;
         let record = EpochRecord {
@@ -261,7 +272,9 @@ impl Coordinator {
             self.look_at = now + (self.rules.grace / 8).max(LOOK);
             acts.extend([Act::LookForNewer, Act::WakeAt(self.look_at)]);
         }
+        let settled = self.settle.take_if(|at| now >= *at).is_some();
         match &self.stage {
+            Stage::Short if settled => self.next_epoch("those who live have had time to come".into(), acts),
             Stage::Short if self.nobody_left(now) => {
                 self.next_epoch("nodes that hold copies have stayed out of sight".into(), acts);
             }

@@ -34,7 +34,7 @@ fn killed_ranks_cost_no_step_and_come_back() {
     let began = run.until(|event| event["event"] == "epoch_began" && event["members"].as_array().is_some_and(|all| all.len() == 3));
     run.until_step(5);
     for leader in [false, true] {
-        let now = run.newest(|event| event["event"] == "epoch_began").unwrap_or(began.clone());
+        let now = run.newest(|event| event["event"] == "epoch_began").unwrap_or_else(|| began.clone());
         let victim = now["members"].as_array().unwrap().iter().find(|member| (member["node"] == now["leader"]) == leader).unwrap();
         let (pid, epoch) = (victim["pid"].as_u64().unwrap(), now["epoch"].as_u64().unwrap());
         signal(pid as u32, "KILL");

@@ -78,7 +78,7 @@ impl Lineage {
             let (begun, of) = self.begun.get(&epoch).copied().unwrap_or((0, 0));
             let missing = (begun.min(above)..above).rfind(|step| !self.committed.contains_key(&(epoch, *step)));
             if missing.is_some() || (of == 0 && begun > 0) || of >= epoch {
-                return missing.or(begun.checked_sub(1));
+                return missing.or_else(|| begun.checked_sub(1));
             }
             (above, epoch) = (begun.min(above), of);
         }

@@ -16,6 +16,7 @@ use std::time::Duration;
 use super::ids::{Epoch, NodeId, Rank, ShardId, Step, Version};
 use super::plan::Plan;
 use super::record::{Claim, EpochRecord, Member};
+use super::recovery::Covered;
 use super::shard::Shard;
 use super::step::{Disagreement, Effect, Said, StepLife};
 use super::terms::Terms;
@@ -24,6 +25,8 @@ use super::word::{Held, Origin, Outcome, Word};
 mod begin;
 mod change;
 mod doubt;
+mod end;
+mod steps;
 #[cfg(test)]
 mod tests;
 
@@ -111,8 +114,8 @@ pub enum Fact {
     },
     /// What became of [`Act::Create`].
     Created(Creation),
-    /// The newest record in the store, asked for with [`Act::LookForNewer`]; `None` when the store does not answer.
-    Newest(Option<Epoch>),
+    /// Number and nonce of the newest record in the store, asked for with [`Act::LookForNewer`]; `None` when it does not answer.
+    Newest(Option<(Epoch, String)>),
     /// The newest intact checkpoint, asked for with [`Act::LookForCheckpoint`].
     Checkpoint(Option<Step>),
     /// A checkpoint after so many steps can be relied on.
@@ -167,7 +170,7 @@ pub enum Act {
     Save(Epoch, Step),
     /// Find the newest intact checkpoint.
     LookForCheckpoint,
-    /// Find the number of the newest record: another node may lead where this one's lease has stood still.
+    /// Find number and nonce of the newest record: another node may lead where this one's lease has stood still.
     LookForNewer,
     /// Move the lease in the store, or let it stand still.
     Lease(bool),
@@ -260,8 +263,8 @@ pub struct Coordinator {
     absent: BTreeMap<NodeId, Absent>,
     /// Whether the store may be used when nobody holds anything, although nodes of earlier epochs may hold copies.
     fallback: bool,
-    /// A leader that took over because of silence cannot judge whose copies are newest: until then, or until nobody is out of
-    /// sight, it waits for those who may hold newer ones.
+    /// A leader that took over because of silence cannot judge whose copies are newest: until then it waits for those who may hold
+    /// newer ones.
     settle: Option<Duration>,
     /// The plan and version of this epoch, once it has begun.
     begun: Option<(Plan, Version)>,
@@ -269,6 +272,10 @@ pub struct Coordinator {
     placed: Vec<(Plan, Vec<NodeId>)>,
     /// A member is out of sight: when the next epoch is due because of it, and why. Until then others may follow.
     losing: Option<(Duration, String)>,
+    /// Steps that are known to be committed; `None` before a leader that took over by silence or from the store knows any.
+    known: Option<Step>,
+    /// Copies that may be older than what the store has.
+    candidate: Option<Covered>,
     /// When the first epoch of this leader began: a start waits for its ranks.
     since: Duration,
     /// When the last newcomer came.
@@ -285,8 +292,8 @@ pub struct Coordinator {
     attempted: Step,
     /// A record whose creation has no known result: its number is asked for again before any other.
     unresolved: Option<EpochRecord>,
-    /// That record is in the store: whose it is has to be found out at the next step's end.
-    resolve: bool,
+    /// It is in the store, and this node's: its epoch begins at the next step's end.
+    resolved: bool,
     /// Records asked for; part of their nonces.
     created: u64,
     /// The store was away: no change of members is tried before.
@@ -320,6 +327,8 @@ impl Coordinator {
         let elsewhere = before.into_iter().flat_map(EpochRecord::everyone).map(|member| member.node).filter(|node| !record.includes(*node));
         let absent = elsewhere.map(|node| (node, Absent { since: now, proven: false })).collect();
         let fallback = matches!(record.claim, Claim::Fresh | Claim::Silence);
+        // Who leads by releases has made sure that the newest copies are among them.
+        let known = matches!(record.claim, Claim::Releases(_)).then_some(Step(0));
         let settle = (record.claim == Claim::Silence).then_some(now + SETTLE);
         let mut coordinator = Self {
             rules,
@@ -334,6 +343,8 @@ impl Coordinator {
             begun: None,
             placed: Vec::new(),
             losing: None,
+            known,
+            candidate: None,
             since: now,
             arrival: now,
             saved: None,
@@ -343,7 +354,7 @@ impl Coordinator {
             voted: None,
             attempted: Step(0),
             unresolved: None,
-            resolve: false,
+            resolved: false,
             created: 0,
             frozen_until: Duration::ZERO,
             speeds: BTreeMap::new(),
@@ -435,6 +446,9 @@ impl Coordinator {
             Word::Join { member, terms } if member.node == from => self.join(now, member, &terms, acts),
             Word::Holdings { epoch: of, held } if of == epoch => self.reported(now, from, held, acts),
             Word::Ready { epoch: of } if of == epoch => self.ready(from, acts),
+            Word::Ended { epoch: of, node } if of == epoch && self.beside(from, node) => {
+                self.lost(now, node, true, "its launcher saw it end".into(), acts);
+            }
             Word::Unmet { epoch: of, nodes } if of == epoch => self.cannot_reach(now, from, nodes, acts),
             Word::BadCopy { epoch: of, holder, shard } if of == epoch => {
                 self.rehash = true;
@@ -460,159 +474,10 @@ impl Coordinator {
         }
     }
 
-    // ---- steps --------------------------------------------------------------------------------
-
-    fn voted(&mut self, now: Duration, from: NodeId, epoch: Epoch, step: Step, said: Said, acts: &mut Vec<Act>) {
-        let Some(rank) = self.record.rank_of(from) else { return };
-        let Stage::Stepping(life) = &mut self.stage else { return };
-        match life.on(rank, epoch, step, said) {
-            Effect::Wait | Effect::Stale => {}
-            Effect::SendSums => acts.push(Act::SendSums { epoch, step }),
-            // Others may lead where this node stood still: a stopped process finds all votes when it wakes.
-            Effect::Stable if now > self.checked + self.rules.grace / 2 => {
-                self.voted = Some(step);
-                self.look_at = now;
-            }
-            Effect::Stable => self.stable(now, step, acts),
-            Effect::Disagree(disagreements) => self.differ(now, disagreements, acts),
-        }
-    }
-
-    /// Who leads by the store. While it is away nobody can create a record: training goes on.
-    fn newest(&mut self, now: Duration, newest: Option<Epoch>, acts: &mut Vec<Act>) {
-        let creating = matches!(self.stage, Stage::Creating { .. });
-        // It may be the one that this node asked for without an answer: asking again tells.
-        if newest.is_some() && self.unresolved.as_ref().map(|record| record.epoch) == newest {
-            self.resolve = true;
-            self.frozen_until = now;
-            if self.voted.take().is_some() || self.stage == Stage::Idle {
-                self.next_epoch("the record that was asked for is in the store".into(), acts);
-            }
-            return;
-        }
-        if let Some(epoch) = newest.filter(|epoch| *epoch > self.record.epoch && !creating) {
-            return self.resign(format!("{epoch} has begun while this node stood still or saw no copies"), acts);
-        }
-        self.checked = now;
-        if let Some(step) = self.voted.take()
-            && matches!(&self.stage, Stage::Stepping(life) if life.step() == step.next())
-        {
-            self.stable(now, step, acts);
-        }
-    }
-
-    fn stable(&mut self, now: Duration, step: Step, acts: &mut Vec<Act>) {
-        let (epoch, done) = (self.record.epoch, step.next());
-        self.name_the_odd(acts);
-        self.attempts = 0;
-        // What is stable now is with this epoch's members: only their copies are missed when they are out of sight.
-        self.absent.retain(|node, _| self.record.includes(*node));
-        self.placed.drain(..self.placed.len().saturating_sub(1));
-        self.fallback = false;
-        self.unmet.clear();
-        self.rejected.clear();
-        if let Some((_, version)) = &mut self.begun {
-            *version = Version { step: done, epoch };
-        }
-        self.dismiss(acts);
-        let last = done >= self.rules.steps || self.stop.is_some();
-        let hold = last || self.paused || self.change_due(now).is_some();
-        let every = self.rules.checkpoint_every.max(1);
-        let due = done.0 / every > self.attempted.0 / every;
-        let checkpoint = last || (due && self.saving.is_none());
-        if checkpoint {
-            self.saving = Some(done);
-            self.attempted = done;
-        }
-        acts.push(Act::Stable { epoch, step, checkpoint, hold });
-        if last {
-            self.stage = Stage::Finishing(done);
-        } else if hold {
-            self.stage = Stage::Idle;
-            match self.change_due(now) {
-                Some(because) => self.next_epoch(because, acts),
-                None => self.wait("paused by an operator", acts),
-            }
-        }
-    }
-
-    /// Copies are where the plan wants them: who only handed shards over may go.
-    pub(super) fn dismiss(&mut self, acts: &mut Vec<Act>) {
-        for member in std::mem::take(&mut self.record.others) {
-            self.roster.remove(&member.node);
-            acts.push(Act::Send(member.node, Word::Bye { outcome: Outcome::Left, because: "its shards are with others".into() }));
-        }
-    }
-
-    // ---- checkpoints and the end --------------------------------------------------------------
-
-    fn was_saved(&mut self, step: Step, acts: &mut Vec<Act>) {
-        self.saved = self.saved.max(Some(step));
-        self.attempted = self.attempted.max(step);
-        if self.saving == Some(step) {
-            self.saving = None;
-        }
-        if self.stage == Stage::Finishing(step) {
-            self.finish(step, acts);
-        } else if self.stage == Stage::Idle {
-            self.go(acts);
-        }
-    }
-
-    fn save_failed(&mut self, step: Step, because: String, acts: &mut Vec<Act>) {
-        if self.saving == Some(step) {
-            self.saving = None;
-        }
-        if self.stage == Stage::Finishing(step) {
-            let because = format!("the last checkpoint, after step {}, could not be saved: {because}", step.0);
-            self.over(Outcome::Lost, because, acts);
-        }
-    }
-
-    fn finish(&mut self, step: Step, acts: &mut Vec<Act>) {
-        let (outcome, because) = match &self.stop {
-            Some(_) if step == Step(0) => (Outcome::Stopped, "stopped before the first step".into()),
-            Some(because) if step < self.rules.steps => {
-                (Outcome::Stopped, format!("{because}; the checkpoint after {} steps holds everything", step.0))
-            }
-            _ => (Outcome::Done, format!("all {} steps are done and saved", self.rules.steps.0)),
-        };
-        self.over(outcome, because, acts);
-    }
-
-    fn stop(&mut self, because: String, acts: &mut Vec<Act>) {
-        if self.stop.is_some() {
-            return;
-        }
-        acts.push(Act::Note(Note::Waiting(format!("stopping after this step and a checkpoint: {because}"))));
-        self.stop = Some(because);
-        match (&self.stage, &self.begun) {
-            (Stage::Stepping(_) | Stage::Finishing(_), _) => {}
-            // Nothing was computed since the state that the store has.
-            (_, None) => self.over(Outcome::Stopped, "stopped before the first step".into(), acts),
-            (Stage::Idle, Some((_, version))) => self.save_last(version.step, acts),
-            _ => {}
-        }
-    }
-
-    /// Writes the last checkpoint of a state that no step will follow.
-    fn save_last(&mut self, step: Step, acts: &mut Vec<Act>) {
-        if self.saved == Some(step) {
-            return self.finish(step, acts);
-        }
-        self.stage = Stage::Finishing(step);
-        if self.saving != Some(step) {
-            self.saving = Some(step);
-            acts.push(Act::Save(self.record.epoch, step));
-        }
-    }
-
-    fn over(&mut self, outcome: Outcome, because: String, acts: &mut Vec<Act>) {
-        self.stage = Stage::Over;
-        for node in self.roster.keys().filter(|node| **node != self.me) {
-            acts.push(Act::Send(*node, Word::Bye { outcome, because: because.clone() }));
-        }
-        acts.push(Act::Over(outcome, because));
+    /// Whether two nodes are of one host, so that one sees the other's end.
+    fn beside(&self, a: NodeId, b: NodeId) -> bool {
+        let host = |node: NodeId| self.record.everyone().find(|member| member.node == node).map(|member| &member.host);
+        host(a).is_some() && host(a) == host(b)
     }
 
     fn wait(&mut self, because: &str, acts: &mut Vec<Act>) {

@@ -282,7 +282,7 @@ impl Membership {
             Word::Join { .. } => acts.push(Act::Send(from, Word::NotLeading)),
             Word::NotLeading if asked => self.look_again(now),
             Word::Refused { because } if asked => self.end(Outcome::Unusable, because, acts),
-            Word::Bye { outcome, because } if followed || asked => self.end(outcome, because, acts),
+            Word::Bye { outcome, because } if followed || asked || from == self.settings.me.node => self.end(outcome, because, acts),
             _ => {}
         }
     }
@@ -334,8 +334,13 @@ impl Membership {
         let me = self.settings.me.node;
         if record.leader == node {
             self.release(now, format!("the leader of {}, {}, was lost: {because}", record.epoch, record.name(node)), acts);
-        } else if record.leader != me && record.rank_of(node).is_some() && !proven {
-            acts.push(Act::Send(record.leader, Word::Unmet { epoch: record.epoch, nodes: vec![node] }));
+        } else if record.leader != me && record.rank_of(node).is_some() {
+            let beside = record.everyone().any(|member| member.node == node && member.host == self.settings.me.host);
+            match proven {
+                true if beside => acts.push(Act::Send(record.leader, Word::Ended { epoch: record.epoch, node })),
+                true => {}
+                false => acts.push(Act::Send(record.leader, Word::Unmet { epoch: record.epoch, nodes: vec![node] })),
+            }
         }
     }
 

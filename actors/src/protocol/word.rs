@@ -141,6 +141,13 @@ pub enum Word {
         /// Of which shard.
         shard: ShardId,
     },
+    /// Member → leader: a process of my host has ended, its launcher saw it.
+    Ended {
+        /// In this epoch.
+        epoch: Epoch,
+        /// Whose.
+        node: NodeId,
+    },
     /// Leader → members: all are ready; run this step and the next ones.
     Go {
         /// In this epoch.

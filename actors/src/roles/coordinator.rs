@@ -75,8 +75,8 @@ impl CoordinatorMsg {
         Self::Fact(Fact::Checkpoint(step))
     }
     /// The newest record in the store; `None` when the store does not answer.
-    pub fn newest(epoch: Option<Epoch>) -> Self {
-        Self::Fact(Fact::Newest(epoch))
+    pub fn newest(newest: Option<(Epoch, String)>) -> Self {
+        Self::Fact(Fact::Newest(newest))
     }
 
     fn name(&self) -> &'static str {

@@ -26,11 +26,8 @@ pub(super) fn check(history: &History, promise: &Promise) -> Vec<Violation> {
         let mut complain = |because: String| found.push(Violation::new(Check::SamplesOnce, place, because));
         match &entry.what {
             Happening::Begun { epoch, step, of, source, used, .. } => {
-                let of = match source {
-                    Source::Seed => 0,
-                    Source::Checkpoint => lineage.saved.get(step).copied().unwrap_or(0),
-                    Source::Copies => *of,
-                };
+                // Epoch 0 stands for what a checkpoint or the seed gave.
+                let of = if *of == 0 || *source != Source::Copies { lineage.saved.get(step).copied().unwrap_or(0) } else { *of };
                 lineage.begun.insert(*epoch, (*step, of));
                 // A step that all had prepared when its leader went is committed by going on from it.
                 if let Some(last) = step

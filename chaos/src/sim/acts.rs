@@ -21,6 +21,8 @@ use crate::history::{Happening, Source, Who};
 const LEASE: Duration = Duration::from_millis(500);
 /// How often the leader looks for members that do not get on.
 const WATCH: Duration = Duration::from_millis(500);
+/// A request that is not answered for this long has no known result.
+const ANSWER_MAX: Duration = Duration::from_millis(500);
 /// Checkpoints that are kept.
 const KEPT: usize = 3;
 
@@ -246,21 +248,26 @@ impl World<'_> {
         let fate = self.store.fate(self.nodes[me as usize].slot, request, &mut self.rng);
         let told_at = self.now + fate.told_in;
         match fate.done_in {
-            Some(done_in) => self.queue.push(self.now + done_in, Event::Asked { who: me, ask, told_at, answered: fate.answered }),
+            Some(done_in) if fate.told_in > ANSWER_MAX => {
+                self.queue.push(self.now + ANSWER_MAX, Event::Unanswered { who: me, ask: ask.clone() });
+                self.queue.push(self.now + done_in, Event::Asked { who: me, ask, told_at: None, answered: false });
+            }
+            Some(done_in) => {
+                self.queue.push(self.now + done_in, Event::Asked { who: me, ask, told_at: Some(told_at), answered: fate.answered })
+            }
             None => self.queue.push(told_at, Event::Unanswered { who: me, ask }),
         }
     }
 
-    pub(super) fn asked(&mut self, me: Who, ask: Ask, told_at: Duration, answered: bool) {
-        let told_at = told_at.max(self.now);
+    pub(super) fn asked(&mut self, me: Who, ask: Ask, told_at: Option<Duration>, answered: bool) {
         let answer = match &ask {
             Ask::Look => {
                 let (record, lease) = self.store.look();
                 Some(Event::Member(me, membership::Fact::Seen(record, lease)))
             }
             Ask::Newest => {
-                let newest = self.store.records.keys().next_back().copied().unwrap_or_default();
-                Some(Event::Leader(me, coordinator::Fact::Newest(Some(newest))))
+                let newest = self.store.records.values().next_back().map(|record| (record.epoch, record.nonce.clone()));
+                Some(Event::Leader(me, coordinator::Fact::Newest(newest)))
             }
             Ask::CreateAsMember(record) => {
                 let creation = self.create(me, record);
@@ -298,6 +305,7 @@ impl World<'_> {
                 Some(Event::Leader(me, coordinator::Fact::Saved(Step(*step))))
             }
         };
+        let Some(told_at) = told_at.map(|at| at.max(self.now)) else { return };
         match answer {
             Some(answer) if answered => self.queue.push(told_at, answer),
             _ => self.queue.push(told_at, Event::Unanswered { who: me, ask }),

@@ -150,7 +150,7 @@ pub(super) enum Event {
     Asked {
         who: Who,
         ask: Ask,
-        told_at: Duration,
+        told_at: Option<Duration>,
         answered: bool,
     },
     /// The store has not answered.

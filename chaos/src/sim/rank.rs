@@ -419,9 +419,15 @@ impl World<'_> {
             return;
         }
         let owned = plan.places.iter().filter(|place| place.owner == Rank(number));
-        let parts: Vec<(ShardId, u64)> =
-            owned.filter_map(|place| Some((place.shard, *node.shelf.get(place.shard, rank.version)?.1))).collect();
-        let leader = rank.leader;
+        let held = owned.filter_map(|place| Some((place.shard, node.shelf.get(place.shard, rank.version)?)));
+        let parts: Vec<(ShardId, u64, u64)> = held.map(|(shard, (digest, content))| (shard, digest, *content)).collect();
+        let (leader, version) = (rank.leader, rank.version);
+        // What is written is read first: a copy that has gone bad does not get into the store.
+        if let Some((shard, ..)) = parts.iter().find(|(_, digest, content)| content::digest(*content) != *digest) {
+            self.nodes[me as usize].shelf.forget(*shard, version);
+            return self.failed(me, epoch, &format!("its copy of {shard} has gone bad"));
+        }
+        let parts: Vec<(ShardId, u64)> = parts.into_iter().map(|(shard, _, content)| (shard, content)).collect();
         if !parts.is_empty() {
             self.ask(me, Ask::Parts { epoch, step, leader, parts });
         }

@@ -68,6 +68,7 @@ impl World<'_> {
                 | Word::Holdings { .. }
                 | Word::Ready { .. }
                 | Word::Unmet { .. }
+                | Word::Ended { .. }
                 | Word::Leave { .. }
                 | Word::Stay
                 | Word::Failed { .. }

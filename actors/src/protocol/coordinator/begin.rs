@@ -74,12 +74,11 @@ impl Coordinator {
         }
         let holdings = std::mem::take(holdings);
         let nothing = holdings.values().all(Vec::is_empty);
-        let unsettled = self.settle.is_some() && self.absent.values().any(|absent| !absent.proven);
-        if unsettled {
+        if self.settle.is_some() {
             self.run_short(now, acts);
             acts.extend(self.settle.map(Act::WakeAt));
         } else if let Some(covered) = newest_covered(&self.shard_ids, &holdings) {
-            self.begin(covered.version, Origin::Copies, Some(&covered), acts);
+            self.go_on_from(now, covered, acts);
         } else if nothing && !self.enough(now) {
             self.stage = Stage::Idle;
             let missing = self.rules.ranks_start.max(self.rules.ranks_min).saturating_sub(self.record.members.len() as u32);
@@ -90,6 +89,22 @@ impl Coordinator {
             acts.push(Act::LookForCheckpoint);
         } else if self.comes() > 0 {
             self.next_epoch("nodes that may hold copies have come".into(), acts);
+        } else {
+            self.run_short(now, acts);
+        }
+    }
+
+    /// Copies of every shard are there. They may be those of a node that was away for long: whoever is out of sight, and the store,
+    /// may have newer ones.
+    fn go_on_from(&mut self, now: Duration, covered: Covered, acts: &mut Vec<Act>) {
+        if self.known.is_some_and(|known| covered.version.step >= known) {
+            self.begin(covered.version, Origin::Copies, Some(&covered), acts);
+        } else if self.known.is_none() || self.nobody_left(now) {
+            self.candidate = Some(covered);
+            self.stage = Stage::Looking;
+            acts.push(Act::LookForCheckpoint);
+        } else if self.comes() > 0 {
+            self.next_epoch("nodes that may hold newer copies have come".into(), acts);
         } else {
             self.run_short(now, acts);
         }
@@ -107,6 +122,9 @@ impl Coordinator {
         }
         self.saved = step;
         self.attempted = step.unwrap_or_default();
+        if let Some(covered) = self.candidate.take().filter(|covered| Some(covered.version.step) >= step) {
+            return self.begin(covered.version, Origin::Copies, Some(&covered), acts);
+        }
         let origin = step.map_or(Origin::Seed, |step| Origin::Checkpoint { step });
         self.begin(Version { step: step.unwrap_or_default(), epoch: Epoch(0) }, origin, None, acts);
     }
@@ -129,6 +147,8 @@ impl Coordinator {
         acts.push(Act::Note(Note::Begun { origin, version, moved }));
         self.attempted = self.attempted.max(Step(version.step.0.saturating_sub(1)));
         self.begun = Some((plan.clone(), version));
+        self.known = Some(version.step);
+        self.candidate = None;
         self.stage = Stage::Moving(BTreeSet::new());
         let beginning = Box::new(Beginning { version, origin, plan, moves });
         let epoch = self.record.epoch;

@@ -24,7 +24,7 @@ impl Coordinator {
             let because = format!("{} is back", self.record.name(node));
             self.at_once(now, because, acts);
         }
-        if self.stage == Stage::Short && (self.settle.is_none() || self.absent.is_empty()) {
+        if self.stage == Stage::Short && self.settle.is_none() {
             self.next_epoch("a node that may hold copies is there".into(), acts);
         }
     }
@@ -44,8 +44,8 @@ impl Coordinator {
         if coming > 0 && time {
             why.push(format!("{coming} {} in", if coming == 1 { "rank comes" } else { "ranks come" }));
         }
-        if self.resolve {
-            why.push("the record that was asked for is in the store".into());
+        if self.resolved {
+            why.push("its record is in the store by now".into());
         }
         if self.uneven {
             why.push("ranks have become unlike in speed: lanes move".into());
@@ -75,7 +75,6 @@ impl Coordinator {
     /// Begins the next epoch with who is there. The leader itself may be leaving: then another one leads.
     pub(super) fn next_epoch(&mut self, because: String, acts: &mut Vec<Act>) {
         self.losing = None;
-        self.resolve = false;
         let mut members = self.chosen();
         let leaves = self.roster.get(&self.me).is_some_and(|seat| seat.leaving.is_some());
         if members.is_empty() {
@@ -111,7 +110,9 @@ impl Coordinator {
         let between = self.stage == Stage::Idle;
         self.stage = Stage::Creating { record: record.clone(), between, retry_at: None, lost };
         acts.push(Act::Lease(true));
-        acts.push(Act::Create(record));
+        if !self.resolved {
+            acts.push(Act::Create(record));
+        }
     }
 
     fn all_leave(&mut self, because: String, acts: &mut Vec<Act>) {
@@ -251,6 +252,9 @@ impl Coordinator {
 
     /// What is due by the passing of time.
     pub(super) fn tick(&mut self, now: Duration, acts: &mut Vec<Act>) {
+        if self.unresolved.is_none() && std::mem::take(&mut self.resolved) {
+            self.created(now, Creation::Mine, acts);
+        }
         if let Stage::Creating { record, retry_at, .. } = &mut self.stage
             && retry_at.is_some_and(|at| now >= at)
         {
@@ -275,7 +279,7 @@ impl Coordinator {
         let settled = self.settle.take_if(|at| now >= *at).is_some();
         match &self.stage {
             Stage::Short if settled => self.next_epoch("those who live have had time to come".into(), acts),
-            Stage::Short if self.nobody_left(now) => {
+            Stage::Short if self.settle.is_none() && self.nobody_left(now) => {
                 self.next_epoch("nodes that hold copies have stayed out of sight".into(), acts);
             }
             Stage::Idle => {

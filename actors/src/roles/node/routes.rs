@@ -174,6 +174,7 @@ impl Shared {
             | Word::Ready { .. }
             | Word::Unmet { .. }
             | Word::BadCopy { .. }
+            | Word::Ended { .. }
             | Word::Failed { .. }
             | Word::Leave { .. }
             | Word::Stay

@@ -1,0 +1,74 @@
+//! Checkpoints that are published or not, and how a run ends: with a last one of them.
+
+use super::*;
+
+impl Coordinator {
+    pub(super) fn was_saved(&mut self, step: Step, acts: &mut Vec<Act>) {
+        self.saved = self.saved.max(Some(step));
+        self.attempted = self.attempted.max(step);
+        if self.saving == Some(step) {
+            self.saving = None;
+        }
+        if self.stage == Stage::Finishing(step) {
+            self.finish(step, acts);
+        } else if self.stage == Stage::Idle {
+            self.go(acts);
+        }
+    }
+
+    pub(super) fn save_failed(&mut self, step: Step, because: String, acts: &mut Vec<Act>) {
+        if self.saving == Some(step) {
+            self.saving = None;
+        }
+        if self.stage == Stage::Finishing(step) {
+            let because = format!("the last checkpoint, after step {}, could not be saved: {because}", step.0);
+            self.over(Outcome::Lost, because, acts);
+        }
+    }
+
+    pub(super) fn finish(&mut self, step: Step, acts: &mut Vec<Act>) {
+        let (outcome, because) = match &self.stop {
+            Some(_) if step == Step(0) => (Outcome::Stopped, "stopped before the first step".into()),
+            Some(because) if step < self.rules.steps => {
+                (Outcome::Stopped, format!("{because}; the checkpoint after {} steps holds everything", step.0))
+            }
+            _ => (Outcome::Done, format!("all {} steps are done and saved", self.rules.steps.0)),
+        };
+        self.over(outcome, because, acts);
+    }
+
+    pub(super) fn stop(&mut self, because: String, acts: &mut Vec<Act>) {
+        if self.stop.is_some() {
+            return;
+        }
+        acts.push(Act::Note(Note::Waiting(format!("stopping after this step and a checkpoint: {because}"))));
+        self.stop = Some(because);
+        match (&self.stage, &self.begun) {
+            (Stage::Stepping(_) | Stage::Finishing(_), _) => {}
+            // Nothing was computed since the state that the store has.
+            (_, None) => self.over(Outcome::Stopped, "stopped before the first step".into(), acts),
+            (Stage::Idle, Some((_, version))) => self.save_last(version.step, acts),
+            _ => {}
+        }
+    }
+
+    /// Writes the last checkpoint of a state that no step will follow.
+    pub(super) fn save_last(&mut self, step: Step, acts: &mut Vec<Act>) {
+        if self.saved == Some(step) {
+            return self.finish(step, acts);
+        }
+        self.stage = Stage::Finishing(step);
+        if self.saving != Some(step) {
+            self.saving = Some(step);
+            acts.push(Act::Save(self.record.epoch, step));
+        }
+    }
+
+    pub(super) fn over(&mut self, outcome: Outcome, because: String, acts: &mut Vec<Act>) {
+        self.stage = Stage::Over;
+        for node in self.roster.keys().filter(|node| **node != self.me) {
+            acts.push(Act::Send(*node, Word::Bye { outcome, because: because.clone() }));
+        }
+        acts.push(Act::Over(outcome, because));
+    }
+}

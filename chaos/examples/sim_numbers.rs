@@ -1,0 +1,162 @@
+//! Measures the protocol machines: storms over 500 ranks, the decisions of a new epoch, plans, and ten thousand faults in a row.
+//!
+//! `cargo run --release -p everstep-chaos --example sim_numbers`
+
+#![expect(clippy::print_stdout, reason = "a program for people")]
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use everstep_actors::protocol::coordinator::{Act, Coordinator, Creation, Fact, Rules};
+use everstep_actors::protocol::ids::{Epoch, NodeId, Rank, ShardId, Step, UnitId, Version};
+use everstep_actors::protocol::plan::{Site, plan};
+use everstep_actors::protocol::record::{Claim, EpochRecord, Member};
+use everstep_actors::protocol::shard::Shard;
+use everstep_actors::protocol::terms::Terms;
+use everstep_actors::protocol::word::{Held, Word};
+use everstep_chaos::scenario::{Scenario, ScenarioError};
+use everstep_chaos::sim;
+
+fn main() -> Result<(), ScenarioError> {
+    storms()?;
+    new_epoch();
+    plans();
+    torture()
+}
+
+/// Five drawn storms of a minute over 500 ranks.
+fn storms() -> Result<(), ScenarioError> {
+    for seed in 0..5 {
+        let scenario = sim::draw(seed, Some(500));
+        let began = Instant::now();
+        let run = sim::run(&scenario, seed, None)?;
+        println!(
+            "500 ranks, seed {seed}: {:.2} s wall for {:.0} s ({} strikes, {} epochs, {} steps, {} events), {} violations",
+            began.elapsed().as_secs_f64(),
+            run.took.as_secs_f64(),
+            run.struck,
+            run.epochs(),
+            run.steps(),
+            run.events,
+            run.violations.len()
+        );
+    }
+    Ok(())
+}
+
+fn node(n: u32) -> NodeId {
+    let mut id = [0; 16];
+    id[..4].copy_from_slice(&n.to_be_bytes());
+    NodeId(id)
+}
+
+fn shards(count: u32) -> Vec<Shard> {
+    (0..count).map(|n| Shard { id: ShardId { unit: UnitId(n / 8), index: n % 8 }, range: 0..65_536 }).collect()
+}
+
+/// One of 256 ranks dies: everything that the leader decides until the next step begins.
+fn new_epoch() {
+    const RANKS: u32 = 256;
+    let shards: Arc<[Shard]> = shards(8_192).into();
+    let rules = Rules {
+        terms: Terms::default(),
+        mixed: false,
+        lanes: RANKS,
+        replicas: 1,
+        shards: shards.clone(),
+        steps: Step(1_000),
+        ranks_start: RANKS,
+        ranks_min: 1,
+        ranks_max: u32::MAX,
+        checkpoint_every: 100,
+        grace: Duration::from_secs(5),
+        quiet: Duration::from_millis(300),
+        attempts: 4,
+    };
+    let members: Vec<Member> = (0..RANKS).map(|n| Member::new(node(n), "10.0.0.1:4000", &format!("host{:03}", n / 8), n % 8)).collect();
+    let claim = Claim::Releases(Vec::new());
+    let record =
+        EpochRecord { epoch: Epoch(7), nonce: "n".into(), leader: node(0), claim, members, others: Vec::new(), because: "bench".into() };
+    let version = Version { step: Step(40), epoch: Epoch(6) };
+    let holding = |copies: &BTreeMap<u32, Vec<ShardId>>, version: Version, n: u32| {
+        let held = copies.get(&n).into_iter().flatten().map(|shard| Held { shard: *shard, version, digest: 1 });
+        held.collect::<Vec<_>>()
+    };
+    let mut copies: BTreeMap<u32, Vec<ShardId>> = BTreeMap::new();
+    for (at, shard) in shards.iter().enumerate() {
+        for rank in [at as u32 % RANKS, (at as u32 + 8) % RANKS] {
+            copies.entry(rank).or_default().push(shard.id);
+        }
+    }
+    let (mut machine, _) = Coordinator::new(rules, node(0), record, None, Duration::ZERO);
+    let said = |machine: &mut Coordinator, from: u32, word: Word| machine.on(Duration::from_secs(1), Fact::Said { from: node(from), word });
+    (0..RANKS).for_each(|n| drop(said(&mut machine, n, Word::Holdings { epoch: Epoch(7), held: holding(&copies, version, n) })));
+    (0..RANKS).for_each(|n| drop(said(&mut machine, n, Word::Ready { epoch: Epoch(7) })));
+    let Some((placed, _)) = machine.begun().cloned() else { return };
+    let mut copies: BTreeMap<u32, Vec<ShardId>> = BTreeMap::new();
+    (0..RANKS).for_each(|n| drop(copies.insert(n, placed.shards_of(Rank(n)).collect())));
+    let dead = 100;
+    let began = Instant::now();
+    machine.on(Duration::from_secs(1), Fact::Lost { node: node(dead), proven: true, because: "bench".into() });
+    machine.on(Duration::from_secs(1), Fact::Created(Creation::Mine));
+    let mut goes = 0;
+    for n in (0..RANKS).filter(|n| *n != dead) {
+        said(&mut machine, n, Word::Holdings { epoch: Epoch(8), held: holding(&copies, version, n) });
+    }
+    for n in (0..RANKS).filter(|n| *n != dead) {
+        let acts = said(&mut machine, n, Word::Ready { epoch: Epoch(8) });
+        goes += acts.iter().filter(|act| matches!(act, Act::Send(_, Word::Go { .. }))).count();
+    }
+    println!(
+        "new epoch over {RANKS} ranks, 8,192 shards: {:.0} ms for all decisions ({goes} ranks go)",
+        began.elapsed().as_secs_f64() * 1e3
+    );
+}
+
+/// A plan for 2,048 ranks and 8,192 shards after one of them was lost.
+fn plans() {
+    let shards = shards(8_192);
+    let site = |n: u32| Site { host: format!("host{:03}", n / 8), zone: ["a", "b"][n as usize / 1024].into(), speed: 100 };
+    let sites: Vec<Site> = (0..2_048).map(site).collect();
+    let first = plan(&sites, 4_096, 1, &shards, &BTreeMap::new());
+    let keep = |rank: Rank| (rank.0 != 2_047).then_some(rank);
+    let held: BTreeMap<ShardId, Vec<Rank>> =
+        first.places.iter().map(|place| (place.shard, place.copies().filter_map(keep).collect())).collect();
+    let mut times: Vec<Duration> = (0..20)
+        .map(|_| {
+            let began = Instant::now();
+            std::hint::black_box(plan(&sites[..2_047], 4_096, 1, &shards, &held));
+            began.elapsed()
+        })
+        .collect();
+    times.sort();
+    println!("plan for 2,047 of 2,048 ranks, 8,192 shards: {:.1} ms (median of 20)", times[10].as_secs_f64() * 1e3);
+}
+
+/// Ten thousand faults in a row in one run.
+fn torture() -> Result<(), ScenarioError> {
+    let text = "name = 'torture'\n[cluster]\nnodes = 8\nnodes_per_host = 2\n[workload]\nsteps = 10000000\nstep_time = '50ms'\n\
+        [probe.end]\nstorm = '12000s'\nrecover_within = '45s'\n\
+        [[fault]]\nat = { step = 5 }\nkind = 'kill'\ntarget = 'one'\nrestart = '150ms'\ntimes = 6000\nevery = '1700ms'\n\
+        [[fault]]\nat = { step = 6 }\nkind = 'kill'\ntarget = 'leader'\nrestart = '150ms'\ntimes = 2000\nevery = '5100ms'\n\
+        [[fault]]\nat = { step = 7 }\nkind = 'stop'\ntarget = 'one'\nfor = '1500ms'\ntimes = 800\nevery = '13s'\n\
+        [[fault]]\nat = { step = 8 }\nkind = 'cut'\nfrom = 'one'\nfor = '1600ms'\none_way = true\ntimes = 800\nevery = '13100ms'\n\
+        [[fault]]\nat = { step = 9 }\nkind = 'store'\nmode = 'unknown'\nfor = '700ms'\ntimes = 800\nevery = '12900ms'\n";
+    let scenario = Scenario::parse(text)?;
+    let began = Instant::now();
+    let run = sim::run(&scenario, 1, None)?;
+    println!(
+        "torture: {} faults in a row, {} epochs, {} steps, {:.0} virtual s in {:.1} s wall, {} violations",
+        run.struck,
+        run.epochs(),
+        run.steps(),
+        run.took.as_secs_f64(),
+        began.elapsed().as_secs_f64(),
+        run.violations.len()
+    );
+    if let Some(failure) = run.failure(&scenario, 1) {
+        println!("{failure}");
+    }
+    Ok(())
+}

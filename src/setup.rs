@@ -199,7 +199,7 @@ fn recompute(recipe: &Recipe) -> Result<model::Recompute, Failure> {
 /// Bytes of a lane when a rank's device has `budget`: what the gathered weights leave, shared by the lanes of the fullest rank.
 ///
 /// # Errors
-/// As [`recompute`].
+/// As the memory plan itself.
 pub fn lane_budget(recipe: &Recipe, budget: u64) -> Result<u64, Failure> {
     let model = Model::new(&model_config(&recipe.model)).map_err(|error| Failure::new(ExitCode::Config, error))?;
     let gathered = placement::gathered_bytes(model.units(), GATHERED_VALUES_MAX);

@@ -37,7 +37,7 @@ pub fn bytes(text: &str) -> Result<u64, String> {
 /// Bytes a second of a link: `100Gbit` (bits a second), `12.5GB` (bytes a second).
 ///
 /// # Errors
-/// As [`bytes`].
+/// As [`bytes()`].
 pub fn link(text: &str) -> Result<f64, String> {
     let value = scaled(text).and_then(|(value, unit)| match unit {
         "bit" | "bit/s" | "bps" => Some(value / 8.0),
@@ -50,7 +50,7 @@ pub fn link(text: &str) -> Result<f64, String> {
 /// Floating-point operations a second: `312T`, `19.5TFLOPS`.
 ///
 /// # Errors
-/// As [`bytes`].
+/// As [`bytes()`].
 pub fn flops(text: &str) -> Result<f64, String> {
     let units = ["", "FLOPS", "FLOP/s", "flops", "FLOP"];
     let value = scaled(text).filter(|(value, unit)| *value > 0.0 && units.contains(unit)).map(|(value, _)| value);

@@ -1,17 +1,18 @@
 //! One optimizer step of the small net of `configs/cifar10.toml`: 128 images in 4 lanes of 32, all of them in this process.
 //!
-//! Forward, codes, backward and the optimizer on whole units; no decoding and no wire.
+//! Forward, codes, backward and the optimizer on whole units; no decoding and no wire. Lanes are threads, so the time is that of all
+//! cores that the process may use; `taskset -c 0` gives it one. The peer: `benches/peers/step.py`.
 
 use std::sync::Arc;
 
-use criterion::{Criterion, criterion_group, criterion_main};
+use criterion::{BatchSize, Criterion, criterion_group, criterion_main};
 use everstep::config::Recipe;
 use everstep::data::LaneCrops;
 use everstep::setup;
 use everstep::train::Swav;
 use everstep_actors::alone::Alone;
 use everstep_actors::protocol::ids::{Lane, ShardId, Step, UnitId};
-use everstep_actors::workload::{Batch, Peers, ShardView, Sums, Workload};
+use everstep_actors::workload::{Batch, NewShard, Peers, ShardView, Sums, Workload};
 
 const RECIPE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/configs/cifar10.toml");
 
@@ -23,10 +24,21 @@ fn crops(recipe: &Recipe, lane: u32) -> LaneCrops {
     crops
 }
 
-fn step(job: &Arc<Swav>, recipe: &Recipe, units: &[Arc<Vec<f32>>], slots: &[Vec<Vec<f32>>], runtime: &tokio::runtime::Runtime) -> usize {
+/// A batch for each lane.
+fn batches(job: &Swav, recipe: &Recipe) -> Vec<Batch> {
+    (0..job.lanes()).map(|lane| Batch { samples: Vec::new(), data: Box::new(crops(recipe, lane)) }).collect()
+}
+
+/// All values that an update returns, so that none is computed in vain.
+fn step(
+    job: &Arc<Swav>,
+    batches: Vec<Batch>,
+    units: &[Arc<Vec<f32>>],
+    slots: &[Vec<Vec<f32>>],
+    runtime: &tokio::runtime::Runtime,
+) -> Vec<NewShard> {
     let hub = Alone::new(job.lanes(), units.to_vec());
-    let lanes = (0..job.lanes()).map(|lane| {
-        let batch = Batch { samples: Vec::new(), data: Box::new(crops(recipe, lane)) };
+    let lanes = batches.into_iter().zip(0..).map(|(batch, lane)| {
         let peers = Peers::new(Step(0), Lane(lane), hub.clone(), runtime.handle().clone());
         runtime.spawn(job.clone().lane(Step(0), batch, peers))
     });
@@ -48,7 +60,7 @@ fn step(job: &Arc<Swav>, recipe: &Recipe, units: &[Arc<Vec<f32>>], slots: &[Vec<
         }
         sums.norms.push(norms);
     }
-    (0..units.len()).map(|unit| job.update(Step(0), view(unit), &gradients[&UnitId(unit as u32)], &sums).values.len()).sum()
+    (0..units.len()).map(|unit| job.update(Step(0), view(unit), &gradients[&UnitId(unit as u32)], &sums)).collect()
 }
 
 fn bench(criterion: &mut Criterion) {
@@ -62,7 +74,10 @@ fn bench(criterion: &mut Criterion) {
         let units: Vec<Arc<Vec<f32>>> =
             job.units().iter().zip(0..).map(|(unit, id)| Arc::new(job.init(UnitId(id), 0..unit.len()))).collect();
         let slots: Vec<Vec<Vec<f32>>> = units.iter().map(|unit| vec![vec![0.0; unit.len()]; job.slots()]).collect();
-        group.bench_function(format!("recompute {recompute}"), |bencher| bencher.iter(|| step(&job, &recipe, &units, &slots, &runtime)));
+        group.bench_function(format!("recompute {recompute}"), |bencher| {
+            let run = |batches| step(&job, batches, &units, &slots, &runtime);
+            bencher.iter_batched(|| batches(&job, &recipe), run, BatchSize::PerIteration);
+        });
     }
     group.finish();
 }

@@ -37,13 +37,15 @@ pub struct Cli {
 pub enum Command {
     /// Train; the same command again resumes the run from its newest intact checkpoint
     Train(TrainArgs),
+    /// Say what a run would take, before it begins: memory, traffic, time, checkpoints, and whether it fits
+    Plan(PlanArgs),
     /// One node of a run, started by `train`
     #[command(hide = true)]
     Node,
     /// Measure what a trunk has learned
     #[command(subcommand)]
     Eval(EvalCommand),
-    /// Write the trunk as safetensors, with the names that timm or torchvision expect
+    /// Write the weights as safetensors, with the names that timm, torchvision, transformers or vissl expect
     Export(ExportArgs),
     /// Print the digest of the whole state (weights, optimizer slots, buffers) in one line
     Digest(StateArgs),
@@ -53,6 +55,14 @@ pub enum Command {
     /// Make or inspect images
     #[command(subcommand)]
     Data(DataCommand),
+    /// Let a node hand over what it holds and leave the run, which goes on without it
+    Drain(DrainArgs),
+    /// Let a node that was told to leave stay after all
+    Undrain(NodeArgs),
+    /// Prove from the durable ledger that every sample of each pass was used once, in one history of epochs and steps
+    Audit(RunArgs),
+    /// Start a new run from a step of another
+    Fork(ForkArgs),
     /// Show who is in, which step, since when, how fast, and why it waits
     Status(StatusArgs),
 }
@@ -85,6 +95,9 @@ pub struct TrainArgs {
     /// What to compute on (replaces device.name)
     #[arg(long, value_name = "NAME")]
     pub device: Option<String>,
+    /// Weights to begin from: safetensors or a PyTorch checkpoint of timm, torchvision, transformers or vissl (replaces model.init)
+    #[arg(long, value_name = "FILE")]
+    pub init_from: Option<String>,
     /// Replace any value of the recipe; repeatable
     #[arg(long, value_name = "SECTION.KEY=VALUE")]
     pub set: Vec<String>,
@@ -105,6 +118,7 @@ impl TrainArgs {
             ("--ranks", "cluster.ranks", self.ranks.map(|ranks| ranks.to_string())),
             ("--steps", "run.steps", self.steps.map(|steps| steps.to_string())),
             ("--device", "device.name", self.device.clone()),
+            ("--init-from", "model.init", self.init_from.clone()),
         ];
         for (flag, key, text) in flags {
             all.extend(text.map(|text| Override { place: format!("{flag} {text}"), key: key.into(), text }));
@@ -116,6 +130,51 @@ impl TrainArgs {
     pub fn location(&self) -> String {
         let name = || self.config.file_stem().map_or_else(|| "run".into(), |stem| stem.to_string_lossy().into_owned());
         self.run.clone().unwrap_or_else(|| format!("runs/{}", name()))
+    }
+}
+
+/// `everstep plan`.
+#[derive(Debug, Clone, Args)]
+#[command(after_help = "\
+Examples:
+  everstep plan configs/seer-10b.toml --ranks 496 --device-memory 40GiB --link 100Gbit --flops 312T
+  everstep plan configs/swav-in1k-256.toml --images 1281167 --json")]
+pub struct PlanArgs {
+    /// The recipe, a TOML file; its data is not opened
+    pub config: PathBuf,
+    /// Ranks, each with a device of its own (replaces cluster.ranks)
+    #[arg(long, value_name = "N")]
+    pub ranks: Option<u32>,
+    /// Memory of a rank's device (replaces memory.budget where the recipe has one)
+    #[arg(long, value_name = "BYTES", value_parser = crate::config::bytes)]
+    pub device_memory: Option<u64>,
+    /// Rate of a rank's network link in each direction
+    #[arg(long, value_name = "RATE", default_value = "10Gbit", value_parser = crate::config::link)]
+    pub link: f64,
+    /// Floating-point operations a second of a rank's device, at the precision that it computes in
+    #[arg(long, value_name = "RATE", default_value = "1T", value_parser = crate::config::flops)]
+    pub flops: f64,
+    /// Images of the data, for recipes that count passes
+    #[arg(long, value_name = "N")]
+    pub images: Option<u64>,
+    /// Replace any value of the recipe; repeatable
+    #[arg(long, value_name = "SECTION.KEY=VALUE")]
+    pub set: Vec<String>,
+    /// One JSON object on stdout
+    #[arg(long)]
+    pub json: bool,
+}
+
+impl PlanArgs {
+    /// What the flags replace in the recipe.
+    ///
+    /// # Errors
+    /// A `--set` without `=`.
+    pub fn overrides(&self) -> Result<Vec<Override>, crate::config::ConfigError> {
+        let mut all = self.set.iter().map(|argument| Override::parse(argument)).collect::<Result<Vec<_>, _>>()?;
+        let ranks = self.ranks.map(|ranks| ranks.to_string());
+        all.extend(ranks.map(|text| Override { place: format!("--ranks {text}"), key: "cluster.ranks".into(), text }));
+        Ok(all)
     }
 }
 
@@ -131,9 +190,9 @@ pub enum EvalCommand {
 /// What `eval knn` and `eval linear` share.
 #[derive(Debug, Clone, Args)]
 pub struct ProbeArgs {
-    /// Which state
+    /// Which trunk
     #[command(flatten)]
-    pub state: StateArgs,
+    pub subject: SubjectArgs,
     /// Labelled images to learn from: labels are folder names or .cls entries
     #[arg(long, value_name = "PATH")]
     pub train: String,
@@ -143,6 +202,38 @@ pub struct ProbeArgs {
     /// One JSON object on stdout
     #[arg(long)]
     pub json: bool,
+}
+
+/// A trunk to examine: a run's, or that of a file.
+#[derive(Debug, Clone, Args)]
+pub struct SubjectArgs {
+    /// Where the run lives
+    #[arg(long, value_name = "LOCATION", required_unless_present = "weights")]
+    pub run: Option<String>,
+    /// Steps committed in the checkpoint to use; the newest intact one by default
+    #[arg(long, value_name = "S", requires = "run")]
+    pub step: Option<u64>,
+    /// A file of weights instead of a run: safetensors or a PyTorch checkpoint of timm, torchvision, transformers or vissl
+    #[arg(long, value_name = "FILE", conflicts_with = "run", requires = "arch")]
+    pub weights: Option<PathBuf>,
+    /// The trunk that the file holds, such as regnet_y_16gf
+    #[arg(long, value_name = "NAME", requires = "weights")]
+    pub arch: Option<String>,
+    /// How its widths were rounded: torchvision for its own weights, seer for those of vissl, timm and Hugging Face
+    #[arg(long, value_enum, default_value_t = Widths::Seer, requires = "weights")]
+    pub rounding: Widths,
+    /// Side of the images that the file's trunk sees
+    #[arg(long, value_name = "PIXELS", default_value_t = 224, requires = "weights", value_parser = clap::value_parser!(u32).range(8..=2048))]
+    pub size: u32,
+}
+
+/// How a trunk's widths were rounded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Widths {
+    /// To the nearest multiple
+    Seer,
+    /// Never a tenth down
+    Torchvision,
 }
 
 /// `everstep eval knn`.
@@ -186,6 +277,54 @@ pub struct RunArgs {
     pub json: bool,
 }
 
+/// A node of a run.
+#[derive(Debug, Clone, Args)]
+pub struct NodeArgs {
+    /// The node: its id or the beginning of it, or its rank as in r2
+    #[arg(value_name = "NODE")]
+    pub node: String,
+    /// Where the run lives
+    #[arg(long, value_name = "LOCATION")]
+    pub run: String,
+    /// Where the run's certificates live; within the run by default
+    #[arg(long, value_name = "LOCATION")]
+    pub secrets: Option<String>,
+}
+
+/// `everstep drain`.
+#[derive(Debug, Clone, Args)]
+pub struct DrainArgs {
+    /// Which node
+    #[command(flatten)]
+    pub node: NodeArgs,
+    /// Seconds until the machine is gone: half of them may pass before the step in flight is given up
+    #[arg(long, value_name = "SECONDS", value_parser = seconds)]
+    pub deadline: Option<f64>,
+}
+
+fn seconds(text: &str) -> Result<f64, String> {
+    let number = text.strip_suffix('s').unwrap_or(text);
+    let value = number.parse::<f64>().ok().filter(|value| value.is_finite() && *value >= 0.0 && *value <= 86_400.0);
+    value.ok_or_else(|| "use seconds, such as 12 or 12s".into())
+}
+
+/// `everstep fork`.
+#[derive(Debug, Clone, Args)]
+pub struct ForkArgs {
+    /// The run to start from
+    #[arg(long, value_name = "LOCATION")]
+    pub from: String,
+    /// Steps committed in the checkpoint to start from; the newest intact one by default
+    #[arg(long, value_name = "S")]
+    pub step: Option<u64>,
+    /// Where the new run is to live
+    #[arg(long, value_name = "LOCATION")]
+    pub run: String,
+    /// Replace any value of the recipe that does not change the model's shape; repeatable
+    #[arg(long, value_name = "SECTION.KEY=VALUE")]
+    pub set: Vec<String>,
+}
+
 /// `everstep status`.
 #[derive(Debug, Clone, Args)]
 pub struct StatusArgs {
@@ -221,6 +360,10 @@ pub enum Format {
     Timm,
     /// torchvision
     Torchvision,
+    /// transformers' RegNetModel
+    HuggingFace,
+    /// vissl, with projection head and prototypes
+    Vissl,
 }
 
 /// `everstep checkpoint`.

@@ -16,10 +16,14 @@ pub use error::{ConfigError, Invalid};
 pub use eval::Eval;
 pub use load::Override;
 pub use memory::{Memory, Recompute};
+#[cfg(test)]
+pub(crate) use model::TRUNKS;
 pub use model::{Design, Model, Rounding, Stages, Sync};
 pub use optim::Optim;
+pub use preemption::{MetadataUrls, NoticeSource, Preemption};
+pub use quantity::{bytes, flops, link};
 pub use run::Run;
-pub use swav::Swav;
+pub use swav::{QueueBegin, Swav};
 
 mod batch;
 mod check;
@@ -36,6 +40,8 @@ mod memory;
 mod model;
 mod optim;
 mod places;
+mod preemption;
+mod quantity;
 mod run;
 mod swav;
 
@@ -67,6 +73,8 @@ pub struct Recipe {
     pub memory: Memory,
     /// What the ranks compute on.
     pub device: Device,
+    /// Who is asked whether this machine is about to be taken away.
+    pub preemption: Preemption,
 }
 
 impl Recipe {
@@ -85,7 +93,9 @@ impl Recipe {
         self.cluster.check()?;
         self.checkpoint.check()?;
         self.eval.check()?;
+        self.memory.check()?;
         self.device.check()?;
+        self.preemption.check()?;
         self.check_across()
     }
 

@@ -9,12 +9,14 @@ mod exam;
 mod images;
 mod parallel;
 mod run;
+mod subject;
 
 pub use baseline::{Baselines, CALIBRATION_IMAGES, PIXELS_SIDE_MAX, random_init};
 pub use exam::Exam;
 pub use images::{Labelled, LeftOut, open_source};
 pub(crate) use parallel::in_order;
 pub use run::{RECIPE_KEY, Run, Weights};
+pub use subject::Subject;
 
 use std::num::NonZeroUsize;
 use std::sync::Arc;

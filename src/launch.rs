@@ -1,13 +1,14 @@
 //! `everstep train`: starts the run's nodes on this machine, watches them, shows what happens, and
 //! says at the end what was learned.
 //!
-//! The launcher computes nothing of the run. It is the first to see a process of its own die and
-//! tells the others at once; and it examines published checkpoints, beside the training.
+//! The launcher computes nothing of the run. It is the first to see a process of its own die, tells the others at once and
+//! starts it anew; it hears that this machine is about to be taken away; and it examines published checkpoints, beside the training.
 
 mod child;
 mod examiner;
 pub mod node;
 mod prepare;
+mod restart;
 pub mod wire;
 
 use std::collections::BTreeMap;
@@ -15,15 +16,18 @@ use std::path::PathBuf;
 
 use everstep_actors::clock::wall_ms;
 use everstep_actors::event::{Event, Recorded};
-use everstep_actors::protocol::ids::{NodeId, Step};
+use everstep_actors::protocol::ids::{Epoch, NodeId, Step};
 use everstep_actors::store::Store;
 use tokio::sync::mpsc;
+use tokio::time::Instant;
 
 use self::child::{Child, FromChild};
 use self::examiner::Examiner;
 use self::prepare::Prepared;
+use self::restart::Restarts;
 use self::wire::{Briefing, Word};
 use crate::cli::{ExitCode, Failure, TrainArgs};
+use crate::notice::{self, Notice};
 use crate::report::progress::{Line, Progress};
 use crate::report::summary::Summary;
 use crate::report::terminal::Terminal;
@@ -57,11 +61,26 @@ struct Launcher {
     /// Events that only the launcher knows.
     own: Vec<Recorded>,
     children: BTreeMap<u32, Child>,
+    /// Ranks whose process died, and when they are started anew.
+    resting: BTreeMap<u32, Instant>,
+    restarts: BTreeMap<u32, Restarts>,
+    /// The last commit that was shown, and the commits that were when each process was started.
+    newest: Option<(Epoch, Step)>,
+    commits: u64,
+    commits_at_start: BTreeMap<u32, u64>,
+    notices: mpsc::Receiver<Notice>,
+    into: mpsc::Sender<FromChild>,
     lines: mpsc::Receiver<FromChild>,
     examiner: Option<Examiner>,
+    /// The checkpoint that was given to the examiner last.
+    examined: Step,
     bad: BTreeMap<u64, String>,
-    /// The first word on how the run ended.
+    /// How the run ended for a process, the word that says most about the run.
     ended: Option<(String, String)>,
+    /// Whether this machine was asked to leave or stop.
+    leaving: bool,
+    /// Whether a notice says that this machine is about to be taken away.
+    noticed: bool,
     /// The first process that died by itself, and how.
     dead: Option<String>,
     failure: Option<Failure>,
@@ -75,34 +94,51 @@ impl Launcher {
         let (into, lines) = mpsc::channel(LINES_MAX);
         let history = prepared.history.clone();
         let examiner = Examiner::start(&prepared)?;
-        let mut children = BTreeMap::new();
-        for slot in 0..prepared.recipe.cluster.ranks {
-            let briefing = Briefing {
-                recipe: prepared.resolved.clone(),
-                run: prepared.run.clone(),
-                secrets: prepared.secrets.display().to_string(),
-                cache: prepared.cache.as_ref().map(|cache| cache.display().to_string()),
-                steps: prepared.steps,
-                slot,
-                host: prepared.host.clone(),
-            };
-            children.insert(slot, Child::spawn(slot, &briefing, into.clone())?);
-        }
-        Ok(Self {
+        let notices = notice::watch(&prepared.recipe.preemption);
+        let ranks = prepared.recipe.cluster.ranks;
+        let mut launcher = Self {
             json: style == crate::report::progress::Style::Json,
             prepared,
             terminal,
             progress,
             history,
             own: Vec::new(),
-            children,
+            children: BTreeMap::new(),
+            resting: BTreeMap::new(),
+            restarts: BTreeMap::new(),
+            newest: None,
+            commits: 0,
+            commits_at_start: BTreeMap::new(),
+            notices,
+            into,
             lines,
             examiner,
+            examined: Step(0),
             bad: BTreeMap::new(),
             ended: None,
+            leaving: false,
+            noticed: false,
             dead: None,
             failure: None,
-        })
+        };
+        (0..ranks).try_for_each(|slot| launcher.spawn(slot))?;
+        Ok(launcher)
+    }
+
+    fn spawn(&mut self, slot: u32) -> Result<(), Failure> {
+        let prepared = &self.prepared;
+        let briefing = Briefing {
+            recipe: prepared.resolved.clone(),
+            run: prepared.run.clone(),
+            secrets: prepared.secrets.display().to_string(),
+            cache: prepared.cache.as_ref().map(|cache| cache.display().to_string()),
+            steps: prepared.steps,
+            slot,
+            host: prepared.host.clone(),
+        };
+        self.children.insert(slot, Child::spawn(slot, &briefing, self.into.clone())?);
+        self.commits_at_start.insert(slot, self.commits);
+        Ok(())
     }
 
     async fn run(mut self) -> Result<ExitCode, Failure> {
@@ -111,23 +147,29 @@ impl Launcher {
         let mut interrupt = signal(SignalKind::interrupt()).map_err(cannot)?;
         let mut terminate = signal(SignalKind::terminate()).map_err(cannot)?;
         let mut asked = 0;
-        while !self.children.is_empty() {
+        while !self.children.is_empty() || !self.resting.is_empty() {
+            let rested = self.resting.values().min().copied();
             tokio::select! {
                 biased;
-                _ = interrupt.recv() => { asked += 1; self.stop(asked, "stopped by Ctrl-C").await; }
-                _ = terminate.recv() => { asked += 1; self.stop(asked, "stopped by SIGTERM").await; }
+                _ = interrupt.recv() => { asked += 1; self.leave(asked, "stopped by Ctrl-C").await; }
+                _ = terminate.recv() => { asked += 1; self.leave(asked, "stopped by SIGTERM").await; }
                 Some(line) = self.lines.recv() => self.on_line(line).await,
+                Some(notice) = self.notices.recv() => self.on_notice(notice).await,
                 Some(event) = examined(&mut self.examiner) => self.own_event(event),
+                () = until(rested), if rested.is_some() => self.start_rested()?,
             }
         }
         self.finish().await
     }
 
-    /// The first request ends the run in good order, the second at once.
-    async fn stop(&mut self, asked: u32, because: &str) {
+    /// The first request lets this machine leave in good order: its ranks hand over what they hold, or save it where nobody else
+    /// is there. The second ends them at once.
+    async fn leave(&mut self, asked: u32, because: &str) {
+        self.leaving = true;
+        self.resting.clear();
         if asked == 1 {
-            self.talk(format!("{because}: finishing the step and writing a checkpoint (again to end at once)"));
-            self.tell_all(&Word::Stop { because: because.into() }).await;
+            self.talk(format!("{because}: finishing the step, then handing over or saving what is held (again to end at once)"));
+            self.tell_all(&Word::Leave { because: because.into(), deadline_ms: None }).await;
         } else {
             for child in self.children.values_mut() {
                 child.kill();
@@ -141,6 +183,32 @@ impl Launcher {
         }
     }
 
+    async fn on_notice(&mut self, notice: Notice) {
+        match notice {
+            Notice::Preempt { source, kind, deadline, because } => {
+                let because = format!("{source} says that this machine is about to go ({kind}): {because}");
+                self.talk(format!("{because}; leaving the run"));
+                (self.leaving, self.noticed) = (true, true);
+                self.tell_all(&Word::Leave { because, deadline_ms: deadline.map(|left| left.as_millis() as u64) }).await;
+            }
+            Notice::Cancelled { source, because } => {
+                self.talk(format!("{source} has taken its notice back ({because}); staying in the run"));
+                (self.leaving, self.noticed) = (false, false);
+                self.tell_all(&Word::Stay).await;
+            }
+        }
+    }
+
+    fn start_rested(&mut self) -> Result<(), Failure> {
+        let now = Instant::now();
+        let due: Vec<u32> = self.resting.iter().filter(|(_, at)| **at <= now).map(|(slot, _)| *slot).collect();
+        for slot in due {
+            self.resting.remove(&slot);
+            self.spawn(slot)?;
+        }
+        Ok(())
+    }
+
     async fn on_line(&mut self, line: FromChild) {
         match line {
             FromChild::Event(recorded) => self.on_event(*recorded).await,
@@ -152,11 +220,22 @@ impl Launcher {
     async fn on_event(&mut self, recorded: Recorded) {
         match &recorded.event {
             Event::Ended { outcome, because, .. } => {
-                if self.ended.is_none() {
+                // Says most about the run: its end, then that this machine has left, then that a rank failed.
+                let weight = |outcome: &str| ["failed", "left", "stopped", "unusable", "done"].iter().position(|known| *known == outcome);
+                if self.ended.as_ref().is_none_or(|(known, _)| weight(known) < weight(outcome)) {
                     self.ended = Some((outcome.clone(), because.clone()));
+                    self.history.retain(|earlier| !matches!(earlier.event, Event::Ended { .. }));
                     self.history.push(recorded);
                 }
                 return;
+            }
+            // Every member tells of each step; a step that was computed anew belongs to a later epoch.
+            Event::StepCommitted { epoch, step, .. } => {
+                if self.newest >= Some((*epoch, *step)) {
+                    return;
+                }
+                self.newest = Some((*epoch, *step));
+                self.commits += 1;
             }
             Event::SampleReplaced { sample, .. } => {
                 let line = serde_json::to_string(&recorded.event).unwrap_or_default();
@@ -166,22 +245,33 @@ impl Launcher {
                 self.save_bad().await;
             }
             // Every node tells of epochs, checkpoints and losses; one telling is enough.
-            Event::EpochBegan { .. } | Event::CheckpointSaved { .. } | Event::CheckpointFailed { .. } | Event::NodeLost { .. } => {
+            Event::EpochBegan { .. }
+            | Event::CheckpointSaved { .. }
+            | Event::CheckpointFailed { .. }
+            | Event::NodeLost { .. }
+            | Event::CopiesDiffered { .. }
+            | Event::NodeOdd { .. } => {
                 if self.history.iter().rev().take(64).any(|earlier| earlier.event == recorded.event) {
                     return;
                 }
             }
-            Event::StepCommitted { .. } | Event::Waiting { .. } | Event::Evaluated { .. } => {}
+            Event::Waiting { .. } | Event::Evaluated { .. } => {}
         }
-        if let Event::CheckpointSaved { step, .. } = recorded.event
-            && let Some(examiner) = &self.examiner
-            && step.0 < self.prepared.steps
-            && self.prepared.recipe.eval.every > 0
-            && step.0.is_multiple_of(self.prepared.recipe.eval.every)
-        {
-            examiner.examine(step);
+        if let Event::CheckpointSaved { step, .. } = recorded.event {
+            self.examine(step);
         }
         self.show(recorded);
+    }
+
+    /// Has a checkpoint examined, if it is the first one since another `eval.every` steps have gone by.
+    fn examine(&mut self, step: Step) {
+        // Without such a period neither side is a number.
+        let periods = |step: Step| step.0.checked_div(self.prepared.recipe.eval.every);
+        let due = step.0 < self.prepared.steps && periods(step) > periods(self.examined);
+        if let Some(examiner) = self.examiner.as_ref().filter(|_| due) {
+            examiner.examine(step);
+            self.examined = step;
+        }
     }
 
     fn show(&mut self, recorded: Recorded) {
@@ -212,14 +302,19 @@ impl Launcher {
         let Some(child) = self.children.remove(&slot) else { return };
         let how = child::how(status);
         match ExitCode::of(status.code()) {
-            Some(ExitCode::Done | ExitCode::TryAgain) => {}
+            Some(ExitCode::Done) => {}
+            Some(ExitCode::TryAgain) => self.rest(slot),
+            // It could not start or may not go on: neither can the others of this machine.
             Some(code) => {
                 if let Some(failure) = &mut self.failure {
                     failure.code = code;
                 }
+                self.leaving = true;
+                self.tell_all(&Word::Leave { because: format!("rank process {slot} {how}"), deadline_ms: None }).await;
             }
             None => {
-                self.dead.get_or_insert_with(|| format!("rank process {slot} (pid {}) {how}", child.pid()));
+                self.dead = Some(format!("rank process {slot} (pid {}) {how}", child.pid()));
+                self.rest(slot);
             }
         }
         if !status.success() {
@@ -227,15 +322,35 @@ impl Launcher {
         }
     }
 
+    /// Has a rank started anew, unless this machine leaves or the run is over.
+    fn rest(&mut self, slot: u32) {
+        let over = self.ended.as_ref().is_some_and(|(outcome, _)| matches!(outcome.as_str(), "done" | "stopped" | "unusable"));
+        if self.leaving || over || !self.prepared.recipe.cluster.restart {
+            return;
+        }
+        let progress = self.commits > self.commits_at_start.get(&slot).copied().unwrap_or_default();
+        match self.restarts.entry(slot).or_default().died(progress) {
+            Some(pause) => drop(self.resting.insert(slot, Instant::now() + pause)),
+            None => self.talk(format!("rank process {slot} died again and again without a step between; it is not started any more")),
+        }
+    }
+
     // ---- the end ------------------------------------------------------------------------------
 
     async fn finish(mut self) -> Result<ExitCode, Failure> {
+        // Nothing is held here any more: who waits to take the machine need not wait longer.
+        if self.noticed
+            && let Err(error) = notice::approve(&self.prepared.recipe.preemption).await
+        {
+            self.talk(error.to_string());
+        }
         if let Some(examiner) = self.examiner.take() {
-            if self.committed().is_some() && self.ended.as_ref().is_some_and(|(outcome, _)| outcome == "done" || outcome == "stopped") {
-                self.talk("examining the trunk: trained, at random init, raw pixels, colour histogram".into());
-            }
             let last =
                 self.committed().filter(|_| self.ended.as_ref().is_some_and(|(outcome, _)| outcome == "done" || outcome == "stopped"));
+            if let Some(step) = last {
+                let rest = if step.0 >= self.prepared.steps { ", at random init, raw pixels, colour histogram" } else { "" };
+                self.talk(format!("examining the trunk: trained{rest}"));
+            }
             for event in examiner.finish(last).await {
                 self.own_event(event);
             }
@@ -256,11 +371,12 @@ impl Launcher {
         match (self.ended, self.failure, self.dead) {
             (_, Some(failure), _) if failure.code != ExitCode::TryAgain => Err(failure),
             (Some((outcome, because)), _, _) if outcome == "unusable" => Err(Failure::new(ExitCode::Config, because)),
+            (Some((outcome, _)), Some(failure), _) if outcome == "failed" || outcome == "left" => Err(failure),
             (Some((outcome, because)), _, _) if outcome == "failed" => {
                 Err(Failure::new(ExitCode::TryAgain, format!("the run ended: {because}; {resume}")))
             }
+            (Some(_), _, _) => Ok(ExitCode::Done),
             (_, _, Some(dead)) => Err(Failure::new(ExitCode::TryAgain, format!("the run ended: {dead}; {resume}"))),
-            (Some(_), _, None) => Ok(ExitCode::Done),
             (None, _, None) => Err(Failure::new(ExitCode::TryAgain, format!("the run's nodes ended without a word; {resume}"))),
         }
     }
@@ -303,6 +419,12 @@ impl Launcher {
     async fn save_curves(&self) -> Option<String> {
         let svg = curves::svg(&self.prepared.run, self.prepared.steps, self.prepared.recipe.model.prototypes, &self.history);
         self.put("curves.svg", svg).await
+    }
+}
+
+async fn until(at: Option<Instant>) {
+    if let Some(at) = at {
+        tokio::time::sleep_until(at).await;
     }
 }
 

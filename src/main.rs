@@ -27,8 +27,13 @@ fn main() -> ProcessCode {
 fn run(cli: Cli) -> Result<ExitCode, Failure> {
     match cli.command {
         Command::Train(args) => return launch::train(&args),
+        Command::Plan(args) => commands::plan::run(&args)?,
         Command::Node => return launch::node::run(),
         Command::Status(args) => return commands::status::run(&args),
+        Command::Audit(args) => return commands::audit::run(&args),
+        Command::Drain(args) => commands::drain::drain(&args)?,
+        Command::Undrain(args) => commands::drain::undrain(&args)?,
+        Command::Fork(args) => commands::fork::run(&args)?,
         Command::Eval(command) => commands::eval::run(&command)?,
         Command::Export(args) => commands::export::run(&args)?,
         Command::Digest(args) => commands::digest::run(&args)?,

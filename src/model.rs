@@ -1,6 +1,8 @@
 //! RegNetY, projection head and prototypes as FSDP units: flat vectors and functions over them.
 
 pub mod config;
+pub mod cost;
+pub mod family;
 #[cfg(test)]
 pub(crate) mod filler;
 pub mod init;
@@ -16,7 +18,7 @@ use burn::tensor::{Device, Tensor, TensorData};
 use everstep_actors::protocol::ids::UnitId;
 use everstep_actors::workload::{TensorKind, Unit};
 
-pub use config::{Config, Memory, Recompute, Sync};
+pub use config::{Config, Recompute, Sync};
 use layout::{Layout, Part, merged};
 use ops::batch_norm::values;
 use pass::{Norms, Pass};
@@ -39,6 +41,7 @@ pub enum ModelError {
 /// The shape of a model: what its units are, never their values.
 #[derive(Debug, Clone)]
 pub struct Model {
+    config: Config,
     layouts: Vec<Layout>,
     units: Vec<Unit>,
     width: usize,
@@ -69,9 +72,13 @@ impl Model {
         layouts.push(Layout::new(vec![Part::Head { dims, norm: config.head_bn }]));
         layouts.push(Layout::new(vec![Part::Prototypes { dim, count: config.prototypes }]));
         let units = layouts.iter().map(|l| l.unit.clone()).collect();
-        Ok(Self { layouts, units, width, dim, prototypes: config.prototypes })
+        Ok(Self { config: config.clone(), layouts, units, width, dim, prototypes: config.prototypes })
     }
 
+    /// What it was laid out from.
+    pub fn config(&self) -> &Config {
+        &self.config
+    }
     /// The units in execution order: those of the trunk, the head, the prototypes.
     pub fn units(&self) -> &[Unit] {
         &self.units

@@ -16,23 +16,37 @@ use crate::data::loader::OnBad;
 use crate::data::{Crops, Loader, LoaderOptions, Source};
 use crate::model::{self, Model, regnet};
 use crate::optim;
+use crate::planning::placement;
 use crate::swav::sinkhorn;
+use crate::train::multicrop::{Multicrop, Size};
 use crate::train::objective::SwappedPrediction;
 use crate::train::optimizer::Larc;
 use crate::train::{Settings, Swav, queue};
+use crate::weights::{Head, Weights};
+
+/// Gathered values that a rank keeps within a step: 256 MiB.
+pub const GATHERED_VALUES_MAX: usize = 64 << 20;
 
 /// The training job of a recipe that runs for `steps` steps.
 ///
 /// # Errors
 /// A model that cannot be built.
 pub fn workload(recipe: &Recipe, steps: u64) -> Result<Swav, Failure> {
+    workload_with(recipe, steps, recompute(recipe)?)
+}
+
+/// The same with another memory plan than the recipe's.
+///
+/// # Errors
+/// As [`workload`].
+pub fn workload_with(recipe: &Recipe, steps: u64, recompute: model::Recompute) -> Result<Swav, Failure> {
     let settings = Settings {
         model: model_config(&recipe.model),
-        memory: memory(&recipe.memory),
+        recompute,
         seed: recipe.run.seed,
         lanes: recipe.batch.lanes,
         batch: recipe.batch.images_per_lane as usize,
-        sizes: recipe.crops.group.len(),
+        crops: multicrop(&recipe.crops),
         queue: queue(recipe, steps),
     };
     let model = Model::new(&settings.model).map_err(|error| Failure::new(ExitCode::Config, error))?;
@@ -46,11 +60,28 @@ pub fn workload(recipe: &Recipe, steps: u64) -> Result<Swav, Failure> {
     Swav::new(settings, Box::new(objective), Box::new(optimizer), device).map_err(|error| Failure::new(ExitCode::Config, error))
 }
 
+/// A recipe's job as training begins it: from `model.init` if there is one. `talk` is told what the file holds.
+///
+/// # Errors
+/// As [`workload`]; [`ExitCode::Config`] when the file cannot be read or holds another trunk.
+pub fn beginning(recipe: &Recipe, steps: u64, talk: &dyn Fn(String)) -> Result<Swav, Failure> {
+    let job = workload(recipe, steps)?;
+    let Some(file) = &recipe.model.init else { return Ok(job) };
+    let weights = Weights::open(job.model(), Path::new(file)).map_err(|error| Failure::new(ExitCode::Config, error))?;
+    talk(match weights.head() {
+        Head::Fits => format!("trunk, head and prototypes begin from {file}"),
+        Head::Absent => format!("the trunk begins from {file}, which has no projection head"),
+        Head::Other(what) => format!("the trunk begins from {file}, the head does not: {what}"),
+    });
+    Ok(job.beginning_from(weights))
+}
+
 /// The queue of a recipe whose run has `steps` steps.
 fn queue(recipe: &Recipe, steps: u64) -> Option<queue::Config> {
     let section = &recipe.swav;
     let start = (section.queue_start * steps as f64).ceil() as u64;
-    (section.queue > 0).then_some(queue::Config { images: section.queue as usize, start, crops: section.assign as usize })
+    let random = section.queue_begin == config::QueueBegin::Random;
+    (section.queue > 0).then_some(queue::Config { images: section.queue as usize, start, crops: section.assign as usize, random })
 }
 
 /// The device of a name.
@@ -144,15 +175,44 @@ pub fn model_config(section: &config::Model) -> model::Config {
     }
 }
 
-fn memory(section: &config::Memory) -> model::Memory {
-    let recompute = match section.recompute {
-        config::Recompute::Always => model::Recompute::Always,
-        config::Recompute::Never => model::Recompute::Never,
-    };
-    model::Memory { recompute }
+/// The crops of an image as the network sees them.
+pub fn multicrop(section: &config::Crops) -> Multicrop {
+    let size = |group: &config::Group| Size { crops: group.count as usize, side: group.size as usize };
+    Multicrop { sizes: section.group.iter().map(size).collect(), padded: section.padded }
 }
 
-fn optimizer(recipe: &Recipe) -> optim::Config {
+/// Which units are computed again. A budget is shared by the lanes that a rank has when all of `cluster.ranks` are there.
+///
+/// # Errors
+/// The weights that a rank gathers leave nothing of the budget.
+fn recompute(recipe: &Recipe) -> Result<model::Recompute, Failure> {
+    let section = &recipe.memory;
+    let budget = section.budget.as_deref().and_then(|budget| config::bytes(budget).ok());
+    Ok(match (section.recompute, budget) {
+        (config::Recompute::Always, _) => model::Recompute::Always,
+        (config::Recompute::Never, _) => model::Recompute::Never,
+        (config::Recompute::Segments, _) => model::Recompute::Segments(section.segments.map_or(1, |segments| segments as usize)),
+        (config::Recompute::Auto, budget) => model::Recompute::Within(lane_budget(recipe, budget.unwrap_or_default())?),
+    })
+}
+
+/// Bytes of a lane when a rank's device has `budget`: what the gathered weights leave, shared by the lanes of the fullest rank.
+///
+/// # Errors
+/// As the memory plan itself.
+pub fn lane_budget(recipe: &Recipe, budget: u64) -> Result<u64, Failure> {
+    let model = Model::new(&model_config(&recipe.model)).map_err(|error| Failure::new(ExitCode::Config, error))?;
+    let gathered = placement::gathered_bytes(model.units(), GATHERED_VALUES_MAX);
+    let lanes = u64::from(recipe.batch.lanes.div_ceil(recipe.cluster.ranks));
+    let left = budget.checked_sub(gathered).map(|left| left / lanes).filter(|left| *left > 0);
+    left.ok_or_else(|| {
+        let what = format!("`memory.budget` is {budget} bytes, but the weights that a rank gathers take {gathered}: use a larger one");
+        Failure::new(ExitCode::Config, what)
+    })
+}
+
+/// `[optim]`, with what `[swav]` says of the prototypes.
+pub fn optimizer(recipe: &Recipe) -> optim::Config {
     let o = &recipe.optim;
     optim::Config {
         lr: o.lr,
@@ -163,8 +223,8 @@ fn optimizer(recipe: &Recipe) -> optim::Config {
         weight_decay: o.weight_decay as f32,
         trust: o.trust,
         clip: o.clip,
+        eps: o.eps,
         freeze_prototypes: recipe.swav.freeze_prototypes,
-        ..optim::Config::default()
     }
 }
 
@@ -191,4 +251,52 @@ pub fn crop_recipe(section: &config::Crops) -> Crops {
         ..crops::GroupRecipe::default()
     };
     Crops { groups: section.group.iter().map(group).collect(), mean: floats(section.mean), std: floats(section.std) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    use everstep_actors::protocol::ids::UnitId;
+
+    use crate::weights::{Format, export};
+
+    #[test]
+    fn a_run_begins_from_a_file_and_the_rest_from_the_seed() {
+        let text =
+            "run.steps = 9\ndata.train = \"x\"\nswav.freeze_prototypes = 0\nmodel = { trunk = \"toy\", head = [16, 8], prototypes = 12 }\n";
+        let recipe = |set: &str| Recipe::from_text("a.toml", text, &[config::Override::parse(set).unwrap()]).unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("w.safetensors");
+        let init = format!("model.init={}", path.display());
+        let seeded = workload(&recipe("run.seed=1"), 9).unwrap();
+        let other = workload(&recipe("run.seed=2"), 9).unwrap();
+        let units =
+            |job: &Swav| -> Vec<Vec<f32>> { job.units().iter().zip(0..).map(|(unit, id)| job.init(UnitId(id), 0..unit.len())).collect() };
+        let written: Vec<_> = units(&other).into_iter().map(Arc::new).collect();
+        let (trunk, all) = (seeded.model().trunk().len(), written.len());
+        let begun = |format: Format| {
+            export(other.model(), &written, 0, format, &path).unwrap();
+            let said = std::cell::RefCell::new(String::new());
+            let job = beginning(&recipe(&init), 9, &|text| *said.borrow_mut() = text).unwrap();
+            let values = units(&job);
+            assert_eq!(job.init(UnitId(0), 5..90), values[0][5..90], "any slice is the whole cut");
+            (values, said.into_inner())
+        };
+        let (values, said) = begun(Format::Torchvision);
+        assert!(values[..trunk] == units(&other)[..trunk] && said.contains("no projection head"), "{said}");
+        let plain = workload(&recipe("run.seed=0"), 9).unwrap();
+        assert_eq!(values[trunk..], units(&plain)[trunk..], "what the file does not hold begins from the seed");
+        let (values, said) = begun(Format::Vissl);
+        assert!(values[..all] == units(&other)[..all] && said.contains("trunk, head and prototypes"), "{said}");
+
+        std::fs::remove_file(&path).unwrap();
+        let gone = beginning(&recipe(&init), 9, &|_| {}).unwrap_err();
+        assert!(gone.code == ExitCode::Config && gone.sentence.contains("w.safetensors"), "{gone}");
+    }
+
+    #[test]
+    fn every_trunk_that_a_recipe_may_name_is_known() {
+        assert_eq!(config::TRUNKS, model::family::NAMES);
+    }
 }

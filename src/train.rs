@@ -2,6 +2,7 @@
 
 pub mod lane;
 pub mod link;
+pub mod multicrop;
 pub mod objective;
 pub mod optimizer;
 pub mod queue;
@@ -10,7 +11,7 @@ mod trunk;
 use std::any::Any;
 use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use burn::tensor::Device;
 use everstep_actors::protocol::ids::{Step, UnitId};
@@ -18,7 +19,12 @@ use everstep_actors::workload::{Aborted, Batch, LaneError, LaneReport, NewShard,
 use tokio::sync::oneshot;
 
 use crate::data::LaneCrops;
-use crate::model::{Config, Memory, Model, ModelError};
+use crate::model::layout::Part;
+use crate::model::{Config, Model, ModelError, Recompute};
+use crate::planning::footprint;
+use crate::planning::recompute::{self, Segment};
+use crate::weights::Weights;
+use multicrop::Multicrop;
 use queue::{Queue, QueueError};
 
 /// Scores of one lane.
@@ -74,16 +80,16 @@ pub trait Optimizer: Send + Sync + 'static {
 pub struct Settings {
     /// Section `[model]`.
     pub model: Config,
-    /// Section `[memory]`.
-    pub memory: Memory,
+    /// Which units are computed again in the backward pass.
+    pub recompute: Recompute,
     /// Where the initial weights come from.
     pub seed: u64,
     /// Lanes of the run.
     pub lanes: u32,
     /// Images of a lane.
     pub batch: usize,
-    /// How many sizes of crops there are: passes of the trunk in one step.
-    pub sizes: usize,
+    /// The crops of an image.
+    pub crops: Multicrop,
     /// The queue for small batches.
     pub queue: Option<queue::Config>,
 }
@@ -97,12 +103,79 @@ pub enum JobError {
     /// The queue.
     #[error(transparent)]
     Queue(#[from] QueueError),
+    /// No memory plan fits.
+    #[error(
+        "memory.budget leaves {budget} bytes for a lane, but a step of one needs {least} with the most recomputation: use more ranks, fewer images_per_lane, or a larger budget"
+    )]
+    Memory {
+        /// Bytes a lane may take.
+        budget: u64,
+        /// Bytes that the smallest plan takes.
+        least: u64,
+    },
+}
+
+impl Settings {
+    /// How often the trunk runs in one step.
+    pub fn passes(&self) -> usize {
+        self.crops.passes(self.batch).len()
+    }
+}
+
+/// The memory plan of a lane.
+///
+/// # Errors
+/// [`JobError::Memory`] when the budget is smaller than the smallest plan.
+fn memory_plan(settings: &Settings, model: &Model) -> Result<Vec<Segment>, JobError> {
+    let count = model.trunk().len();
+    match settings.recompute {
+        Recompute::Always => Ok(recompute::always(count)),
+        Recompute::Never => Ok(recompute::never(count)),
+        Recompute::Segments(segments) => {
+            Ok(recompute::min_max(&footprint::trunk(model.trunk(), &settings.crops.passes(settings.batch)), segments))
+        }
+        Recompute::Within(budget) => {
+            let units = footprint::trunk(model.trunk(), &settings.crops.passes(settings.batch));
+            let head = footprint::head(model, settings.crops.crops() * settings.batch);
+            let least = || JobError::Memory { budget, least: recompute::least_memory(&units, head) };
+            recompute::least_work(&units, head, budget).ok_or_else(least)
+        }
+    }
+}
+
+/// Weights that a run begins from.
+struct Initial {
+    weights: Weights,
+    /// The unit that was read last: its shards are asked for one after the other.
+    last: Mutex<Option<(UnitId, Arc<Vec<f32>>)>>,
+}
+
+impl Initial {
+    /// The vector of a unit, if the file has one.
+    ///
+    /// # Panics
+    /// When the file, which was found whole when the job was made, cannot be read any more.
+    fn unit(&self, id: UnitId) -> Option<Arc<Vec<f32>>> {
+        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((unit, values)) = &*last
+            && *unit == id
+        {
+            return Some(values.clone());
+        }
+        let values = self.weights.unit(id).unwrap_or_else(|error| panic!("{error}"))?;
+        let values = Arc::new(values);
+        *last = Some((id, values.clone()));
+        Some(values)
+    }
 }
 
 /// SwAV on RegNetY.
 pub struct Swav {
     settings: Settings,
     model: Model,
+    trunk: Vec<Part>,
+    plan: Vec<Segment>,
+    initial: Option<Initial>,
     queue: Option<Queue>,
     units: Vec<Unit>,
     objective: Box<dyn Objective>,
@@ -125,7 +198,15 @@ impl Swav {
         let model = Model::new(&settings.model)?;
         let queue = settings.queue.map(|config| Queue::new(config, settings.lanes as usize, settings.batch, model.dim())).transpose()?;
         let units = model.units().iter().chain(queue.as_ref().map(Queue::unit)).cloned().collect();
-        Ok(Self { settings, model, queue, units, objective, optimizer, device })
+        let plan = memory_plan(&settings, &model)?;
+        let trunk = model.trunk().iter().flat_map(|layout| layout.parts.clone()).collect();
+        Ok(Self { settings, model, trunk, plan, initial: None, queue, units, objective, optimizer, device })
+    }
+
+    /// The same job, beginning from a file of weights; what it does not hold begins from the seed.
+    pub fn beginning_from(mut self, weights: Weights) -> Self {
+        self.initial = Some(Initial { weights, last: Mutex::new(None) });
+        self
     }
 
     /// The shape of the model.
@@ -135,6 +216,10 @@ impl Swav {
     /// What the arithmetic depends on.
     pub fn settings(&self) -> &Settings {
         &self.settings
+    }
+    /// Which units of the trunk are computed again in the backward pass, first to last.
+    pub fn plan(&self) -> &[Segment] {
+        &self.plan
     }
     /// Where it computes.
     pub fn device(&self) -> &Device {
@@ -168,8 +253,11 @@ impl Workload for Swav {
     }
     fn init(&self, unit: UnitId, range: Range<usize>) -> Vec<f32> {
         match self.queue_of(unit) {
-            Some(_) => vec![0.0; range.len()],
-            None => self.model.init(self.settings.seed, unit, range),
+            Some(queue) => queue.init(self.settings.seed, range),
+            None => {
+                let read = self.initial.as_ref().and_then(|initial| initial.unit(unit));
+                read.map_or_else(|| self.model.init(self.settings.seed, unit, range.clone()), |values| values[range.clone()].to_vec())
+            }
         }
     }
 
@@ -201,7 +289,7 @@ impl Workload for Swav {
         if let Some(queue) = self.queue_of(shard.id.unit) {
             return queue.update(step, shard, gradient, sums.nonfinite);
         }
-        let decay = self.model.decay(shard.id.unit, self.settings.sizes);
+        let decay = self.model.decay(shard.id.unit, self.settings.passes());
         self.optimizer.update(step, self.unit(shard.id.unit), decay, shard, gradient, sums)
     }
 }

@@ -1,16 +1,25 @@
-//! Trunk weights in other programs' formats: safetensors files with timm's or torchvision's names.
+//! Weights in other programs' formats: timm, torchvision, Hugging Face, vissl (SEER's own).
+//!
+//! Written as safetensors; read from safetensors (one file, or several with an index) and from PyTorch checkpoints (whole, sharded, sliced).
 
+mod fit;
+mod floats;
 mod names;
+mod pytorch;
+mod safetensors;
+mod tensors;
 
 use std::borrow::Cow;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use ::safetensors::Dtype;
+use ::safetensors::tensor::View;
 use everstep_actors::workload::TensorSpec;
-use safetensors::tensor::View;
-use safetensors::{Dtype, SafeTensors};
 
 use crate::model::Model;
+use crate::model::layout::Part;
+pub use fit::{Head, Weights};
 
 /// Whose names the tensors have.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -19,6 +28,10 @@ pub enum Format {
     Timm,
     /// `trunk_output.block1.block1-0.f.a.0.weight`: `torchvision.models.regnet_y_…`.
     Torchvision,
+    /// `encoder.stages.0.layers.0.layer.0.convolution.weight`: `transformers.RegNetModel`.
+    HuggingFace,
+    /// `trunk._feature_blocks.res2.block1-0.f.a.0.weight`: vissl's state dict, with projection head and prototypes.
+    Vissl,
 }
 
 /// Why weights cannot be written or read: one sentence.
@@ -34,20 +47,20 @@ pub enum WeightsError {
         /// What it answered.
         error: std::io::Error,
     },
-    /// Not such a file, or a damaged one.
-    #[error("{path} is no intact safetensors file ({error}); export it again", path = path.display())]
+    /// Neither an intact safetensors file nor an intact PyTorch checkpoint.
+    #[error("{path} is no intact safetensors file and no intact PyTorch checkpoint ({why}); fetch or export it again", path = path.display())]
     Damaged {
         /// Which file.
         path: PathBuf,
         /// What is wrong.
-        error: safetensors::SafeTensorError,
+        why: String,
     },
     /// Weights of another network.
-    #[error("{path} does not fit the model: {what}; set [model] to the network that was exported", path = path.display())]
+    #[error("{path} does not fit the model: {what}", path = path.display())]
     Unfit {
         /// Which file.
         path: PathBuf,
-        /// What does not fit.
+        /// What does not fit, and the remedy.
         what: String,
     },
 }
@@ -87,15 +100,29 @@ impl View for Out<'_> {
     }
 }
 
-/// The trunk's tensors, each with its unit.
-fn trunk(model: &Model) -> impl Iterator<Item = (usize, &TensorSpec)> {
-    model.trunk().iter().enumerate().flat_map(|(unit, layout)| layout.unit.tensors.iter().map(move |t| (unit, t)))
+/// The tensors of a model, each with its unit: the trunk's, then head's and prototypes'.
+fn tensors(model: &Model) -> impl Iterator<Item = (usize, &TensorSpec)> {
+    model.units().iter().enumerate().flat_map(|(id, unit)| unit.tensors.iter().map(move |tensor| (id, tensor)))
 }
 
-/// Writes the trunk (weights, running statistics, `num_batches_tracked`) to `path`; a file of that name is replaced
-/// only once the new one is whole.
+/// Whether the projection head has batch norm.
+fn head_norm(model: &Model) -> bool {
+    model.head().parts.iter().any(|part| matches!(part, Part::Head { norm: true, .. }))
+}
+
+/// A tensor's name in a format; `None` for those of the head where the format has no place for them.
+fn named(model: &Model, unit: usize, name: &str, format: Format) -> Option<String> {
+    match (unit < model.trunk().len(), format) {
+        (true, _) => Some(names::trunk(name, format)),
+        (false, Format::Vissl) => Some(names::head(name, head_norm(model))),
+        (false, _) => None,
+    }
+}
+
+/// Writes a trunk (weights, running statistics, `num_batches_tracked`), in vissl's format projection head and prototypes too, to `path`; a file of
+/// that name is replaced only once the new one is whole.
 ///
-/// `units`: the flat vectors of the trunk's units, more are ignored; `batches`: how many the statistics have seen.
+/// `units`: the flat vectors of the model's units, more are ignored; `batches`: how many the statistics have seen.
 ///
 /// # Errors
 /// [`WeightsError::File`].
@@ -103,42 +130,23 @@ fn trunk(model: &Model) -> impl Iterator<Item = (usize, &TensorSpec)> {
 /// # Panics
 /// When a unit is missing or too short.
 pub fn export(model: &Model, units: &[Arc<Vec<f32>>], batches: i64, format: Format, path: &Path) -> Result<(), WeightsError> {
-    let mut tensors = Vec::new();
-    for (unit, spec) in trunk(model) {
-        let name = names::named(&spec.name, format);
+    let mut out = Vec::new();
+    for (unit, spec) in tensors(model) {
+        let Some(name) = named(model, unit, &spec.name, format) else { continue };
+        let name = match format {
+            Format::Vissl if unit < model.trunk().len() => format!("trunk.{name}"),
+            Format::Vissl => format!("heads.0.{name}"),
+            _ => name,
+        };
         if let Some(norm) = name.strip_suffix("running_var") {
-            tensors.push((format!("{norm}num_batches_tracked"), Out { shape: &[], values: Values::Count(batches) }));
+            out.push((format!("{norm}num_batches_tracked"), Out { shape: &[], values: Values::Count(batches) }));
         }
-        tensors.push((name, Out { shape: &spec.shape, values: Values::Floats(&units[unit][spec.range()]) }));
+        out.push((name, Out { shape: &spec.shape, values: Values::Floats(&units[unit][spec.range()]) }));
     }
     let partial = path.with_extension("partial");
     let failed = |what| move |error: std::io::Error| WeightsError::File { what, path: path.to_path_buf(), error };
-    safetensors::serialize_to_file(tensors, None, &partial).map_err(|e| failed("write")(std::io::Error::other(e)))?;
+    ::safetensors::serialize_to_file(out, None, &partial).map_err(|e| failed("write")(std::io::Error::other(e)))?;
     std::fs::rename(&partial, path).map_err(failed("replace"))
-}
-
-/// Reads a trunk with timm's or torchvision's names: one flat vector for each unit of the trunk.
-/// A classifier in the file is ignored.
-///
-/// # Errors
-/// [`WeightsError`] names the file and the first tensor that is missing or does not fit.
-pub fn import(model: &Model, path: &Path) -> Result<Vec<Vec<f32>>, WeightsError> {
-    let bytes = std::fs::read(path).map_err(|error| WeightsError::File { what: "read", path: path.to_path_buf(), error })?;
-    let file = SafeTensors::deserialize(&bytes).map_err(|error| WeightsError::Damaged { path: path.to_path_buf(), error })?;
-    let unfit = |what| WeightsError::Unfit { path: path.to_path_buf(), what };
-    let format = if file.tensor("stem.0.weight").is_ok() { Format::Torchvision } else { Format::Timm };
-    let mut units: Vec<Vec<f32>> = model.trunk().iter().map(|l| Vec::with_capacity(l.unit.len())).collect();
-    for (unit, spec) in trunk(model) {
-        let name = names::named(&spec.name, format);
-        let view = file.tensor(&name).map_err(|_| unfit(format!("it has no tensor {name}")))?;
-        if view.dtype() != Dtype::F32 || view.shape() != spec.shape {
-            let (dtype, shape) = (view.dtype(), view.shape());
-            return Err(unfit(format!("{name} is {dtype:?} {shape:?} where F32 {:?} is wanted", spec.shape)));
-        }
-        let values = view.data().as_chunks::<4>().0.iter().map(|b| f32::from_le_bytes(*b));
-        units[unit].extend(values);
-    }
-    Ok(units)
 }
 
 #[cfg(test)]

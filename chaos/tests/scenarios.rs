@@ -2,8 +2,8 @@
 
 use everstep_actors::event::Event;
 use everstep_actors::protocol::ids::Step;
-use everstep_actors::roles::node::Order;
 use everstep_actors::protocol::word::Outcome;
+use everstep_actors::roles::node::Order;
 use everstep_chaos::ledger::Ledger;
 use everstep_chaos::local::{Log, Run};
 

@@ -8,15 +8,17 @@ use super::output::{print, print_json};
 use crate::cli::{EvalCommand, Failure, KnnArgs, ProbeArgs};
 use crate::eval::knn::Knn;
 use crate::eval::linear::{self, Linear};
-use crate::examine::{Exam, Labelled, LeftOut, Probe, Run, open_source};
+use crate::examine::{Exam, Labelled, LeftOut, Probe, Subject, open_source};
 use crate::report::tame;
 
 /// What is told of an evaluation.
 #[derive(Debug, Serialize)]
 struct Outcome<R> {
     method: &'static str,
+    /// The run, or the file of weights.
     run: String,
-    step: u64,
+    /// Steps that the run had committed.
+    step: Option<u64>,
     #[serde(flatten)]
     result: R,
     /// Test images of classes that the train images do not have: counted as wrong.
@@ -28,7 +30,7 @@ struct Outcome<R> {
 /// Evaluates and prints.
 ///
 /// # Errors
-/// As [`Run::weights`], [`open_source`] and [`Exam`]'s functions.
+/// As [`Subject::open`], [`Subject::weights`], [`open_source`] and [`Exam`]'s functions.
 pub fn run(command: &EvalCommand) -> Result<(), Failure> {
     match command {
         EvalCommand::Knn(KnnArgs { probe, k, temperature }) => {
@@ -49,14 +51,14 @@ fn evaluate<R: Serialize>(
     result: impl FnOnce(&Exam<'_>, &(Labelled, Labelled)) -> Result<R, Failure>,
     text: impl FnOnce(&Outcome<R>) -> String,
 ) -> Result<(), Failure> {
-    let run = Run::open(&args.state.run)?;
+    let subject = Subject::open(&args.subject)?;
     let (train, test) = (open_source(&args.train)?, open_source(&args.test)?);
-    let exam = Exam::new(&train, &test, &probe(Probe::of(run.recipe())))?;
-    let (step, weights) = run.weights(args.state.step)?;
-    let features = exam.features(run.job(), &weights)?;
+    let exam = Exam::new(&train, &test, &probe(Probe::of(subject.recipe())))?;
+    let (step, weights) = subject.weights()?;
+    let features = exam.features(subject.job(), &weights)?;
     let outcome = Outcome {
         method,
-        run: run.place().to_owned(),
+        run: subject.place(),
         step,
         result: result(&exam, &features)?,
         test_of_other_classes: exam.strangers(),
@@ -69,21 +71,25 @@ fn evaluate<R: Serialize>(
     }
 }
 
+fn whose<R>(outcome: &Outcome<R>) -> String {
+    outcome.step.map_or_else(|| outcome.run.clone(), |step| format!("{} at step {step}", outcome.run))
+}
+
 fn knn_text(outcome: &Outcome<Knn>) -> String {
     let Knn { top1, k, temperature, train, test, classes } = outcome.result;
-    let (run, step) = (&outcome.run, outcome.step);
+    let of = whose(outcome);
     format!(
-        "kNN of {run} at step {step}: {top1:.2} % of {test} test images\n  \
+        "kNN of {of}: {top1:.2} % of {test} test images\n  \
          {k} neighbours among {train} train images of {classes} classes, temperature {temperature}\n"
     )
 }
 
 fn linear_text(outcome: &Outcome<Linear>) -> String {
     let Linear { top1, rate, tried, epochs, train, test, classes } = &outcome.result;
-    let (run, step) = (&outcome.run, outcome.step);
+    let of = whose(outcome);
     let tried: Vec<String> = tried.iter().map(|(rate, top1)| format!("{rate} ({top1:.2} %)")).collect();
     format!(
-        "linear probe of {run} at step {step}: {top1:.2} % of {test} test images\n  \
+        "linear probe of {of}: {top1:.2} % of {test} test images\n  \
          best of the learning rates {} on the test images: {rate}\n  \
          {epochs} passes over {train} train images of {classes} classes\n",
         tried.join(", ")

@@ -1,19 +1,21 @@
 //! `everstep status`: asks the run's leader, or reads what the store still tells.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use everstep_actors::checkpoint;
 use everstep_actors::clock::wall_ms;
+use everstep_actors::event::{Event, Recorded};
 use everstep_actors::net::endpoint::{Endpoint, Options};
 use everstep_actors::net::link::LinkDown;
 use everstep_actors::net::tls::{Identity, Role, RunCa};
 use everstep_actors::net::{Reject, Router};
-use everstep_actors::protocol::ids::NodeId;
-use everstep_actors::protocol::record::{EpochRecord, Phase};
+use everstep_actors::protocol::ids::{NodeId, Step};
+use everstep_actors::protocol::record::EpochRecord;
 use everstep_actors::roles::desk::Status;
-use everstep_actors::roles::finding;
+use everstep_actors::roles::records;
 use everstep_actors::store::{Store, StoreError};
 use everstep_actors::wire::message::{Control, DataHeader};
 use tokio::sync::mpsc;
@@ -26,6 +28,8 @@ use crate::report::status::{CheckpointView, MemberView, StatusView};
 const ANSWER_WITHIN: Duration = Duration::from_secs(2);
 /// An operator's certificate is made for one question.
 const CERTIFICATE_FOR: Duration = Duration::from_secs(300);
+/// The log of one stretch between checkpoints.
+const EVENTS_BYTES_MAX: u64 = 256 << 20;
 
 /// Prints who is in, which step, since when, how fast, and why the run waits.
 ///
@@ -53,7 +57,7 @@ fn view(args: &StatusArgs, secrets: &Path) -> Result<(StatusView, bool), Failure
             error => Failure::new(ExitCode::Unreachable, error),
         };
         let store = Store::open_existing(&args.run).map_err(failed)?;
-        let record = finding::newest_record(&store).await.map_err(failed)?;
+        let record = records::newest(&store).await.map_err(failed)?;
         let Some(record) = record else {
             return Err(Failure::new(
                 ExitCode::NotFound,
@@ -69,6 +73,10 @@ fn view(args: &StatusArgs, secrets: &Path) -> Result<(StatusView, bool), Failure
 
 /// Asks the leader over its own link, as a viewer.
 async fn ask(record: &EpochRecord, secrets: &Path) -> Result<Status, String> {
+    // Nothing is made by a question.
+    if !secrets.exists() {
+        return Err(format!("the run's certificates are not at {}: give --secrets", secrets.display()));
+    }
     let ca = RunCa::load_or_create(secrets, "run").map_err(|error| error.to_string())?;
     let identity = Identity::issue(&ca, Role::Viewer, CERTIFICATE_FOR).map_err(|error| error.to_string())?;
     let leader = record.leading().ok_or("its newest record names no leader")?;
@@ -132,7 +140,7 @@ fn told(run: &str, record: &EpochRecord, status: Status) -> StatusView {
         images_per_second: (status.images_per_s > 0.0).then_some(status.images_per_s),
         loss: status.metrics.get(crate::report::names::LOSS).copied(),
         members: status.members.iter().map(member).collect(),
-        checkpoint: status.checkpoint.map(|(step, at)| CheckpointView { step: step.0, age_seconds: seconds_since(at, now) }),
+        checkpoint: status.checkpoint.map(|(step, at)| CheckpointView { step: step.0, age_seconds: Some(seconds_since(at, now)) }),
         waiting: status.waiting,
     }
 }
@@ -142,19 +150,17 @@ async fn remembered(run: &str, store: &Store, record: &EpochRecord, because: Str
     let unreachable = |error: &dyn std::fmt::Display| Failure::new(ExitCode::Unreachable, error);
     let checkpoints = checkpoint::list(store).await.map_err(|error| unreachable(&error))?;
     let newest = checkpoints.iter().rev().find(|listing| listing.condition == checkpoint::Condition::Intact);
-    let lanes = match &record.phase {
-        Phase::Training { plan, .. } => plan.lanes.clone(),
-        Phase::Gathering => Vec::new(),
-    };
+    let released = everstep_actors::roles::lease::Lease::read(store).await.ok().flatten().is_some_and(|lease| lease.released);
+    let log = Log::read(store).await;
+    let now = wall_ms();
     let member = |(rank, member): (usize, &everstep_actors::protocol::record::Member)| MemberView {
         node: member.node.to_string(),
         rank: rank as u32,
         host: member.host.clone(),
         pid: member.pid,
-        lanes: lanes.get(rank).map_or((0, 0), |range| (range.start, range.end)),
-        state: "not heard".into(),
+        lanes: log.lanes.get(&member.node).copied().unwrap_or_default(),
+        state: if released { "ended" } else { "not heard" }.into(),
     };
-    let released = everstep_actors::roles::lease::Lease::read(store).await.ok().flatten().is_some_and(|lease| lease.released);
     let waiting = if released { "nothing runs: the last session ended in good order".to_owned() } else { format!("no answer: {because}") };
     Ok(StatusView {
         run: run.into(),
@@ -162,33 +168,57 @@ async fn remembered(run: &str, store: &Store, record: &EpochRecord, because: Str
         epoch_because: record.because.clone(),
         leader: record.leader.to_string(),
         step: newest.map_or(0, |listing| listing.step.0),
-        steps: saved_steps(store).await.unwrap_or_default(),
-        since_seconds: newest_write(store).await.map_or(0.0, |at| seconds_since(at, wall_ms())),
+        steps: saved_steps(store).await.or(log.done).unwrap_or_default(),
+        since_seconds: log.newest_ms.map_or(0.0, |at| seconds_since(at, now)),
         images_per_second: None,
         loss: None,
         members: record.members.iter().enumerate().map(member).collect(),
-        checkpoint: newest.map(|listing| CheckpointView { step: listing.step.0, age_seconds: 0.0 }),
+        checkpoint: newest.map(|listing| CheckpointView {
+            step: listing.step.0,
+            age_seconds: log.saved_ms.get(&listing.step).map(|at| seconds_since(*at, now)),
+        }),
         waiting: Some(waiting),
     })
 }
 
+/// The steps of the run, where its recipe counts in steps.
 async fn saved_steps(store: &Store) -> Option<u64> {
     let text = store.get("recipe.toml", 1 << 20).await.ok()?;
     let recipe = crate::config::Recipe::from_text("recipe.toml", &String::from_utf8_lossy(&text), &[]).ok()?;
     recipe.run.steps
 }
 
-/// When the newest event of the log was recorded.
-async fn newest_write(store: &Store) -> Option<u64> {
-    let mut newest = None;
-    for entry in store.list("events").await.ok()? {
-        let body = store.get(&entry.key, 256 << 20).await.ok()?;
-        let last = String::from_utf8_lossy(&body)
-            .lines()
-            .filter_map(|line| serde_json::from_str::<everstep_actors::event::Recorded>(line).ok())
-            .map(|event| event.at_ms)
-            .max();
-        newest = newest.max(last);
+/// What the log of a run says about times; empty where it cannot be read.
+#[derive(Default)]
+struct Log {
+    /// When its newest event was recorded.
+    newest_ms: Option<u64>,
+    /// When checkpoints were saved. The last one may be missing: the log is saved with the checkpoint after it.
+    saved_ms: BTreeMap<Step, u64>,
+    /// The steps of a run that was trained to its end.
+    done: Option<u64>,
+    /// The lanes of each node as of the newest epoch that it was in.
+    lanes: BTreeMap<NodeId, (u32, u32)>,
+}
+
+impl Log {
+    async fn read(store: &Store) -> Self {
+        let mut log = Self::default();
+        for entry in store.list("events").await.unwrap_or_default() {
+            let body = store.get(&entry.key, EVENTS_BYTES_MAX).await.unwrap_or_default();
+            let text = String::from_utf8_lossy(&body);
+            text.lines().filter_map(|line| serde_json::from_str(line).ok()).for_each(|event| log.take_in(&event));
+        }
+        log
     }
-    newest
+
+    fn take_in(&mut self, recorded: &Recorded) {
+        self.newest_ms = self.newest_ms.max(Some(recorded.at_ms));
+        match &recorded.event {
+            Event::CheckpointSaved { step, .. } => drop(self.saved_ms.insert(*step, recorded.at_ms)),
+            Event::EpochBegan { members, .. } => self.lanes.extend(members.iter().map(|member| (member.node, member.lanes))),
+            Event::Ended { step, outcome, .. } if outcome == "done" => self.done = Some(step.0),
+            _ => {}
+        }
+    }
 }

@@ -7,12 +7,21 @@ use serde_json::Value;
 use super::Recipe;
 
 /// Keys (and all below them) that may change when a run goes on: they decide where, when and how fast, never what is computed.
-const FREE: [&str; 9] = [
+const FREE: [&str; 18] = [
     "cluster.ranks",
+    "cluster.ranks_min",
+    "cluster.ranks_max",
+    "cluster.replicas",
+    "cluster.mixed_hardware",
+    "cluster.restart",
+    "cluster.host",
+    "cluster.zone",
     "cluster.bind",
+    "cluster.advertise",
     "checkpoint",
     "eval",
     "memory",
+    "preemption",
     "device.loader_threads",
     "data.cache",
     "data.test",

@@ -10,6 +10,9 @@ use super::{check, error::Invalid};
 pub struct Crops {
     /// Groups of crops of one size; the first holds the crops that codes are computed from. Default 2 x 224 and 6 x 96.
     pub group: Vec<Group>,
+    /// All crops are padded with zeros at the bottom and the right to the largest size and go through the trunk together, as SEER's 10 billion were
+    /// trained: batch norm and squeeze-and-excitation see the padding, the last pooling does not. Otherwise each size goes through by itself. Default false.
+    pub padded: bool,
     /// Chance of a horizontal flip. Default 0.5.
     pub flip: f64,
     /// Colour jitter.
@@ -60,6 +63,7 @@ impl Default for Crops {
     fn default() -> Self {
         Self {
             group: vec![Group { count: 2, size: 224, scale: [0.14, 1.0] }, Group { count: 6, size: 96, scale: [0.05, 0.14] }],
+            padded: false,
             flip: 0.5,
             jitter: Jitter::default(),
             grayscale: 0.2,

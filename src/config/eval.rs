@@ -8,7 +8,7 @@ use super::{check, error::Invalid};
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Eval {
-    /// Steps between examinations; 0 examines at the end only. Default 0.
+    /// Steps between examinations, each of the next checkpoint; 0 examines at the end only. Default 0.
     pub every: u64,
     /// Neighbours that vote. Default 20.
     pub k: u32,

@@ -7,7 +7,8 @@ use serde::{Deserialize, Serialize};
 use super::{check, error::Invalid};
 
 /// Trunks with a name.
-const TRUNKS: [&str; 11] = [
+pub(crate) const TRUNKS: [&str; 14] = [
+    "toy",
     "regnet_y_400mf",
     "regnet_y_800mf",
     "regnet_y_1_6gf",
@@ -17,15 +18,17 @@ const TRUNKS: [&str; 11] = [
     "regnet_y_32gf",
     "regnet_y_64gf",
     "regnet_y_128gf",
-    "seer-256gf",
-    "seer-10b",
+    "regnet_y_256gf_classy",
+    "regnet_y_256gf",
+    "seer_3b",
+    "seer_10b",
 ];
 
 /// `[model]`: a RegNetY trunk (by name, by design-space numbers or by stages), a projection head and prototypes.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Model {
-    /// A trunk by name (`"regnet_y_400mf"`, …, `"seer-10b"`). Give one of `trunk`, `design` and `stages`.
+    /// A trunk by name (`"regnet_y_400mf"`, …, `"seer_10b"`). Give one of `trunk`, `design` and `stages`.
     pub trunk: Option<String>,
     /// A trunk by the numbers of the RegNet design space.
     pub design: Option<Design>,
@@ -43,6 +46,9 @@ pub struct Model {
     pub prototypes: u32,
     /// Lanes that share batch-norm statistics: `"lane"`, `"group:N"` or `"all"`. Default `"all"`.
     pub sync: Sync,
+    /// A file of weights that the run begins from instead of random ones: safetensors or a PyTorch checkpoint, with the names of timm, torchvision,
+    /// transformers or vissl. What it does not hold (the projection head, as a rule) begins from the seed.
+    pub init: Option<String>,
 }
 
 /// `[model.design]`: the numbers of the RegNet design space (Radosavovic et al. 2020).
@@ -137,6 +143,7 @@ impl Default for Model {
             head_bn: true,
             prototypes: 3000,
             sync: Sync::default(),
+            init: None,
         }
     }
 }
@@ -155,6 +162,7 @@ impl Model {
         }
         self.design.as_ref().map_or(Ok(()), Design::check)?;
         self.stages.as_ref().map_or(Ok(()), Stages::check)?;
+        check::require(self.init.as_deref() != Some(""), "model.init", || ("is empty".into(), "give a file, or leave it out".into()))?;
         check::within("model.stem_stride", self.stem_stride, 1, 2)?;
         check::require(!self.head.is_empty(), "model.head", || ("is empty".into(), "give at least the width of the features".into()))?;
         self.head.iter().try_for_each(|width| check::within("model.head", *width, 1, 1 << 20))?;

@@ -24,11 +24,23 @@ pub struct Optim {
     pub trust: f64,
     /// LARC never raises the learning rate above `lr`. Default false.
     pub clip: bool,
+    /// LARC: keeps the denominator above 0. Default 1e-8.
+    pub eps: f64,
 }
 
 impl Default for Optim {
     fn default() -> Self {
-        Self { lr: 0.6, start_lr: 0.0, final_lr: 0.0006, warmup: 0.05, momentum: 0.9, weight_decay: 1e-6, trust: 0.001, clip: false }
+        Self {
+            lr: 0.6,
+            start_lr: 0.0,
+            final_lr: 0.0006,
+            warmup: 0.05,
+            momentum: 0.9,
+            weight_decay: 1e-6,
+            trust: 0.001,
+            clip: false,
+            eps: 1e-8,
+        }
     }
 }
 
@@ -42,6 +54,7 @@ impl Optim {
             (format!("is {}", self.momentum), "use a value from 0 to below 1".into())
         })?;
         check::not_negative("optim.weight_decay", self.weight_decay)?;
-        check::positive("optim.trust", self.trust)
+        check::positive("optim.trust", self.trust)?;
+        check::not_negative("optim.eps", self.eps)
     }
 }

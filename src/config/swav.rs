@@ -22,11 +22,33 @@ pub struct Swav {
     pub queue: u32,
     /// Share of the run after which the queue is used (it is filled from the start). Default 0.075, SwAV's 15 of 200 epochs.
     pub queue_start: f64,
+    /// What the queue begins with. Default `"empty"`.
+    pub queue_begin: QueueBegin,
+}
+
+/// What the queue begins with, and so when it is first read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum QueueBegin {
+    /// Nothing: it is read once all of it has been filled, and not before `queue_start` (the swav repository's way).
+    #[default]
+    Empty,
+    /// Random embeddings, uniform within sqrt(3 / dim): it is read from `queue_start` on, filled or not (vissl's way).
+    Random,
 }
 
 impl Default for Swav {
     fn default() -> Self {
-        Self { temperature: 0.1, epsilon: 0.05, iterations: 3, assign: 2, freeze_prototypes: 313, queue: 0, queue_start: 0.075 }
+        Self {
+            temperature: 0.1,
+            epsilon: 0.05,
+            iterations: 3,
+            assign: 2,
+            freeze_prototypes: 313,
+            queue: 0,
+            queue_start: 0.075,
+            queue_begin: QueueBegin::Empty,
+        }
     }
 }
 

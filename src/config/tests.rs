@@ -23,7 +23,10 @@ fn an_unknown_key_is_named_with_its_place_and_the_nearest_key() {
     assert!(sections.starts_with("a.toml:9:"), "{sections}");
     assert!(sections.ends_with("`swaf` is not a known key: did you mean `swav`?"), "{sections}");
     let far = complaint(&format!("{MINIMAL}zzzzzzzz = 1\n"), &[]);
-    assert!(far.ends_with("the keys here are temperature, epsilon, iterations, assign, freeze_prototypes, queue, queue_start"), "{far}");
+    assert!(
+        far.ends_with("the keys here are temperature, epsilon, iterations, assign, freeze_prototypes, queue, queue_start, queue_begin"),
+        "{far}"
+    );
 }
 
 #[test]
@@ -39,7 +42,10 @@ fn a_wrong_type_is_told_in_plain_words() {
     let text = MINIMAL.replace("steps = 10", "steps = \"ten\"");
     assert_eq!(complaint(&text, &[]), "a.toml:2:9: `run.steps` is string \"ten\": give a whole number from 0");
     let text = format!("{MINIMAL}[memory]\nrecompute = \"often\"\n");
-    assert_eq!(complaint(&text, &[]), "a.toml:10:13: `memory.recompute` is \"often\": use \"always\" or \"never\"");
+    assert_eq!(
+        complaint(&text, &[]),
+        "a.toml:10:13: `memory.recompute` is \"often\": use \"always\" or \"never\" or \"auto\" or \"segments\""
+    );
     let text = MINIMAL.replace("[swav]", "sync = \"groups\"\n[swav]");
     assert_eq!(complaint(&text, &[]), "a.toml:7:8: `model.sync` is \"groups\", which names no lanes: use \"lane\", \"group:N\" or \"all\"");
     let text = format!("{MINIMAL}[[crops.group]]\ncount = 2\nscale = [0.1, 1]\n");
@@ -71,6 +77,17 @@ fn a_value_that_cannot_work_is_named_where_it_stands() {
 }
 
 #[test]
+fn a_memory_plan_comes_with_what_it_needs() {
+    let with = |more: &str| complaint(&format!("{MINIMAL}[memory]\n{more}"), &[]);
+    assert!(with("recompute = \"auto\"\n").contains("`memory.budget` is missing: add it for `memory.recompute = \"auto\"`"));
+    assert!(with("recompute = \"auto\"\nbudget = \"much\"\n").contains("`memory.budget` is \"much\", which is no size of memory"));
+    assert!(with("recompute = \"segments\"\n").contains("`memory.segments` is missing"));
+    assert!(with("recompute = \"segments\"\nsegments = 0\n").contains("`memory.segments` is 0"));
+    let recipe = load(&format!("{MINIMAL}[memory]\nrecompute = \"auto\"\nbudget = \"1.5GiB\"\n"), &[]).unwrap();
+    assert_eq!(recipe.memory.budget.as_deref().map(bytes), Some(Ok(3 << 29)));
+}
+
+#[test]
 fn sections_must_fit_each_other() {
     let with = |more: &str| complaint(&format!("{MINIMAL}{more}"), &[]);
     assert_eq!(
@@ -89,6 +106,25 @@ fn sections_must_fit_each_other() {
     assert!(with("[cluster]\nbind = \"here\"\n").starts_with("a.toml:10:1: `cluster.bind` is \"here\", which is no IP address"));
     assert!(with("[device]\nname = \"tpu\"\n").ends_with("use \"flex\""));
     assert!(with("[model.stages]\nwidths = [30]\ndepths = [1]\ngroup_width = 16\n").contains("are both given"));
+}
+
+#[test]
+fn sources_of_notices_are_named_or_refused() {
+    let with = |more: &str| load(&format!("{MINIMAL}[preemption]\n{more}\n"), &[]);
+    let recipe = with("sources = [\"aws\", \"file:run/leave\", \"http://10.0.0.1:80/leave\"]\npoll = 5").unwrap();
+    let sources = [NoticeSource::Aws, NoticeSource::File("run/leave".into()), NoticeSource::Http("http://10.0.0.1:80/leave".into())];
+    assert_eq!((recipe.preemption.sources.as_slice(), recipe.preemption.poll), (sources.as_slice(), 5.0));
+    assert_eq!(load(&recipe.resolved().unwrap(), &[]).unwrap(), recipe);
+    assert_eq!(load(MINIMAL, &[]).unwrap().preemption.sources, []);
+    for bad in ["ec2", "file:", "https://host/a", "http://", "http:///leave", "http://me:secret@host/", "http:host"] {
+        let error = with(&format!("sources = [\"{bad}\"]")).unwrap_err();
+        assert!(error.starts_with(&format!("a.toml:10:11: `preemption.sources` holds \"{bad}\", which is no source")), "{error}");
+    }
+    assert!(with("sources = [\"gcp\", \"gcp\"]").unwrap_err().ends_with("names \"gcp\" twice: keep it once"));
+    assert!(with("poll = 0").unwrap_err().ends_with("`preemption.poll` is 0: use a value from 0.1 to 60"));
+    assert!(with("every = 3").unwrap_err().contains("`preemption.every` is not a known key"));
+    let error = with("base_url.gcp = \"https://metadata\"").unwrap_err();
+    assert!(error.contains("`preemption.base_url.gcp` is \"https://metadata\", which is no base URL: write it as http://HOST"), "{error}");
 }
 
 #[test]
@@ -147,7 +183,7 @@ fn differences_are_named_and_only_harmless_ones_may_be() {
         ]
     );
     assert!(differences(&a, &a).is_empty());
-    for key in ["cluster.bind", "checkpoint.keep", "eval.k", "data.cache", "device.loader_threads", "memory.recompute"] {
+    for key in ["cluster.bind", "checkpoint.keep", "eval.k", "data.cache", "device.loader_threads", "memory.recompute", "preemption.poll"] {
         assert!(may_differ(key), "{key}");
     }
     for key in ["run.seed", "run.steps", "batch.lanes", "data.train", "device.name", "evaluation", "model.sync"] {
@@ -161,6 +197,7 @@ fn the_digest_follows_the_mathematics_and_nothing_else() {
     let plain = of(&[]);
     assert_eq!(plain.len(), 64);
     assert_eq!(plain, of(&["cluster.ranks=4", "checkpoint.every=1", "eval.k=3", "data.cache=x", "memory.recompute=never"]));
+    assert_eq!(plain, of(&["preemption.sources=[\"aws\", \"file:leave\"]", "preemption.poll=5", "preemption.azure_resource=worker_0"]));
     let others = ["run.seed=1", "optim.lr=1", "batch.lanes=8", "model.sync=lane", "swav.epsilon=0.03"];
     for set in others {
         assert_ne!(plain, of(&[set]), "{set}");

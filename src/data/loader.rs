@@ -138,6 +138,12 @@ impl Loader {
         self.lock_tally().bad.len() as u64
     }
 
+    /// The samples that one lane draws at one step, each with its pass: what is decoded, unless an image is bad.
+    pub fn drawn(&self, step: Step, lane: Lane) -> Vec<(u64, u64)> {
+        let positions = (0..self.options.images_per_lane).map(|slot| self.batches.position(step.0, lane.0, slot));
+        positions.map(|(pass, position)| (pass, self.order.sample(pass, position))).collect()
+    }
+
     /// The crops of one lane at one step and the samples that they were really cut from.
     ///
     /// # Errors

@@ -11,10 +11,10 @@ use everstep_actors::clock::wall_ms;
 use everstep_actors::event::{Event, Recorded};
 use everstep_actors::net::tls::{Identity, Role, RunCa};
 use everstep_actors::protocol::ids::Step;
-use everstep_actors::protocol::membership::Terms;
-use everstep_actors::roles::node::{self, NodeArgs, NodeError, Order};
+use everstep_actors::protocol::terms::Terms;
+use everstep_actors::protocol::word::Outcome;
+use everstep_actors::roles::node::{self, Cluster, NodeArgs, NodeError, Order};
 use everstep_actors::store::Store;
-use everstep_actors::wire::message::Outcome;
 use tokio::sync::mpsc;
 
 use super::wire::{Briefing, Word};
@@ -27,8 +27,6 @@ use crate::{probe, setup};
 const CERTIFICATE_FOR: Duration = Duration::from_secs(30 * 24 * 3_600);
 /// Events that wait for the launcher's pipe at most.
 const EVENTS_MAX: usize = 16_384;
-/// Gathered values that a rank keeps within a step: 256 MiB.
-const GATHERED_VALUES_MAX: usize = 64 << 20;
 /// Batches of this many steps are decoded ahead.
 const STEPS_AHEAD: u64 = 3;
 
@@ -69,7 +67,7 @@ pub fn run() -> Result<ExitCode, Failure> {
     // The end is the last thing that is told.
     let _ = telling.join();
     Ok(match ended.outcome {
-        Outcome::Done | Outcome::Stopped => ExitCode::Done,
+        Outcome::Done | Outcome::Stopped | Outcome::Left => ExitCode::Done,
         Outcome::Lost => ExitCode::TryAgain,
         Outcome::Unusable => ExitCode::Config,
     })
@@ -82,7 +80,7 @@ fn start(
     (by_signal, orders): (mpsc::Sender<Order>, mpsc::Receiver<Order>),
 ) -> Result<node::Ended, Failure> {
     let recipe = Recipe::from_text("the run's recipe", &briefing.recipe, &[])?;
-    let job = Arc::new(setup::workload(&recipe, briefing.steps)?);
+    let job = Arc::new(setup::beginning(&recipe, briefing.steps, &|_| {})?);
     let train = recipe.data.train.clone().unwrap_or_default();
     let source = setup::source(&train, briefing.cache.as_deref().map(Path::new))?;
     let ca = RunCa::load_or_create(Path::new(&briefing.secrets), "run").map_err(|error| Failure::new(ExitCode::Config, error))?;
@@ -103,17 +101,25 @@ fn start(
         run: briefing.run.clone(),
         identity,
         bind: SocketAddr::new(ip, 0),
+        advertise: recipe.cluster.advertise.as_ref().and_then(|address| address.parse().ok()).map(|ip| SocketAddr::new(ip, 0)),
         host: briefing.host.clone(),
+        zone: recipe.cluster.zone.clone(),
         slot: briefing.slot,
         terms: Terms { build: env!("CARGO_PKG_VERSION").into(), recipe: recipe.digest(), hardware },
         config: Digest::of(recipe.digest().as_bytes()),
-        ranks: recipe.cluster.ranks,
+        cluster: Cluster {
+            ranks_start: recipe.cluster.ranks,
+            ranks_min: recipe.cluster.ranks_min,
+            ranks_max: recipe.cluster.ranks_max,
+            replicas: recipe.cluster.replicas,
+            mixed: recipe.cluster.mixed_hardware,
+        },
         images: recipe.images_per_step(),
         steps: Step(briefing.steps),
         checkpoint_every: if recipe.checkpoint.every == 0 { u64::MAX } else { recipe.checkpoint.every },
         checkpoint_keep: recipe.checkpoint.keep as usize,
         shard_values: setup::shard_values(&recipe, &job),
-        gathered_values_max: GATHERED_VALUES_MAX,
+        gathered_values_max: setup::GATHERED_VALUES_MAX,
         loader_ahead: STEPS_AHEAD,
         loader_threads: recipe.device.loader_threads as usize,
         workload: job,
@@ -132,7 +138,7 @@ fn start(
         })
 }
 
-/// Ctrl-C is the launcher's affair: it tells its nodes in good order. A polite end of this process alone ends the run.
+/// Ctrl-C is the launcher's affair: it tells its nodes in good order. A polite end of this process alone lets it leave the run.
 fn signals(orders: mpsc::Sender<Order>) {
     use tokio::signal::unix::{SignalKind, signal};
     if let Ok(mut interrupt) = signal(SignalKind::interrupt()) {
@@ -142,7 +148,7 @@ fn signals(orders: mpsc::Sender<Order>) {
         tokio::spawn(async move {
             while terminate.recv().await.is_some() {
                 let because = format!("process {} was asked to end (SIGTERM)", std::process::id());
-                if orders.send(Order::Stop { because }).await.is_err() {
+                if orders.send(Order::Leave { because, deadline: None }).await.is_err() {
                     return;
                 }
             }
@@ -154,6 +160,8 @@ fn listen(input: impl BufRead, orders: &mpsc::Sender<Order>) {
     for line in input.lines() {
         let order = match line.map(|line| serde_json::from_str::<Word>(&line)) {
             Ok(Ok(Word::Stop { because })) => Order::Stop { because },
+            Ok(Ok(Word::Leave { because, deadline_ms })) => Order::Leave { because, deadline: deadline_ms.map(Duration::from_millis) },
+            Ok(Ok(Word::Stay)) => Order::Stay,
             Ok(Ok(Word::Died { pid, because })) => Order::Died { pid, because },
             Ok(Err(error)) => {
                 tracing::warn!(%error, "a line from the launcher cannot be read");
@@ -165,8 +173,8 @@ fn listen(input: impl BufRead, orders: &mpsc::Sender<Order>) {
             return;
         }
     }
-    // Nobody is left to watch this process: it saves its work and ends.
-    let _ = orders.blocking_send(Order::Stop { because: "the launcher is gone".into() });
+    // Nobody is left to watch this process: it hands over what it holds and ends.
+    let _ = orders.blocking_send(Order::Leave { because: "its launcher is gone".into(), deadline: None });
 }
 
 fn tell(event: &Recorded) {

@@ -19,6 +19,9 @@ const RECIPE_BYTES_MAX: u64 = 1 << 20;
 /// The log of one stretch between checkpoints.
 const EVENTS_BYTES_MAX: u64 = 256 << 20;
 
+/// Parts of the rendering after which a line is told.
+const PARTS: usize = 4;
+
 /// A run that can start.
 pub(super) struct Prepared {
     /// The run's recipe, with the data in its place.
@@ -49,7 +52,7 @@ pub(super) struct Prepared {
 ///
 /// # Errors
 /// One sentence with the place and the remedy.
-pub(super) fn prepare(args: &TrainArgs, runtime: &tokio::runtime::Runtime, talk: &dyn Fn(String)) -> Result<Prepared, Failure> {
+pub(super) fn prepare(args: &TrainArgs, runtime: &tokio::runtime::Runtime, talk: &(dyn Fn(String) + Sync)) -> Result<Prepared, Failure> {
     let mut recipe = Recipe::load_with(&args.config, &args.overrides()?)?;
     if let Some(spec) = recipe.data.make.take() {
         let (train, test) = made(&spec, talk)?;
@@ -66,7 +69,7 @@ pub(super) fn prepare(args: &TrainArgs, runtime: &tokio::runtime::Runtime, talk:
     let invalid = |invalid: crate::config::Invalid| Failure::new(ExitCode::Config, format!("{}: {invalid}", args.config.display()));
     let steps = recipe.steps(train.len()).map_err(invalid)?;
     // Learn of what does not fit before any process is started.
-    let job = setup::workload(&recipe, steps)?;
+    let job = setup::beginning(&recipe, steps, talk)?;
     setup::loader(&recipe, train.clone(), Arc::new(|_| {}))?;
     drop(job);
     let resolved = recipe.resolved()?;
@@ -74,21 +77,23 @@ pub(super) fn prepare(args: &TrainArgs, runtime: &tokio::runtime::Runtime, talk:
         claim(&store, &run, &recipe, &resolved).await?;
         past(&store).await.map_err(config)
     })?;
-    Ok(Prepared { recipe, resolved, run, store, secrets, cache, steps, train, test, host: host(), history })
+    let host = recipe.cluster.host.clone().unwrap_or_else(host);
+    Ok(Prepared { recipe, resolved, run, store, secrets, cache, steps, train, test, host, history })
 }
 
 /// Renders the procedural data set, or finds it made.
-fn made(spec: &crate::config::Make, talk: &dyn Fn(String)) -> Result<(String, Option<String>), Failure> {
+fn made(spec: &crate::config::Make, talk: &(dyn Fn(String) + Sync)) -> Result<(String, Option<String>), Failure> {
     let dir = Path::new(&spec.dir);
     let wanted = Spec { seed: spec.seed, train: spec.images as usize, test: spec.test as usize, size: spec.size, ..Spec::default() };
     let threads = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-    let said = AtomicUsize::new(0);
-    let total = wanted.train + wanted.test;
-    talk(format!("images: {total} of {0}×{0} pixels in {1}", spec.size, dir.display()));
+    talk(format!("images: {} of {1}×{1} pixels in {2}", wanted.train + wanted.test, spec.size, dir.display()));
+    let told = AtomicUsize::new(0);
     let progress = |done: usize, all: usize| {
-        // Every tenth part, once.
-        let part = done * 10 / all.max(1);
-        said.fetch_max(part, Ordering::Relaxed);
+        let part = done * PARTS / all.max(1);
+        // Threads report out of order: what is told only grows.
+        if told.fetch_max(part, Ordering::Relaxed) < part {
+            talk(format!("{done} of {all} images are made"));
+        }
     };
     make::make(dir, &wanted, threads, &progress).map_err(|error| Failure::new(ExitCode::Config, error))?;
     let pattern = |split: &str| dir.join(format!("{split}-*.tar")).display().to_string();

@@ -31,6 +31,15 @@ pub enum Word {
         /// One sentence.
         because: String,
     },
+    /// Hand over what is held and leave the run, which goes on without this machine.
+    Leave {
+        /// One sentence.
+        because: String,
+        /// Milliseconds until the machine is gone, if that is known.
+        deadline_ms: Option<u64>,
+    },
+    /// Stay after all.
+    Stay,
     /// A process of this launcher has died.
     Died {
         /// Which.

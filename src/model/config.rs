@@ -95,23 +95,18 @@ impl<'de> Deserialize<'de> for Sync {
     }
 }
 
-/// Whether a unit's forward is computed again in the backward pass.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
+/// Which units' forward is computed again in the backward pass. It changes no bit of the results.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Recompute {
-    /// Keep only each unit's input: least memory, a third more arithmetic.
+    /// All, each from its own input.
     Always,
-    /// Keep every unit's graph: most memory, fastest.
+    /// None: every unit keeps its graph.
     #[default]
     Never,
-}
-
-/// Section `[memory]`.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct Memory {
-    /// `"always"` or `"never"`: whether forward passes are computed again instead of kept.
-    pub recompute: Recompute,
+    /// As few as let a lane's step fit into so many bytes.
+    Within(u64),
+    /// All, in at most so many runs of units of which only the first one's input is kept.
+    Segments(usize),
 }
 
 #[cfg(test)]
@@ -135,7 +130,6 @@ mod tests {
         assert!(toml::from_str::<Config>("prototype = 3").is_err());
         assert!(toml::from_str::<Config>("sync = \"group:0\"").is_err());
         assert!(toml::from_str::<Config>("trunk = { widths = [8], depths = [1], group_width = 8, extra = 1 }").is_err());
-        assert!(toml::from_str::<Memory>("recompute = \"sometimes\"").is_err());
     }
 
     #[test]

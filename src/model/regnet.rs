@@ -4,6 +4,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::family;
+
 /// How a stage's width is made a multiple of its group width.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -47,7 +49,7 @@ pub struct Stages {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(untagged)]
 pub enum Trunk {
-    /// A member of the family by name: see [`NAMES`].
+    /// A member of the family by name: see [`family::NAMES`].
     Named(String),
     /// Design-space numbers.
     Numbers(Numbers),
@@ -59,46 +61,11 @@ pub enum Trunk {
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 pub enum TrunkError {
     /// No such member.
-    #[error("model.trunk = \"{0}\" is no known trunk; known are {known}", known = NAMES.join(", "))]
+    #[error("model.trunk = \"{0}\" is no known trunk; known are {known}", known = family::NAMES.join(", "))]
     Unknown(String),
     /// A number is out of its range.
     #[error("model.trunk: {0}")]
     Range(&'static str),
-}
-
-/// Names of the family, smallest first.
-pub const NAMES: [&str; 12] = [
-    "toy",
-    "regnet_y_400mf",
-    "regnet_y_800mf",
-    "regnet_y_1_6gf",
-    "regnet_y_3_2gf",
-    "regnet_y_8gf",
-    "regnet_y_16gf",
-    "regnet_y_32gf",
-    "regnet_y_64gf",
-    "regnet_y_128gf",
-    "regnet_y_256gf",
-    "seer_10b",
-];
-
-/// Design-space numbers of a named member: ClassyVision's and vissl's; `regnet_y_256gf` is SEER's.
-fn named(name: &str) -> Option<Numbers> {
-    let (depth, w_0, w_a, w_m, group_width) = match name {
-        "regnet_y_400mf" => (16, 48.0, 27.89, 2.09, 8),
-        "regnet_y_800mf" => (14, 56.0, 38.84, 2.4, 16),
-        "regnet_y_1_6gf" => (27, 48.0, 20.71, 2.65, 24),
-        "regnet_y_3_2gf" => (21, 80.0, 42.63, 2.66, 24),
-        "regnet_y_8gf" => (17, 192.0, 76.82, 2.19, 56),
-        "regnet_y_16gf" => (18, 200.0, 106.23, 2.48, 112),
-        "regnet_y_32gf" => (20, 232.0, 115.89, 2.53, 232),
-        "regnet_y_64gf" => (20, 352.0, 147.48, 2.4, 328),
-        "regnet_y_128gf" => (27, 456.0, 160.83, 2.52, 264),
-        "regnet_y_256gf" => (27, 640.0, 230.83, 2.53, 373),
-        "seer_10b" => (27, 1744.0, 620.83, 2.52, 1010),
-        _ => return None,
-    };
-    Some(Numbers { depth, w_0, w_a, w_m, group_width })
 }
 
 /// One stage of a trunk.
@@ -148,10 +115,7 @@ impl Trunk {
     /// [`TrunkError`] for an unknown name or numbers that make no network.
     pub fn stages(&self, rounding: Rounding) -> Result<Vec<Stage>, TrunkError> {
         match self {
-            Self::Named(name) if name == "toy" => {
-                explicit(&Stages { widths: vec![32, 64, 128], depths: vec![1, 2, 1], group_width: 16 }, rounding)
-            }
-            Self::Named(name) => generate(&named(name).ok_or_else(|| TrunkError::Unknown(name.clone()))?, rounding),
+            Self::Named(name) => family::member(name).ok_or_else(|| TrunkError::Unknown(name.clone()))?.stages(rounding),
             Self::Numbers(numbers) => generate(numbers, rounding),
             Self::Stages(stages) => explicit(stages, rounding),
         }
@@ -233,45 +197,6 @@ pub fn blocks(stages: &[Stage], stem: usize, se_ratio: f64) -> Vec<Block> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn widths(name: &str, rounding: Rounding) -> (Vec<usize>, Vec<usize>) {
-        let stages = Trunk::Named(name.into()).stages(rounding).unwrap();
-        (stages.iter().map(|s| s.width).collect(), stages.iter().map(|s| s.depth).collect())
-    }
-
-    #[test]
-    fn widths_and_depths_are_the_published_ones() {
-        let table: [(&str, [usize; 4], [usize; 4]); 11] = [
-            ("regnet_y_400mf", [48, 104, 208, 440], [1, 3, 6, 6]),
-            ("regnet_y_800mf", [64, 128, 320, 768], [1, 3, 8, 2]),
-            ("regnet_y_1_6gf", [48, 120, 336, 888], [2, 6, 17, 2]),
-            ("regnet_y_3_2gf", [72, 216, 576, 1512], [2, 5, 13, 1]),
-            ("regnet_y_8gf", [168, 448, 896, 2016], [2, 4, 10, 1]),
-            ("regnet_y_16gf", [224, 448, 1232, 3024], [2, 4, 11, 1]),
-            ("regnet_y_32gf", [232, 696, 1392, 3712], [2, 5, 12, 1]),
-            ("regnet_y_64gf", [328, 984, 1968, 4920], [2, 5, 12, 1]),
-            ("regnet_y_128gf", [528, 1056, 2904, 7392], [2, 7, 17, 1]),
-            ("regnet_y_256gf", [746, 1492, 4103, 10444], [2, 7, 17, 1]),
-            ("seer_10b", [2020, 4040, 11110, 28280], [2, 7, 17, 1]),
-        ];
-        for (name, w, d) in table {
-            assert_eq!(widths(name, Rounding::Classy), (w.to_vec(), d.to_vec()), "{name}");
-            let tv = match name {
-                "regnet_y_800mf" => [64, 144, 320, 784],
-                "regnet_y_8gf" => [224, 448, 896, 2016],
-                _ => w,
-            };
-            assert_eq!(widths(name, Rounding::Torchvision).0, tv, "{name} as torchvision has it");
-        }
-    }
-
-    #[test]
-    fn classy_vision_256gf_has_a_group_width_per_stage() {
-        let stages = Trunk::Numbers(Numbers { depth: 27, w_0: 640.0, w_a: 124.47, w_m: 2.04, group_width: 848 });
-        let stages = stages.stages(Rounding::Classy).unwrap();
-        let shape: Vec<_> = stages.iter().map(|s| (s.width, s.depth, s.group_width)).collect();
-        assert_eq!(shape, [(640, 3, 640), (1696, 7, 848), (2544, 16, 848), (5088, 1, 848)]);
-    }
 
     #[test]
     fn numbers_of_the_scaled_down_10b_make_the_toy() {

@@ -6,34 +6,6 @@ fn named(name: &str) -> Config {
     Config { trunk: Trunk::Named(name.into()), ..Config::default() }
 }
 
-fn trunk_parameters(config: &Config) -> usize {
-    trunk(config).unwrap().iter().map(Part::parameters).sum()
-}
-
-#[test]
-fn trunk_parameter_counts_are_the_published_ones() {
-    let table = [
-        ("toy", 104_816, 104_816),
-        ("regnet_y_400mf", 3_903_144, 3_903_144),
-        ("regnet_y_800mf", 5_494_168, 5_647_512),
-        ("regnet_y_1_6gf", 10_313_430, 10_313_430),
-        ("regnet_y_3_2gf", 17_923_338, 17_923_338),
-        ("regnet_y_8gf", 37_163_068, 37_364_472),
-        ("regnet_y_16gf", 80_565_140, 80_565_140),
-        ("regnet_y_32gf", 141_333_770, 141_333_770),
-        ("regnet_y_64gf", 276_457_786, 276_457_786),
-        ("regnet_y_128gf", 637_419_894, 637_419_894),
-        ("regnet_y_256gf", 1_272_156_138, 1_272_156_138),
-        ("seer_10b", 9_323_934_872, 9_323_934_872),
-    ];
-    for (name, classy, torchvision) in table {
-        let mut config = named(name);
-        assert_eq!(trunk_parameters(&config), classy, "{name}");
-        config.rounding = Rounding::Torchvision;
-        assert_eq!(trunk_parameters(&config), torchvision, "{name} as torchvision has it");
-    }
-}
-
 #[test]
 fn ten_billion_are_laid_out_without_a_weight() {
     let config = Config { head: vec![8192, 8192, 256], head_bn: false, prototypes: 16_000, ..named("seer_10b") };
@@ -141,5 +113,47 @@ fn forward_agrees_with_torchvision_and_timm() {
         }
         let distance = filler::distance(&values(ops::pool(x)), &filler::tensor(&fixture, &format!("{name}.train")));
         assert!(distance < 1e-4, "{name} in training: {distance:e}");
+    }
+}
+
+/// Eight networks of six sizes, both roundings: the first features of four images, and the norm of all.
+#[test]
+fn forward_of_the_family_agrees_with_torchvision_and_timm() {
+    let fixture = filler::fixture("model_family.safetensors");
+    let listed = [
+        ("regnet_y_400mf", Rounding::Classy, "classy"),
+        ("regnet_y_800mf", Rounding::Classy, "classy"),
+        ("regnet_y_800mf", Rounding::Torchvision, "torchvision"),
+        ("regnet_y_1_6gf", Rounding::Classy, "classy"),
+        ("regnet_y_3_2gf", Rounding::Classy, "classy"),
+        ("regnet_y_8gf", Rounding::Classy, "classy"),
+        ("regnet_y_8gf", Rounding::Torchvision, "torchvision"),
+        ("regnet_y_16gf", Rounding::Torchvision, "torchvision"),
+    ];
+    let device = Device::flex();
+    for (name, rounding, word) in listed {
+        let key = format!("{name}.{word}");
+        let model = Model::new(&Config { rounding, ..named(name) }).unwrap();
+        let shape = [4, 3, 64, 64];
+        let images = filler::fill(&format!("input.{key}"), &shape);
+        let (mut eval, mut train) = (Tensor::<4>::from_data(TensorData::new(images.clone(), shape), &device), None);
+        for layout in model.trunk() {
+            // One unit's weights at a time.
+            let mut flat: Vec<f32> = layout.unit.tensors.iter().flat_map(|t| filler::fill(&t.name, &t.shape)).collect();
+            let variances = layout.unit.tensors.iter().filter(|t| t.name.ends_with("running_var"));
+            variances.for_each(|t| flat[t.range()].iter_mut().for_each(|v| *v *= 4.0));
+            let x = train.unwrap_or_else(|| Tensor::from_data(TensorData::new(images.clone(), shape), &device));
+            train = Some(Pass::new(layout, &flat, &device, false, Norms::Measured(Arc::new(Single))).trunk(x));
+            eval = Pass::new(layout, &flat, &device, false, Norms::Running).trunk(eval);
+        }
+        for (mode, map) in [("eval", eval), ("train", train.unwrap())] {
+            let features = values(ops::pool(map));
+            let first: Vec<f32> = features.chunks_exact(model.width()).flat_map(|row| row[..64].to_vec()).collect();
+            let off = filler::distance(&first, &filler::tensor(&fixture, &format!("{key}.{mode}")));
+            assert!(off < 1e-4, "{key} in {mode}: {off:e}");
+            let norm = features.iter().map(|v| f64::from(*v).powi(2)).sum::<f64>().sqrt() as f32;
+            let off = filler::distance(&[norm], &filler::tensor(&fixture, &format!("{key}.{mode}.norm")));
+            assert!(off < 1e-4, "{key} in {mode}: norm {norm}, off by {off:e}");
+        }
     }
 }

@@ -40,6 +40,7 @@ struct Story {
     baselines: BTreeMap<&'static str, f64>,
     saved: BTreeMap<u64, ()>,
     incidents: Vec<(u64, String)>,
+    began: bool,
     step: u64,
 }
 
@@ -72,8 +73,13 @@ impl Story {
             }
             Event::CheckpointSaved { step, .. } => drop(self.saved.insert(step.0, ())),
             Event::CheckpointFailed { step, because } => self.incidents.push((step.0, format!("checkpoint failed: {because}"))),
-            Event::NodeLost { rank, because, .. } => self.incidents.push((self.step, format!("rank {rank} lost: {because}"))),
-            Event::EpochBegan { epoch, step, because, .. } if epoch.0 > 1 => {
+            Event::NodeLost { node, rank, because } => {
+                let who = rank.map_or_else(|| node.to_string(), |rank| format!("rank {rank}"));
+                self.incidents.push((self.step, format!("{who} lost: {because}")));
+            }
+            // The first beginning is no break, whatever the number of its epoch.
+            Event::EpochBegan { .. } if !std::mem::replace(&mut self.began, true) => {}
+            Event::EpochBegan { epoch, step, because, .. } => {
                 self.incidents.push((step.0, format!("epoch {}: {because}", epoch.0)));
             }
             _ => {}

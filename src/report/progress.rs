@@ -130,7 +130,7 @@ fn json(recorded: &Recorded) -> Option<String> {
 fn sentence(event: &Event) -> Option<String> {
     Some(match event {
         Event::StepCommitted { .. } => return None,
-        Event::Waiting { because } => format!("waiting: {because}"),
+        Event::Waiting { because } => because.clone(),
         Event::EpochBegan { epoch, step, members, because, state_from, .. } => {
             let lanes = members.iter().map(|member| format!("{}..{}", member.lanes.0, member.lanes.1)).collect::<Vec<_>>().join(" ");
             let ranks = if members.len() == 1 { "1 rank".into() } else { format!("{} ranks", members.len()) };
@@ -145,7 +145,13 @@ fn sentence(event: &Event) -> Option<String> {
             format!("evaluated after step {}: {}", step.0, scores.join(", "))
         }
         Event::SampleReplaced { place, because, sample } => format!("image {sample} ({place}) is replaced: {because}"),
-        Event::NodeLost { node, rank, because } => format!("rank {rank} ({node}) is lost: {because}"),
+        Event::NodeLost { node, rank: Some(rank), because } => format!("rank {rank} ({node}) is lost: {because}"),
+        Event::NodeLost { node, rank: None, because } => format!("{node} is lost: {because}"),
+        Event::CopiesDiffered { epoch, shards } => {
+            let shards: Vec<&str> = shards.iter().map(|(shard, _)| shard.as_str()).collect();
+            format!("copies of shards {} differed in epoch {}: the step is computed again", shards.join(", "), epoch.0)
+        }
+        Event::NodeOdd { node, because } => format!("{node} is the odd one: {because}"),
         Event::Ended { step, outcome, because } => format!("{outcome} after step {}: {because}", step.0),
     })
 }
@@ -165,7 +171,19 @@ pub(crate) mod tests {
 
     pub(crate) fn step(step: u64, at_ms: u64, loss: f64) -> Recorded {
         let metrics = BTreeMap::from([(names::LOSS.into(), loss), (names::ENTROPY.into(), 4.5)]);
-        at(at_ms, Event::StepCommitted { step: Step(step), epoch: Epoch(1), metrics, seconds: 0.5, images: 128, wait: 0.1 })
+        at(
+            at_ms,
+            Event::StepCommitted {
+                step: Step(step),
+                epoch: Epoch(1),
+                metrics,
+                seconds: 0.5,
+                images: 128,
+                wait: 0.1,
+                samples: 128,
+                samples_hash: 0,
+            },
+        )
     }
 
     pub(crate) fn evaluated(step: u64, scores: &[(&str, f64)]) -> Recorded {
@@ -178,7 +196,7 @@ pub(crate) mod tests {
     }
 
     pub(crate) fn lost(because: &str) -> Recorded {
-        at(0, Event::NodeLost { node: NodeId([9; 16]), rank: 1, because: because.into() })
+        at(0, Event::NodeLost { node: NodeId([9; 16]), rank: Some(1), because: because.into() })
     }
 
     pub(crate) fn began(epoch: u64, step: u64) -> Recorded {
@@ -192,6 +210,7 @@ pub(crate) mod tests {
                 members: vec![member(0), member(1)],
                 because: "the run starts".into(),
                 state_from: "seed".into(),
+                moved_bytes: 0,
             },
         )
     }
@@ -241,6 +260,6 @@ pub(crate) mod tests {
             told(evaluated(5, &[(names::KNN, 30.0), (names::KNN_PIXELS, 20.0)])),
             "evaluated after step 5: knn 30.0 %, knn raw pixels 20.0 %"
         );
-        assert_eq!(told(at(0, Event::Waiting { because: "no leader".into() })), "waiting: no leader");
+        assert_eq!(told(at(0, Event::Waiting { because: "waiting for a leader".into() })), "waiting for a leader");
     }
 }

@@ -19,7 +19,7 @@ pub struct StatusView {
     pub leader: String,
     /// Steps committed.
     pub step: u64,
-    /// Steps of the run.
+    /// Steps of the run; 0 where that is not known.
     pub steps: u64,
     /// Seconds since the last commit.
     pub since_seconds: f64,
@@ -57,8 +57,15 @@ pub struct MemberView {
 pub struct CheckpointView {
     /// Steps committed when it was taken.
     pub step: u64,
-    /// Seconds since its manifest was published.
-    pub age_seconds: f64,
+    /// Seconds since its manifest was published, where that is known.
+    pub age_seconds: Option<f64>,
+}
+
+impl CheckpointView {
+    fn text(&self) -> String {
+        let age = self.age_seconds.map(|seconds| format!(", {} ago", duration(seconds)));
+        format!("step {}{}", self.step, age.unwrap_or_default())
+    }
 }
 
 impl StatusView {
@@ -69,21 +76,19 @@ impl StatusView {
             let _ = writeln!(out, "{name:<11}{}", tame(&text));
         };
         line("run", self.run.clone());
-        line(
-            "step",
-            format!("{} of {} ({:.0} %), last commit {} ago", self.step, self.steps, self.percent(), duration(self.since_seconds)),
-        );
+        let of = if self.steps > 0 { format!(" of {} ({:.0} %)", self.steps, self.percent()) } else { String::new() };
+        line("step", format!("{}{of}, last commit {} ago", self.step, duration(self.since_seconds)));
         if let Some(because) = &self.waiting {
             line("waiting", because.clone());
         }
-        let pace = self.images_per_second.map_or_else(|| "no step in this epoch yet".into(), |pace| format!("{pace:.0} images/s"));
-        line("pace", pace);
+        if let Some(pace) = self.images_per_second {
+            line("pace", format!("{pace:.0} images/s"));
+        }
         if let Some(loss) = self.loss {
             line("loss", format!("{loss:.3}"));
         }
         line("epoch", format!("{}, led by {}: {}", self.epoch, self.leader, self.epoch_because));
-        let none = || "none yet".to_owned();
-        line("checkpoint", self.checkpoint.as_ref().map_or_else(none, |c| format!("step {}, {} ago", c.step, duration(c.age_seconds))));
+        line("checkpoint", self.checkpoint.as_ref().map_or_else(|| "none yet".into(), CheckpointView::text));
         let mut rows = vec![["RANK", "NODE", "HOST", "PID", "LANES", "STATE"].map(str::to_owned)];
         rows.extend(self.members.iter().map(|m| {
             let lanes = format!("{}..{}", m.lanes.0, m.lanes.1);
@@ -141,7 +146,7 @@ mod tests {
             images_per_second: Some(431.4),
             loss: Some(4.1),
             members: vec![member(0, "training"), member(1, "silent\x1b[31m")],
-            checkpoint: Some(CheckpointView { step: 40, age_seconds: 75.0 }),
+            checkpoint: Some(CheckpointView { step: 40, age_seconds: Some(75.0) }),
             waiting: None,
         }
     }
@@ -168,6 +173,14 @@ RANK  NODE  HOST  PID  LANES  STATE
         let waits = StatusView { waiting: Some("1 of 2 ranks has joined".into()), images_per_second: None, checkpoint: None, ..view() };
         let text = waits.text();
         assert!(text.contains("waiting    1 of 2 ranks has joined\n") && text.contains("checkpoint none yet\n"), "{text}");
+        assert!(!text.contains("pace"), "{text}");
+    }
+
+    #[test]
+    fn what_is_not_known_is_left_out() {
+        let checkpoint = Some(CheckpointView { step: 40, age_seconds: None });
+        let text = StatusView { steps: 0, checkpoint, ..view() }.text();
+        assert!(text.contains("step       50, last commit 1.5 s ago\n") && text.contains("checkpoint step 40\n"), "{text}");
     }
 
     #[test]

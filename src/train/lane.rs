@@ -7,14 +7,13 @@ use everstep_actors::protocol::ids::{Lane as LaneId, Step, UnitId};
 use everstep_actors::workload::{LaneError, LaneReport, Peers};
 
 use super::link::{Group, Link};
-use super::trunk::{Runner, Trace, contribute, seeded};
+use super::trunk::{Keep, Runner, Trace, contribute, seeded};
 use super::{Loss, Scores, Swav};
-use crate::data::{CropGroup, LaneCrops};
-use crate::model::Recompute;
+use crate::data::LaneCrops;
 use crate::model::layout::Layout;
 use crate::model::ops::batch_norm::{Sums, values};
-use crate::model::ops::pool;
 use crate::model::pass::{Norms, Pass};
+use crate::planning::recompute::Segment;
 
 /// Forward, loss and backward of one lane: reduces the gradient of every unit once.
 ///
@@ -23,15 +22,13 @@ use crate::model::pass::{Norms, Pass};
 pub fn run(job: &Swav, step: Step, crops: LaneCrops, peers: Peers) -> Result<LaneReport, LaneError> {
     let settings = job.settings();
     let lane = peers.lane();
-    check(job, &crops).map_err(|what| LaneError::Failed(format!("{lane} got {what}")))?;
+    settings.crops.check(settings.batch, &crops).map_err(|what| LaneError::Failed(format!("{lane} got {what}")))?;
     let link = Link::new(peers);
     let sums: Arc<dyn Sums> = Group::new(link.clone(), settings.model.sync.group(lane.0, settings.lanes));
     let lane = Lane { job, lane, link: &link, sums: &sums };
 
-    let count: usize = crops.groups.iter().map(|g| g.crops).sum();
-    let images = crops.groups.into_iter().map(|group| pixels(job, group)).collect();
-    let (maps, traces) = lane.forward(images)?;
-    let (dmaps, metrics) = lane.head(step, maps, count)?;
+    let (maps, traces) = lane.forward(settings.crops.batches(settings.batch, crops, job.device()))?;
+    let (dmaps, metrics) = lane.head(step, maps)?;
     lane.backward(traces, dmaps)?;
     Ok(LaneReport { metrics, wait_s: link.waited_s() })
 }
@@ -46,36 +43,48 @@ struct Lane<'a> {
 }
 
 impl Lane<'_> {
+    /// A unit of the trunk.
+    fn unit(&self, unit: usize) -> (UnitId, &Layout) {
+        (UnitId(unit as u32), &self.job.model().trunk()[unit])
+    }
+
     fn runner<'b>(&'b self, unit: usize, layout: &'b Layout, flat: &'b [f32]) -> Runner<'b> {
         Runner { layout, flat, device: self.job.device(), sums: self.sums, first: unit == 0 }
     }
 
-    /// The trunk forward, units outermost so that each is gathered once: feature maps of each crop group, and what is kept.
+    /// The trunk forward, units outermost so that each is gathered once: feature maps of each pass, and what is kept.
     fn forward(&self, mut x: Vec<Tensor<4>>) -> Result<(Vec<Tensor<4>>, Vec<Vec<Trace>>), LaneError> {
         let mut traces = Vec::new();
-        for (unit, layout) in self.job.model().trunk().iter().enumerate() {
-            let id = UnitId(unit as u32);
-            let flat = self.link.gather(id)?;
-            let runner = self.runner(unit, layout, &flat);
-            let passes = x.into_iter().map(|x| runner.forward(x, self.job.settings().memory.recompute));
-            let (y, kept) = passes.unzip();
-            self.link.alive()?;
-            self.link.release(id, Some(UnitId(id.0 + 1)));
-            x = y;
-            traces.push(kept);
+        for segment in self.job.plan() {
+            for unit in segment.units.clone() {
+                let keep = match segment.recompute {
+                    false => Keep::Graph,
+                    true if unit == segment.units.start => Keep::Input,
+                    true => Keep::Nothing,
+                };
+                let (id, layout) = self.unit(unit);
+                let flat = self.link.gather(id)?;
+                let runner = self.runner(unit, layout, &flat);
+                let (y, kept) = x.into_iter().map(|x| runner.forward(x, keep)).unzip();
+                self.link.alive()?;
+                self.link.release(id, Some(UnitId(id.0 + 1)));
+                x = y;
+                traces.push(kept);
+            }
         }
         Ok((x, traces))
     }
 
     /// Pool, head, scores, loss and the way back: d loss / d feature maps.
-    fn head(&self, step: Step, maps: Vec<Tensor<4>>, crops: usize) -> Result<(Vec<Tensor<4>>, Metrics), LaneError> {
+    fn head(&self, step: Step, maps: Vec<Tensor<4>>) -> Result<(Vec<Tensor<4>>, Metrics), LaneError> {
         let model = self.job.model();
         let (head_id, prototypes_id) = (model.head_id(), model.prototypes_id());
         let graph = self.job.device().clone().autodiff();
 
         let head = self.link.gather(head_id)?;
         let maps: Vec<Tensor<4>> = maps.into_iter().map(|x| x.autodiff().require_grad()).collect();
-        let features = Tensor::cat(maps.iter().cloned().map(pool).collect(), 0);
+        let settings = self.job.settings();
+        let features = settings.crops.pooled(settings.batch, maps.clone(), &self.job.trunk);
         let mut pass = Pass::new(model.head(), &head, &graph, true, Norms::Measured(self.sums.clone()));
         let z = pass.head(features);
         let (moments, head_leaves) = pass.finish();
@@ -91,7 +100,7 @@ impl Lane<'_> {
         self.link.release(prototypes_id, self.job.queue().map(|(id, _)| id));
         let remembered = self.queue(step, &prototypes, z.clone().inner())?;
 
-        let (loss, metrics) = self.loss(step, scores.clone().inner(), &remembered, z.clone().inner(), crops)?;
+        let (loss, metrics) = self.loss(step, scores.clone().inner(), &remembered, z.clone().inner())?;
 
         let mut gradient = vec![0.0; prototypes.len()];
         let d_scores = Tensor::from_data(TensorData::new(loss.d_scores, scores.dims()), self.job.device());
@@ -127,9 +136,10 @@ impl Lane<'_> {
     }
 
     /// The step of the loss: the one place that knows the objective.
-    fn loss(&self, step: Step, scores: Tensor<2>, queue: &[f32], z: Tensor<2>, crops: usize) -> Result<(Loss, Metrics), LaneError> {
-        let [rows, prototypes] = scores.dims();
-        let (batch, lanes) = (rows / crops, self.job.settings().lanes);
+    fn loss(&self, step: Step, scores: Tensor<2>, queue: &[f32], z: Tensor<2>) -> Result<(Loss, Metrics), LaneError> {
+        let [_, prototypes] = scores.dims();
+        let settings = self.job.settings();
+        let (crops, batch, lanes) = (settings.crops.crops(), settings.batch, settings.lanes);
         let scores_of = |values| Scores { values, queue, crops, batch, prototypes, lanes };
         let values = values(scores);
         let loss = self.job.objective.loss(step, scores_of(&values), &mut |rows| self.link.sinkhorn(rows))?;
@@ -140,19 +150,44 @@ impl Lane<'_> {
 
     /// The trunk backward, last unit first.
     fn backward(&self, mut traces: Vec<Vec<Trace>>, mut dy: Vec<Tensor<4>>) -> Result<(), LaneError> {
-        let recompute = self.job.settings().memory.recompute == Recompute::Always;
-        for (unit, layout) in self.job.model().trunk().iter().enumerate().rev() {
-            let id = UnitId(unit as u32);
-            let flat = if recompute { Some(self.link.gather(id)?) } else { None };
-            let runner = flat.as_ref().map(|flat| self.runner(unit, layout, flat));
-            let mut gradient = vec![0.0; layout.unit.len()];
-            let passes = traces.pop().ok_or_else(|| no_gradient(&layout.unit.name))?;
-            let moments: Vec<_> = passes.iter().map(Trace::moments).collect();
-            contribute(layout, &moments, &mut gradient);
-            dy = passes.into_iter().zip(dy).filter_map(|(trace, dy)| trace.backward(runner, dy, &mut gradient)).collect();
-            self.link.reduce(id, gradient)?;
-            if recompute {
-                self.link.release(id, id.0.checked_sub(1).map(UnitId));
+        for segment in self.job.plan().iter().rev() {
+            if segment.recompute {
+                self.replay(segment, &mut traces)?;
+            }
+            for unit in segment.units.clone().rev() {
+                let (id, layout) = self.unit(unit);
+                // The last unit of a recomputed segment goes forward again here, one pass at a time; those before it have their graphs by now.
+                let recompute = segment.recompute && unit + 1 == segment.units.end;
+                let flat = if recompute { Some(self.link.gather(id)?) } else { None };
+                let runner = flat.as_ref().map(|flat| self.runner(unit, layout, flat));
+                let mut gradient = vec![0.0; layout.unit.len()];
+                let passes = traces.pop().ok_or_else(|| no_gradient(&layout.unit.name))?;
+                let moments: Vec<_> = passes.iter().map(Trace::moments).collect();
+                contribute(layout, &moments, &mut gradient);
+                dy = passes.into_iter().zip(dy).filter_map(|(trace, dy)| trace.backward(runner, dy, &mut gradient)).collect();
+                self.link.reduce(id, gradient)?;
+                if recompute {
+                    self.link.release(id, id.0.checked_sub(1).map(UnitId));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// The forward of a segment once more, from its first unit's input up to its last unit's.
+    fn replay(&self, segment: &Segment, traces: &mut [Vec<Trace>]) -> Result<(), LaneError> {
+        for unit in segment.units.start..segment.units.end - 1 {
+            let (id, layout) = self.unit(unit);
+            let flat = self.link.gather(id)?;
+            let runner = self.runner(unit, layout, &flat);
+            let again = std::mem::take(&mut traces[unit])
+                .into_iter()
+                .map(|trace| runner.again(trace).ok_or_else(|| no_gradient(&layout.unit.name)));
+            let again: Vec<(Trace, Tensor<4>)> = again.collect::<Result<_, _>>()?;
+            self.link.release(id, Some(UnitId(id.0 + 1)));
+            for ((trace, x), next) in again.into_iter().zip(0..) {
+                traces[unit].push(trace);
+                traces[unit + 1][next].enter(x);
             }
         }
         Ok(())
@@ -161,26 +196,6 @@ impl Lane<'_> {
 
 fn no_gradient(what: &str) -> LaneError {
     LaneError::Failed(format!("the backward pass gave no gradient for {what}; this is a defect of the program, report it"))
-}
-
-/// What is wrong with the crops.
-fn check(job: &Swav, crops: &LaneCrops) -> Result<(), String> {
-    let batch = job.settings().batch;
-    if crops.groups.len() != job.settings().sizes {
-        return Err(format!("crops of {} sizes where the config has {}", crops.groups.len(), job.settings().sizes));
-    }
-    for group in &crops.groups {
-        let expected = group.crops * batch * 3 * group.size * group.size;
-        if group.pixels.len() != expected || expected == 0 {
-            return Err(format!("{} pixel values for {} crops of {batch} images of size {}", group.pixels.len(), group.crops, group.size));
-        }
-    }
-    Ok(())
-}
-
-fn pixels(job: &Swav, group: CropGroup) -> Tensor<4> {
-    let shape = [group.crops * job.settings().batch, 3, group.size, group.size];
-    Tensor::from_data(TensorData::new(group.pixels, shape), job.device())
 }
 
 /// How many rows have each prototype as their best.

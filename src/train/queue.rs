@@ -9,6 +9,9 @@ use std::ops::Range;
 use everstep_actors::protocol::ids::Step;
 use everstep_actors::workload::{NewShard, Partials, ShardView, TensorKind, TensorSpec, Unit};
 
+use crate::model::init;
+use crate::model::layout::Init;
+
 /// What of the config the queue depends on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Config {
@@ -18,6 +21,9 @@ pub struct Config {
     pub start: u64,
     /// The first so many crops of an image are remembered: those that are assigned codes.
     pub crops: usize,
+    /// The queue begins with random embeddings and is read from `start` on (vissl); otherwise it begins empty and is read once it has also been filled
+    /// (the swav repository).
+    pub random: bool,
 }
 
 /// Why a queue cannot be built: one sentence.
@@ -77,14 +83,24 @@ impl Queue {
         Ok(Self { config, unit, lanes, blocks, batch, dim })
     }
 
-    /// The unit that holds the queue. It begins as zeros.
+    /// The unit that holds the queue.
     pub fn unit(&self) -> &Unit {
         &self.unit
     }
 
-    /// Whether `step` reads the queue: it has begun, and every slot has been written.
+    /// Initial values of a slice: zeros, or uniform within √(3 / dim), which gives embeddings a mean squared length of 1.
+    pub fn init(&self, seed: u64, range: Range<usize>) -> Vec<f32> {
+        let bound = (3.0 / self.dim as f64).sqrt();
+        match self.config.random {
+            true => init::values(seed, &self.unit.tensors[0].name, Init::Uniform(bound), self.dim, range),
+            false => vec![0.0; range.len()],
+        }
+    }
+
+    /// Whether `step` reads the queue: its time has come, and every slot holds something.
     pub fn read(&self, step: Step) -> bool {
-        step.0 >= self.config.start.max(self.blocks as u64)
+        let filled = if self.config.random { 0 } else { self.blocks as u64 };
+        step.0 >= self.config.start.max(filled)
     }
 
     /// Embeddings of a lane in one crop, `[blocks · batch, dim]`: their range in the unit.
@@ -149,7 +165,7 @@ mod tests {
     use super::*;
 
     fn queue(lanes: usize) -> Queue {
-        Queue::new(Config { images: lanes * 2 * 3, start: 5, crops: 2 }, lanes, 2, 4).unwrap()
+        Queue::new(Config { images: lanes * 2 * 3, start: 5, crops: 2, random: false }, lanes, 2, 4).unwrap()
     }
 
     /// The embedding values of a lane at a step: crop-major, with a third crop that is not remembered.
@@ -218,11 +234,25 @@ mod tests {
 
     #[test]
     fn is_read_when_full_and_from_its_start_on() {
-        let reads = |start| {
-            let queue = Queue::new(Config { images: 24, start, crops: 2 }, 4, 2, 4).unwrap();
+        let reads = |start, random| {
+            let queue = Queue::new(Config { images: 24, start, crops: 2, random }, 4, 2, 4).unwrap();
             (0..9).find(|step| queue.read(Step(*step)))
         };
-        assert_eq!((reads(0), reads(5), reads(100)), (Some(3), Some(5), None));
+        assert_eq!((reads(0, false), reads(5, false), reads(100, false)), (Some(3), Some(5), None));
+        assert_eq!((reads(0, true), reads(2, true), reads(5, true)), (Some(0), Some(2), Some(5)), "a random one needs no filling");
+    }
+
+    #[test]
+    fn begins_empty_or_with_embeddings_of_about_length_one() {
+        let config = Config { images: 4096, start: 0, crops: 2, random: true };
+        let queue = Queue::new(config, 4, 64, 48).unwrap();
+        let whole = queue.init(7, 0..queue.unit.len());
+        assert_eq!(queue.init(7, 100..900), whole[100..900]);
+        assert!(whole.iter().all(|v| v.abs() <= 0.25), "within the root of 3 / 48");
+        let square = whole.iter().map(|v| f64::from(*v).powi(2)).sum::<f64>() / 8192.0;
+        assert!((square - 1.0).abs() < 0.01, "{square}");
+        let empty = Queue::new(Config { random: false, ..config }, 4, 64, 48).unwrap();
+        assert!(empty.init(7, 0..500).iter().all(|v| *v == 0.0));
     }
 
     #[test]
@@ -238,7 +268,7 @@ mod tests {
 
     #[test]
     fn refuses_lengths_that_do_not_fit() {
-        let refused = |images, dim| Queue::new(Config { images, start: 0, crops: 2 }, 4, 8, dim).unwrap_err().to_string();
+        let refused = |images, dim| Queue::new(Config { images, start: 0, crops: 2, random: false }, 4, 8, dim).unwrap_err().to_string();
         assert_eq!(refused(48, 4), "swav.queue is 48, no multiple of the global batch of 32: use 0 or a multiple of it");
         assert!(refused(32 << 20, 4).contains("more than the 67108864 that a queue may have"));
         assert!(refused(0, 4).contains("no multiple"));

@@ -5,10 +5,10 @@ use std::sync::Arc;
 use burn::tensor::{Device, Gradients, Tensor};
 use everstep_actors::workload::TensorKind;
 
+use crate::model::MOMENTUM;
 use crate::model::layout::Layout;
 use crate::model::ops::batch_norm::{Moments, Sums};
 use crate::model::pass::{Leaves, Norms, Pass};
-use crate::model::{MOMENTUM, Recompute};
 
 /// What a forward pass leaves behind for the backward pass.
 #[derive(Debug)]
@@ -19,8 +19,20 @@ pub(super) struct Trace {
 
 #[derive(Debug)]
 enum Kept {
+    Nothing,
     Input(Box<Tensor<4>>),
     Graph(Box<Graph>),
+}
+
+/// What a forward pass is to leave behind.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Keep {
+    /// Batch-norm moments alone: the segment that the unit belongs to brings its input back.
+    Nothing,
+    /// The input too.
+    Input,
+    /// The whole graph.
+    Graph,
 }
 
 #[derive(Debug)]
@@ -43,20 +55,25 @@ pub(super) struct Runner<'a> {
 
 impl Runner<'_> {
     /// The output, without a graph, and what the backward pass needs.
-    pub(super) fn forward(&self, x: Tensor<4>, recompute: Recompute) -> (Tensor<4>, Trace) {
+    pub(super) fn forward(&self, x: Tensor<4>, keep: Keep) -> (Tensor<4>, Trace) {
         let norms = Norms::Measured(self.sums.clone());
-        match recompute {
-            Recompute::Always => {
-                let mut pass = Pass::new(self.layout, self.flat, self.device, false, norms);
-                let y = pass.trunk(x.clone());
-                let (moments, _) = pass.finish();
-                (y, Trace { kept: Kept::Input(Box::new(x)), moments })
-            }
-            Recompute::Never => {
-                let (graph, moments) = self.graph(x, norms);
-                (graph.y.clone().inner(), Trace { kept: Kept::Graph(Box::new(graph)), moments })
-            }
+        if keep == Keep::Graph {
+            let (graph, moments) = self.graph(x, norms);
+            return (graph.y.clone().inner(), Trace { kept: Kept::Graph(Box::new(graph)), moments });
         }
+        let mut pass = Pass::new(self.layout, self.flat, self.device, false, norms);
+        let kept = if keep == Keep::Input { Kept::Input(Box::new(x.clone())) } else { Kept::Nothing };
+        let y = pass.trunk(x);
+        let (moments, _) = pass.finish();
+        (y, Trace { kept, moments })
+    }
+
+    /// The graph of a trace that holds its input, made by a second forward with the moments of the first, and the output.
+    pub(super) fn again(&self, trace: Trace) -> Option<(Trace, Tensor<4>)> {
+        let Kept::Input(x) = trace.kept else { return None };
+        let (graph, _) = self.graph(*x, Norms::Again(self.sums.clone(), trace.moments.clone()));
+        let y = graph.y.clone().inner();
+        Some((Trace { kept: Kept::Graph(Box::new(graph)), moments: trace.moments }, y))
     }
 
     fn graph(&self, x: Tensor<4>, norms: Norms) -> (Graph, Vec<Arc<Moments>>) {
@@ -76,12 +93,17 @@ impl Trace {
         &self.moments
     }
 
+    /// Gives a trace its input back.
+    pub(super) fn enter(&mut self, x: Tensor<4>) {
+        self.kept = Kept::Input(Box::new(x));
+    }
+
     /// Adds the gradients of the unit's parameters to `gradient` and gives d loss / dx. With a kept graph no `runner` is needed.
     pub(super) fn backward(self, runner: Option<Runner<'_>>, dy: Tensor<4>, gradient: &mut [f32]) -> Option<Tensor<4>> {
         let graph = match (self.kept, runner) {
             (Kept::Graph(graph), _) => *graph,
             (Kept::Input(x), Some(runner)) => runner.graph(*x, Norms::Again(runner.sums.clone(), self.moments)).0,
-            (Kept::Input(_), None) => return None,
+            (Kept::Input(_), None) | (Kept::Nothing, _) => return None,
         };
         let mut gradients = seeded(graph.y, dy);
         graph.leaves.add(&mut gradients, gradient);

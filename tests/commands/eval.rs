@@ -168,3 +168,25 @@ impl Sums for OneLane {
         1
     }
 }
+
+#[test]
+fn a_file_of_weights_is_examined_without_a_run() {
+    let sets = sets(20);
+    let config = everstep::model::Config { trunk: everstep::model::Trunk::Named("toy".into()), ..Default::default() };
+    let model = everstep::model::Model::new(&config).unwrap();
+    let units: Vec<Arc<Vec<f32>>> =
+        model.units().iter().zip(0..).map(|(unit, id)| Arc::new(model.init(3, UnitId(id), 0..unit.len()))).collect();
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("toy.safetensors");
+    everstep::weights::export(&model, &units, 0, everstep::weights::Format::HuggingFace, &path).unwrap();
+    let file = path.to_str().unwrap();
+    let arguments =
+        ["eval", "knn", "--weights", file, "--size", "24", "--train", &sets.train, "--test", &sets.test, "--k", "3", "--json", "--arch"];
+    let knn: serde_json::Value = serde_json::from_str(&succeed(&[&arguments[..], &["toy"]].concat())).unwrap();
+    assert_eq!((knn["run"].as_str(), knn["step"].is_null(), knn["test"].as_u64()), (Some(file), true, Some(40)));
+    assert!(knn["top1"].as_f64().unwrap() > 65.0, "{knn}");
+    let wrong = fail(&[&arguments[..], &["regnet_y_400mf"]].concat(), ExitCode::Config as i32);
+    assert!(wrong.contains("its stages are [32, 64, 128] channels wide, the model's [48, 104, 208, 440]"), "{wrong}");
+    let unknown = fail(&[&arguments[..], &["resnet50"]].concat(), ExitCode::Config as i32);
+    assert!(unknown.starts_with("--arch resnet50: `model.trunk` is \"resnet50\", which names no trunk"), "{unknown}");
+}

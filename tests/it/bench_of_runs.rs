@@ -96,6 +96,12 @@ pub(crate) struct Ran {
 }
 
 impl Ran {
+    /// The events of a kind, in order.
+    pub(crate) fn events(&self, kind: &str) -> Vec<serde_json::Value> {
+        let values = self.stdout.lines().filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok());
+        values.filter(|value| value["event"] == kind).collect()
+    }
+
     /// The one sentence on standard error, checked to be one.
     pub(crate) fn sentence(&self) -> &str {
         let errors: Vec<&str> = self.stderr.lines().filter(|line| line.starts_with("error: ")).collect();
@@ -148,6 +154,11 @@ impl Running {
                 }
             }
         }
+    }
+
+    /// The newest line so far for which `wanted` holds.
+    pub(crate) fn newest(&self, wanted: impl Fn(&serde_json::Value) -> bool) -> Option<serde_json::Value> {
+        self.seen.iter().rev().filter_map(|line| serde_json::from_str(line).ok()).find(|value| wanted(value))
     }
 
     /// Waits until the step has been committed.

@@ -26,31 +26,134 @@ fn any_number_of_ranks_and_any_division_into_sessions_has_the_same_bits() {
     assert!(digests.iter().all(|digest| digest.len() == 64 && *digest == digests[0]), "{digests:?}");
 }
 
-/// A killed rank ends the others at once with a sentence that names it; the same command resumes to the same bits.
+/// Whoever is killed, the leader too, the run goes on at the step it was in and the rank comes back: the same bits.
 #[test]
-fn a_killed_rank_ends_the_run_with_its_name_and_the_run_resumes_to_the_same_bits() {
+fn killed_ranks_cost_no_step_and_come_back() {
     let bench = Bench::new();
-    let mut run = bench.start("train recipe.toml --run killed --ranks 3 --json");
-    let began = run.until(|event| event["event"] == "epoch_began");
+    let mut run = bench.start("train recipe.toml --run killed --ranks 3 --json --set run.steps=60");
+    let began = run.until(|event| event["event"] == "epoch_began" && event["members"].as_array().is_some_and(|all| all.len() == 3));
     run.until_step(5);
-    let victim = began["members"][1]["pid"].as_u64().unwrap();
-    signal(victim as u32, "KILL");
-    let killed_at = std::time::Instant::now();
-    let ran = run.end();
-    println!("the run ended {:.2} s after the kill", killed_at.elapsed().as_secs_f64());
-    assert_eq!(ran.code, 75, "{ran:?}");
-    let sentence = ran.sentence();
-    assert!(sentence.contains("rank 1") && sentence.contains("resumes"), "{sentence}");
-    // Nobody is left behind.
-    for member in began["members"].as_array().unwrap() {
-        assert!(!std::path::Path::new(&format!("/proc/{}", member["pid"])).exists(), "{member} still runs");
+    for leader in [false, true] {
+        let now = run.newest(|event| event["event"] == "epoch_began").unwrap_or_else(|| began.clone());
+        let victim = now["members"].as_array().unwrap().iter().find(|member| (member["node"] == now["leader"]) == leader).unwrap();
+        let (pid, epoch) = (victim["pid"].as_u64().unwrap(), now["epoch"].as_u64().unwrap());
+        signal(pid as u32, "KILL");
+        let back = |event: &serde_json::Value| {
+            event["epoch"].as_u64() > Some(epoch) && event["members"].as_array().is_some_and(|all| all.len() == 3)
+        };
+        let back = run.until(|event| event["event"] == "epoch_began" && back(event));
+        assert!(back["members"].as_array().unwrap().iter().all(|member| member["pid"] != victim["pid"]), "{back}");
+        let step = back["step"].as_u64().unwrap();
+        run.until_step(step + 2);
     }
-    let status = bench.run("status --run killed --json");
-    assert!(status.code == 4 && status.stdout.contains("\"step\":"), "{status:?}");
-    let again = bench.run("train recipe.toml --run killed --ranks 2 --json");
-    assert_eq!(again.code, 0, "{again:?}");
-    assert_eq!(bench.run("train recipe.toml --run whole --ranks 1 --json").code, 0);
+    let ran = run.end();
+    assert_eq!(ran.code, 0, "{ran:?}");
+    let steps: Vec<u64> = ran.events("step_committed").iter().map(|event| event["step"].as_u64().unwrap()).collect();
+    assert!(steps.iter().copied().eq(0..60), "each step once, none again: {steps:?}");
+    assert!(ran.events("epoch_began").iter().skip(1).all(|event| event["state_from"] == "copies"), "{ran:?}");
+    assert_eq!(bench.run("train recipe.toml --run whole --ranks 1 --json --set run.steps=60").code, 0);
     assert_eq!(bench.digest("killed"), bench.digest("whole"));
+}
+
+/// Everything is killed, launcher and all: the same command resumes from the newest checkpoint to the same bits.
+#[test]
+fn a_run_whose_machine_was_lost_resumes_to_the_same_bits() {
+    let bench = Bench::new();
+    let mut run = bench.start("train recipe.toml --run lost --ranks 2 --json");
+    let began = run.until(|event| event["event"] == "epoch_began" && event["members"].as_array().is_some_and(|all| all.len() == 2));
+    run.until(|event| event["event"] == "checkpoint_saved");
+    signal(run.pid(), "KILL");
+    for member in began["members"].as_array().unwrap() {
+        signal(member["pid"].as_u64().unwrap() as u32, "KILL");
+    }
+    run.end();
+    let again = bench.run("train recipe.toml --run lost --ranks 3 --json");
+    assert_eq!(again.code, 0, "{again:?}");
+    assert!(again.events("epoch_began").iter().any(|event| event["state_from"].as_str().unwrap().starts_with("checkpoint")), "{again:?}");
+    assert_eq!(bench.run("train recipe.toml --run whole --ranks 1 --json").code, 0);
+    assert_eq!(bench.digest("lost"), bench.digest("whole"));
+}
+
+/// The same command on another terminal joins the run; when one of the two leaves the other goes on.
+#[test]
+fn a_second_terminal_joins_and_the_first_leaves() {
+    let bench = Bench::new();
+    let mut first = bench.start("train recipe.toml --run shared --ranks 1 --json --set run.steps=120");
+    first.until_step(3);
+    let mut second = bench.start("train recipe.toml --run shared --ranks 1 --json --set run.steps=120");
+    second.until(|event| event["event"] == "epoch_began" && event["members"].as_array().is_some_and(|all| all.len() == 2));
+    second.until(|event| event["event"] == "step_committed");
+    signal(first.pid(), "TERM");
+    let first = first.end();
+    assert_eq!(first.code, 0, "leaving is a good end: {first:?}");
+    let second = second.end();
+    assert_eq!(second.code, 0, "{second:?}");
+    assert!(second.stdout.contains("\"step\":119"), "the second ended the run: {second:?}");
+    assert_eq!(bench.run("train recipe.toml --run whole --ranks 1 --json --set run.steps=120").code, 0);
+    assert_eq!(bench.digest("shared"), bench.digest("whole"));
+}
+
+/// A notice that this machine is about to go: its ranks hand over what they hold and leave.
+#[test]
+fn a_machine_that_is_taken_away_hands_over_and_leaves() {
+    let bench = Bench::new();
+    let mut stays = bench.start("train recipe.toml --run spot --ranks 1 --json --set run.steps=120");
+    stays.until_step(2);
+    let notice = bench.path("notice");
+    let mut goes = bench.start(&format!(
+        "train recipe.toml --run spot --ranks 1 --json --set run.steps=120 --set preemption.poll=0.1 --set preemption.sources=[\"file:{}\"]",
+        notice.display()
+    ));
+    goes.until(|event| event["event"] == "epoch_began" && event["members"].as_array().is_some_and(|all| all.len() == 2));
+    std::fs::write(&notice, "{\"deadline_s\": 30, \"because\": \"a test wants it\"}").unwrap();
+    let goes = goes.end();
+    assert_eq!(goes.code, 0, "{goes:?}");
+    assert!(goes.events("ended").iter().all(|event| event["outcome"] == "left"), "{goes:?}");
+    let stays = stays.end();
+    assert_eq!(stays.code, 0, "{stays:?}");
+    assert!(!stays.stdout.contains("node_lost"), "nothing was lost: {stays:?}");
+}
+
+/// An operator lets a node leave; the ledger then proves one history and every sample once.
+#[test]
+fn a_node_is_drained_and_the_run_audited() {
+    let bench = Bench::new();
+    let mut run = bench.start("train recipe.toml --run drained --ranks 3 --json --set run.steps=100");
+    run.until(|event| event["event"] == "epoch_began" && event["members"].as_array().is_some_and(|all| all.len() == 3));
+    run.until_step(3);
+    let drained = bench.run("drain r1 --run drained --deadline 20s");
+    assert_eq!(drained.code, 0, "{drained:?}");
+    run.until(|event| event["event"] == "epoch_began" && event["members"].as_array().is_some_and(|all| all.len() == 2));
+    let nobody = bench.run("drain n0000 --run drained");
+    assert!(nobody.code == 3 && nobody.sentence().contains("there are r0"), "{nobody:?}");
+    let ran = run.end();
+    assert_eq!(ran.code, 0, "{ran:?}");
+    assert!(!ran.stdout.contains("node_lost"), "nothing was lost: {ran:?}");
+    let audit = bench.run("audit --run drained --json");
+    assert_eq!(audit.code, 0, "{audit:?}");
+    let audit: serde_json::Value = serde_json::from_str(&audit.stdout).unwrap();
+    assert!(audit["steps"] == 100 && audit["samples"] == 1_600 && audit["complaints"].as_array().unwrap().is_empty(), "{audit}");
+    // A line that says other samples is found.
+    let ledger = files(&bench.path("drained/ledger"), "jsonl").pop().unwrap();
+    let text = std::fs::read_to_string(&ledger).unwrap();
+    std::fs::write(&ledger, text.replace("\"samples_hash\":1", "\"samples_hash\":2")).unwrap();
+    let forged = bench.run("audit --run drained");
+    assert!(forged.code == 5 && forged.stdout.contains("used other samples"), "{forged:?}");
+}
+
+/// A new run begins with a step of another and goes on with another seed of its own.
+#[test]
+fn a_run_is_forked() {
+    let bench = Bench::new();
+    assert_eq!(bench.run("train recipe.toml --run a --ranks 1 --json").code, 0);
+    let forked = bench.run("fork --from a --step 8 --run b --set run.steps=12 --set optim.lr=0.1");
+    assert_eq!(forked.code, 0, "{forked:?}");
+    let again = bench.run("fork --from a --run b");
+    assert!(again.code == 7 && again.sentence().contains("holds a run already"), "{again:?}");
+    let ran = bench.run("train b/recipe.toml --run b --ranks 2 --json");
+    assert_eq!(ran.code, 0, "{ran:?}");
+    assert!(ran.events("epoch_began").iter().any(|event| event["state_from"] == "checkpoint 8"), "{ran:?}");
+    assert_ne!(bench.digest("a"), bench.digest("b"));
 }
 
 /// On a second terminal: who is in, which step, how fast; after the end, what is left.
@@ -66,7 +169,23 @@ fn status_tells_of_a_run_that_runs_and_of_one_that_has_ended() {
     assert!(view["step"].as_u64() >= Some(3) && view["steps"] == 40, "{view}");
     assert_eq!(run.end().code, 0);
     let text = bench.run("status --run told");
-    assert!(text.code == 0 && text.stdout.contains("40"), "{text:?}");
+    assert!(text.code == 0 && text.stdout.contains("40 of 40") && text.stdout.contains("ended"), "{text:?}");
+    let view: serde_json::Value = serde_json::from_str(&bench.run("status --run told --json").stdout).unwrap();
+    assert!(view["checkpoint"]["age_seconds"].as_f64() > Some(0.0), "{view}");
+    // A question leaves no certificates behind where there were none.
+    std::fs::remove_dir_all(bench.path("told/secrets")).unwrap();
+    assert!(bench.run("status --run told").stdout.contains("40 of 40") && !bench.path("told/secrets").exists());
+}
+
+/// Examinations take the first checkpoint after their time has come, and the last one.
+#[test]
+fn checkpoints_are_examined_when_their_time_has_come() {
+    let bench = Bench::new();
+    let ran = bench.run("train recipe.toml --run seen --json --set data.make.dir=tested --set data.make.test=20 --set eval.every=6");
+    assert_eq!(ran.code, 0, "{ran:?}");
+    let events = ran.stdout.lines().filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok());
+    let seen: Vec<_> = events.filter(|event| event["event"] == "evaluated").map(|event| event["step"].as_u64().unwrap()).collect();
+    assert_eq!(seen, [8, 12, 14], "{}", ran.stdout);
 }
 
 /// A corrupt byte in the newest checkpoint: it is named and set aside, the one before is used, the bits are the same.

@@ -62,11 +62,13 @@ def timm_name(name):
     return f"s{stage}.b{int(index) + 1}.{rest}"
 
 
-def filled(model, rename):
+def filled(model, rename, variance=1.0):
     state = {}
     for name, value in model.state_dict().items():
         head = name.startswith(("fc.", "head."))
         state[name] = value if head or name.endswith("num_batches_tracked") else fill(rename(name), value.shape)
+        if name.endswith("running_var"):
+            state[name] = state[name] * variance
     model.load_state_dict(state)
     return model.double()
 
@@ -91,6 +93,7 @@ def forward():
         features = other.forward_features(x).mean((2, 3)).numpy()
     assert np.abs(features - out["regnet_y_400mf.eval"]).max() < 1e-5 * np.abs(features).max(), "timm and torchvision disagree"
     save_file(out, HERE / "model_forward.safetensors")
+    save_file(family(), HERE / "model_family.safetensors")
 
     def listing(model):
         return {n: [str(v.dtype).split(".")[-1], list(v.shape)] for n, v in model.state_dict().items() if not n.startswith(("fc.", "head."))}
@@ -99,6 +102,45 @@ def forward():
     names = {"torchvision": listing(torchvision.models.regnet_y_400mf()), "timm": listing(timm.create_model("regnety_004"))}
     torch.set_default_dtype(torch.float64)
     (HERE / "model_names.json").write_text(json.dumps(names, indent=0))
+
+
+# name: (rounding, timm's name, torchvision's own constructor or explicit depths, widths and group width)
+FAMILY = {
+    "regnet_y_400mf.classy": ("regnety_004", torchvision.models.regnet_y_400mf),
+    "regnet_y_800mf.classy": ("regnety_008", ([1, 3, 8, 2], [64, 128, 320, 768], 16)),
+    "regnet_y_800mf.torchvision": ("regnety_008_tv", torchvision.models.regnet_y_800mf),
+    "regnet_y_1_6gf.classy": ("regnety_016", torchvision.models.regnet_y_1_6gf),
+    "regnet_y_3_2gf.classy": ("regnety_032", torchvision.models.regnet_y_3_2gf),
+    "regnet_y_8gf.classy": ("regnety_080", ([2, 4, 10, 1], [168, 448, 896, 2016], 56)),
+    "regnet_y_8gf.torchvision": ("regnety_080_tv", torchvision.models.regnet_y_8gf),
+    "regnet_y_16gf.torchvision": ("regnety_160", torchvision.models.regnet_y_16gf),
+}
+
+
+# Running variances of random weights that are 1 on average let maps grow until float32 itself is off by a hundredth.
+VARIANCE = 4.0
+
+
+def family():
+    """The first 64 features of four images and the norm of all, in evaluation and in training; timm must agree."""
+    out = {}
+    for key, (name, made) in FAMILY.items():
+        if callable(made):
+            model = made()
+        else:
+            depths, widths, group = made
+            model = RegNet(BlockParams(depths, widths, [group] * 4, [1.0] * 4, [2] * 4, 0.25))
+        model = filled(model, timm_name, VARIANCE)
+        x = fill(f"input.{key}", (4, 3, 64, 64))
+        with torch.no_grad():
+            results = {"eval": pooled(model.eval(), x), "train": pooled(model.train(), x)}
+            other = filled(timm.create_model(name), lambda n: n, VARIANCE).eval().forward_features(x).mean((2, 3))
+        off = (other - results["eval"]).norm() / other.norm()
+        assert off < 1e-9, f"{key}: timm's {name} differs by {off}"
+        for mode, features in results.items():
+            out[f"{key}.{mode}"] = features[:, :64].contiguous().numpy().astype(np.float32)
+            out[f"{key}.{mode}.norm"] = features.norm().reshape(1).numpy().astype(np.float32)
+    return out
 
 
 class Small:
@@ -139,10 +181,22 @@ class Small:
         for s, (width, depth) in enumerate(zip(self.widths, self.depths), 1):
             for i in range(depth):
                 x = self.block(f"s{s}.b{i + 1}", x, width, 2 if i == 0 else 1)
-        return x.mean((2, 3))
+        return x
 
-    def scores(self, groups):
-        x = torch.cat([self.features(x) for x in groups])
+    def pooled(self, groups, padded):
+        if not padded:
+            return torch.cat([self.features(x).mean((2, 3)) for x in groups])
+        side = max(x.shape[2] for x in groups)
+        maps = self.features(torch.cat([F.pad(x, (0, side - x.shape[3], 0, side - x.shape[2])) for x in groups]))
+        rows = []
+        for x, part in zip(groups, maps.split([len(x) for x in groups])):
+            mask = F.pad(torch.ones(1, 1, *x.shape[2:]), (0, side - x.shape[3], 0, side - x.shape[2]))
+            mask = F.interpolate(mask, size=maps.shape[2:], mode="nearest")[0, 0] > 0
+            rows.append(part[:, :, mask].mean(2))
+        return torch.cat(rows)
+
+    def scores(self, groups, padded=False):
+        x = self.pooled(groups, padded)
         for i, width in enumerate(self.head, 1):
             x = F.linear(x, self.get(f"head.fc{i}.weight", width, x.shape[1]), self.get(f"head.fc{i}.bias", width))
             if i < len(self.head):
@@ -190,7 +244,35 @@ def step():
     save_file(out, HERE / "model_step.safetensors")
 
 
-def learning_rate(step, steps=10, lr=20.0, start=2.0, final=0.02, warmup=0.2):
+def collect(key, model, loss):
+    out = {f"{key}.loss": np.array([loss.item()], np.float32)}
+    out |= {f"{key}.grad.{name}": p.grad.numpy().astype(np.float32) for name, p in model.p.items()}
+    return out | {f"{key}.buffer.{name}": value.numpy().astype(np.float32) for name, value in model.b.items()}
+
+
+def kinds():
+    """A step as SEER padded its crops; a step whose batch norms see half of the batch, by PyTorch's SyncBatchNorm over two processes each."""
+    batch = 16
+    groups = [fill("input.large", (2 * batch, 3, 16, 16)), fill("input.small", (2 * batch, 3, 8, 8))]
+    model = Small()
+    loss = swav(model.scores(groups, padded=True), batch)
+    loss.backward()
+    out = collect("padded", model, loss)
+
+    # Two groups of two lanes: the same weights, batch norms of each half by themselves, one Sinkhorn over all.
+    halves = [Small(), Small()]
+    halves[1].p = halves[0].p
+    crops = [x.split(batch) for x in groups]
+    scores = [half.scores([torch.cat([c[i * 8:(i + 1) * 8] for c in x]) for x in crops]) for i, half in enumerate(halves)]
+    together = torch.cat([torch.cat([s.split(8)[c] for s in scores]) for c in range(4)])
+    loss = swav(together, batch)
+    loss.backward()
+    # Running statistics: ours are the mean over lanes of what each lane's group measured.
+    halves[0].b = {name: (value + halves[1].b[name]) / 2 for name, value in halves[0].b.items()}
+    save_file(out | collect("pairs", halves[0], loss), HERE / "model_kinds.safetensors")
+
+
+def learning_rate(step, steps=20, lr=2.0, start=0.2, final=0.002, warmup=0.2):
     fraction = step / steps
     if fraction < warmup:
         return start + (lr - start) * fraction / warmup
@@ -207,8 +289,8 @@ def larc(p, m, lr, trust=1e-3, decay=1e-4, momentum=0.9, eps=1e-8):
     p.sub_(lr * m)
 
 
-def run(steps=3, frozen=1):
-    """Whole steps of SwAV with LARC: weights, momentum and running statistics after the last, the loss of each."""
+def run(steps=20, frozen=2):
+    """Whole steps of SwAV with LARC: weights and running statistics after the last, momentum after the third, the loss of each."""
     batch, out, losses = 16, {}, []
     groups = [fill("input.large", (2 * batch, 3, 16, 16)), fill("input.small", (2 * batch, 3, 8, 8))]
     model = Small()
@@ -230,10 +312,12 @@ def run(steps=3, frozen=1):
                 larc(p, m, learning_rate(step))
                 if name == "prototypes.weight":
                     p.copy_(F.normalize(p))
+        if step == 2:
+            # Early: after twenty steps the newest gradients answer to differences of the weights that only float64 keeps.
+            out |= {f"momentum.{name}": m.numpy().astype(np.float32) for name, m in momentum.items()}
     out["loss"] = np.array(losses, np.float32)
     for name, p in model.p.items():
         out[f"value.{name}"] = p.detach().numpy().astype(np.float32)
-        out[f"momentum.{name}"] = momentum[name].numpy().astype(np.float32)
     for name, value in model.b.items():
         out[f"value.{name}"] = value.numpy().astype(np.float32)
     save_file(out, HERE / "model_run.safetensors")
@@ -243,4 +327,5 @@ if __name__ == "__main__":
     HERE.mkdir(exist_ok=True)
     forward()
     step()
+    kinds()
     run()

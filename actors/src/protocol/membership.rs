@@ -277,7 +277,7 @@ impl Membership {
                 acts.push(Act::Begin(epoch, beginning));
             }
             Word::Release { epoch, held }
-                if self.current.as_ref().is_some_and(|current| current.record.epoch == epoch && current.record.includes(from)) =>
+                if self.current.as_ref().is_some_and(|at| at.record.epoch == epoch && at.record.includes(from)) =>
             {
                 self.releases.insert(from, held);
             }

@@ -5,8 +5,7 @@ use serde::{Deserialize, Serialize};
 use super::ids::{Epoch, NodeId, Rank};
 
 /// A node of the run. Its id is new with every start of its process, so it names one incarnation.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-#[derive(rkyv::Archive, rkyv::Serialize, rkyv::Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, rkyv::Archive, rkyv::Serialize, rkyv::Deserialize)]
 #[rkyv(derive(Debug))]
 pub struct Member {
     /// Failure domain: the machine.
@@ -35,8 +34,7 @@ impl Member {
 }
 
 /// By which rule an epoch was begun.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[derive(rkyv::Archive, rkyv::Serialize, rkyv::Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, rkyv::Archive, rkyv::Serialize, rkyv::Deserialize)]
 #[rkyv(derive(Debug))]
 #[serde(rename_all = "snake_case")]
 pub enum Claim {
@@ -51,8 +49,7 @@ pub enum Claim {
 }
 
 /// The record of one epoch, at `epochs/<number>` in the store.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[derive(rkyv::Archive, rkyv::Serialize, rkyv::Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, rkyv::Archive, rkyv::Serialize, rkyv::Deserialize)]
 #[rkyv(derive(Debug))]
 pub struct EpochRecord {
     /// Its number: one more than the newest record before it.

@@ -75,8 +75,8 @@ impl CoordinatorMsg {
         Self::Fact(Fact::Checkpoint(step))
     }
     /// The newest record in the store; `None` when the store does not answer.
-    pub fn newest(epoch: Option<Epoch>) -> Self {
-        Self::Fact(Fact::Newest(epoch))
+    pub fn newest(newest: Option<(Epoch, String)>) -> Self {
+        Self::Fact(Fact::Newest(newest))
     }
 
     fn name(&self) -> &'static str {
@@ -224,7 +224,8 @@ impl CoordinatorActor {
         state.gathered = Gathered::default();
         self.office.leads(machine.record().epoch);
         for (step, _) in std::mem::take(&mut state.saving) {
-            self.office.record(Event::CheckpointFailed { step, because: "members changed while it was written; the next one is due soon".into() });
+            self.office
+                .record(Event::CheckpointFailed { step, because: "members changed while it was written; the next one is due soon".into() });
         }
     }
 

@@ -333,6 +333,7 @@ impl<W: Workload> NodeActor<W> {
             Act::Enter { record, rehash } => self.enter(state, record, rehash),
             Act::Begin(epoch, beginning) => self.begin(state, epoch, beginning),
             Act::Fence(epoch) => self.fence(epoch),
+            Act::Reject(version) => self.shared.vault.reject(version),
             Act::Waiting(because) => self.shared.record(Event::Waiting { because }),
             Act::WakeAt(at) => self.wake_at(state, at),
             Act::End(outcome, because) => self.end(state, outcome, because),
@@ -443,7 +444,10 @@ async fn look(shared: Arc<Shared>) {
     let seen = async {
         let record = records::newest(&shared.store).await?;
         let lease = Lease::read(&shared.store).await?;
-        Ok::<_, StoreError>(Fact::Seen(record, lease.map(|lease| LeaseView { epoch: lease.epoch, beat: lease.beat, released: lease.released })))
+        Ok::<_, StoreError>(Fact::Seen(
+            record,
+            lease.map(|lease| LeaseView { epoch: lease.epoch, beat: lease.beat, released: lease.released }),
+        ))
     };
     let fact = seen.await.unwrap_or_else(|error| Fact::Unseen(error.to_string()));
     shared.tell(&shared.node, "node", NodeMsg::Fact(fact));

@@ -345,12 +345,21 @@ impl<W: Workload> RankActor<W> {
         });
     }
 
-    fn lane_done(&self, myself: &Mailbox<RankMsg>, term: &mut Term, lane: Lane, result: Result<LaneReport, LaneFailure>, work: (f32, (u32, u64))) {
+    fn lane_done(
+        &self,
+        myself: &Mailbox<RankMsg>,
+        term: &mut Term,
+        lane: Lane,
+        result: Result<LaneReport, LaneFailure>,
+        work: (f32, (u32, u64)),
+    ) {
         match result {
             Ok(report) => {
                 let (busy_s, (samples, samples_hash)) = work;
                 let metrics = report.metrics.into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
-                term.flight.reports.insert(lane.0, LaneMetrics { lane: lane.0, metrics, wait_s: report.wait_s, busy_s, samples, samples_hash });
+                term.flight
+                    .reports
+                    .insert(lane.0, LaneMetrics { lane: lane.0, metrics, wait_s: report.wait_s, busy_s, samples, samples_hash });
                 self.add_up(myself, term);
             }
             Err(LaneFailure::Aborted) => {}

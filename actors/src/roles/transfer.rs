@@ -21,13 +21,16 @@ pub enum Missed {
     Bad,
 }
 
+/// Who waits for which copy.
+type Pending = BTreeMap<(Epoch, ShardId), oneshot::Sender<Vec<f32>>>;
+
 /// See the module's text.
 #[derive(Debug)]
 pub struct Transfers {
     vault: Arc<Vault>,
     shards: Arc<Vec<Shard>>,
     slots: usize,
-    pending: Mutex<BTreeMap<(Epoch, ShardId), oneshot::Sender<Vec<f32>>>>,
+    pending: Mutex<Pending>,
 }
 
 impl Transfers {
@@ -118,7 +121,7 @@ impl Transfers {
         self.shards.get(at).filter(|shard| shard.range.len() as u64 == header.length)
     }
 
-    fn pending(&self) -> MutexGuard<'_, BTreeMap<(Epoch, ShardId), oneshot::Sender<Vec<f32>>>> {
+    fn pending(&self) -> MutexGuard<'_, Pending> {
         self.pending.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -94,6 +94,11 @@ impl Vault {
         self.shelf().settle(version, ours);
     }
 
+    /// See [`Shelf::reject`].
+    pub fn reject(&self, version: Version) {
+        self.shelf().reject(version);
+    }
+
     /// Reads every copy again and drops those whose content is not what their digest says. Returns those.
     pub fn rehash(&self) -> Vec<Held> {
         let copies: Vec<(Held, ShardState)> = {

@@ -215,6 +215,17 @@ pub enum Control {
         /// One sentence.
         because: String,
     },
+    /// Operator → node: hand over what you hold and leave the run.
+    Drain {
+        /// One sentence.
+        because: String,
+        /// Milliseconds until the machine is gone, if that is known.
+        deadline_ms: Option<u64>,
+    },
+    /// Operator → node: stay after all.
+    Undrain,
+    /// Node → operator: it is being done.
+    Obeyed,
     /// Operator → node: what do you know?
     AskStatus,
     /// Node → operator: this (JSON).

@@ -9,7 +9,7 @@ use super::scene::Scene;
 const STRENGTH: f32 = 0.25;
 const GROUND_STRENGTH: f32 = 0.15;
 /// How far the object is bent, in its own units.
-const WARP: f32 = 0.16;
+const WARP: f32 = 0.2;
 /// Sample points of a pixel, as fractions of it.
 const TAPS: [(f32, f32); 4] = [(0.25, 0.25), (0.75, 0.25), (0.25, 0.75), (0.75, 0.75)];
 /// Where the outline is this many pixels away, no sample of the pixel can touch the object (bend and pose stretch distances below 3 times).

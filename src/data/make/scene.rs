@@ -117,7 +117,7 @@ impl Scene {
         let background = below(rng, BACKGROUNDS.len());
         let light = below(rng, LIGHTS.len());
 
-        let scale = uniform(rng, 0.85, 1.2);
+        let scale = uniform(rng, 1.1, 1.5);
         let turn = uniform(rng, 0.0, TAU);
         let (stretch, shear) = (uniform(rng, 0.85, 1.18), uniform(rng, -0.18, 0.18));
         let mirror = if below(rng, 2) == 0 { 1.0 } else { -1.0 };
@@ -128,7 +128,7 @@ impl Scene {
             [-sin / stretch / scale, cos / stretch / scale],
         ];
         let middle = uniform(rng, 0.48, 0.52);
-        let half = uniform(rng, 0.24, 0.34);
+        let half = uniform(rng, 0.3, 0.38);
         let warmth = [[0.98, 0.99, 1.02], [1.0, 1.01, 0.99], [1.02, 1.0, 0.98], [1.01, 0.99, 1.01]][region];
         let power = [0.96, 0.99, 1.03, 1.01][region] * uniform(rng, 0.95, 1.05);
         let toward = uniform(rng, 0.0, TAU);
@@ -136,7 +136,7 @@ impl Scene {
         let along = uniform(rng, 0.0, TAU);
         let blobs = if background == 3 { 4 + below(rng, 6) } else { 0 };
         Self {
-            form: Form { class, frequency: uniform(rng, 0.8, 1.3), phase: uniform(rng, 0.0, 1.0) },
+            form: Form { class, frequency: uniform(rng, 0.86, 1.14), phase: uniform(rng, 0.0, 1.0) },
             region,
             background,
             light,

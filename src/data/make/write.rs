@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use super::{BACKGROUNDS, CLASSES, LIGHTS, Made, MakeError, REGIONS, Sample, Spec, Split, render};
 
 /// Raised whenever the renderer's output changes, so that an older dataset is not taken for this one's.
-const RENDERER: u32 = 1;
+const RENDERER: u32 = 2;
 const DESCRIPTION: &str = "dataset.json";
 /// Images between two calls of the progress callback, a thread.
 const REPORT_EVERY: usize = 50;

@@ -4,8 +4,10 @@ use super::super::progress::tests::{began, evaluated, lost, saved, step};
 use super::*;
 
 fn story() -> Vec<Recorded> {
-    let mut events =
-        vec![evaluated(0, &[(names::KNN, 26.8), (names::KNN_RANDOM, 26.8), (names::KNN_PIXELS, 24.0), (names::KNN_COLOURS, 30.5)])];
+    let mut events = vec![
+        began(2, 0),
+        evaluated(0, &[(names::KNN, 26.8), (names::KNN_RANDOM, 26.8), (names::KNN_PIXELS, 24.0), (names::KNN_COLOURS, 30.5)]),
+    ];
     for s in 0..400u64 {
         let wobble = ((s * 37 % 17) as f64 - 8.0) * 0.006;
         events.push(step(s, s * 500, 4.0 + 0.6 * (-(s as f64) / 90.0).exp() + wobble));
@@ -14,7 +16,7 @@ fn story() -> Vec<Recorded> {
             events.push(saved(s + 1));
         }
         if s == 230 {
-            events.extend([lost("killed <by> \"someone\" & 'co'\u{1}"), began(2, 231)]);
+            events.extend([lost("killed <by> \"someone\" & 'co'\u{1}"), began(3, 231)]);
         }
     }
     events

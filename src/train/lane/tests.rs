@@ -6,7 +6,11 @@ use everstep_actors::protocol::ids::Lane as LaneId;
 use everstep_actors::workload::{Aborted, Batch, Collective, NewShard, Partials, ShardView, TensorKind, Unit};
 
 use super::*;
-use crate::model::{Config, Memory, Model, Recompute, Sync, filler};
+use crate::data::CropGroup;
+use crate::model::ops::pool;
+use crate::model::{Config, Model, Recompute, Sync, filler};
+use crate::planning::{footprint, recompute};
+use crate::train::multicrop::{Multicrop, Size};
 use crate::train::tests::run::{BATCH, Ends, batch, lanes, settings};
 use crate::train::{Objective, Optimizer, Settings, SinkhornSum};
 
@@ -168,12 +172,35 @@ fn one_lane_equals_one_batch_in_float64() {
 }
 
 #[test]
-fn both_memory_plans_give_the_same_bits() {
+fn all_memory_plans_give_the_same_bits() {
     let (_, reports, kept) = step(settings(4, Recompute::Never));
-    let (_, again, recomputed) = step(settings(4, Recompute::Always));
-    assert_eq!(kept, recomputed);
     let metrics = |reports: &[LaneReport]| reports.iter().map(|r| r.metrics.clone()).collect::<Vec<_>>();
-    assert_eq!(metrics(&reports), metrics(&again));
+    let mut seen = std::collections::BTreeSet::new();
+    let (job, ..) = step(settings(4, Recompute::Never));
+    let units = footprint::trunk(job.model().trunk(), &job.settings().crops.passes(4));
+    let head = footprint::head(job.model(), 16);
+    let (least, most) = (recompute::least_memory(&units, head), recompute::peak(&units, head, &recompute::never(units.len())));
+    let budgets = [0, 1, 2, 3].map(|i| Recompute::Within(least + (most - least) * i / 4));
+    for plan in [Recompute::Always, Recompute::Segments(1), Recompute::Segments(2)].into_iter().chain(budgets) {
+        let (job, again, recomputed) = step(settings(4, plan));
+        assert_eq!(kept, recomputed, "{plan:?}");
+        assert_eq!(metrics(&reports), metrics(&again));
+        seen.insert(format!("{:?}", job.plan()));
+    }
+    assert!(seen.len() > 4, "plans of every kind: {seen:#?}");
+}
+
+#[test]
+fn padded_crops_give_the_same_bits_with_any_plan_and_others_than_crops_by_themselves() {
+    let padded = |plan| {
+        let mut settings = settings(2, plan);
+        settings.crops.padded = true;
+        step(settings).2
+    };
+    let kept = padded(Recompute::Never);
+    assert_eq!(kept, padded(Recompute::Segments(2)));
+    assert_eq!(kept, padded(Recompute::Always));
+    assert_ne!(kept, step(settings(2, Recompute::Never)).2);
 }
 
 #[test]
@@ -233,11 +260,11 @@ fn time_of_a_step() {
     for (lanes, recompute) in [(1, Recompute::Never), (1, Recompute::Always), (4, Recompute::Never), (4, Recompute::Always)] {
         let settings = Settings {
             model: Config::default(),
-            memory: Memory { recompute },
+            recompute,
             seed: 1,
             lanes,
             batch: 128 / lanes as usize,
-            sizes: 2,
+            crops: Multicrop { sizes: [32, 16].map(|side| Size { crops: 2, side }).to_vec(), padded: false },
             queue: None,
         };
         let job = job(settings, Box::new(Quadratic));

@@ -47,7 +47,7 @@ impl Objective for Recorder {
 /// Six steps: what the objectives saw, the queue and the prototypes before each step.
 fn run() -> (Steps, Vec<Vec<f32>>, Vec<Vec<f32>>) {
     let seen = Arc::new(Mutex::new(Steps::new()));
-    let config = Config { images: LANES * BATCH * BLOCKS, start: START, crops: 2 };
+    let config = Config { images: LANES * BATCH * BLOCKS, start: START, crops: 2, random: false };
     let settings = Settings { queue: Some(config), ..settings(LANES as u32, Recompute::Never) };
     let recorder = Recorder { inner: objective(), seen: seen.clone() };
     let mut run = Run::seeded(job(settings, Box::new(recorder), optimizer()));

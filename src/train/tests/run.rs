@@ -15,9 +15,10 @@ use tokio::sync::watch;
 
 use crate::data::{CropGroup, LaneCrops};
 use crate::model::regnet::Stages;
-use crate::model::{Config, Memory, Recompute, Trunk, filler};
+use crate::model::{Config, Recompute, Trunk, filler};
 use crate::optim;
 use crate::swav::sinkhorn;
+use crate::train::multicrop::{Multicrop, Size};
 use crate::train::objective::SwappedPrediction;
 use crate::train::optimizer::Larc;
 use crate::train::{Objective, Settings, Swav};
@@ -38,7 +39,8 @@ pub(in crate::train) fn settings(lanes: u32, recompute: Recompute) -> Settings {
         unit_min: 1000,
         ..Config::default()
     };
-    Settings { model, memory: Memory { recompute }, seed: 1, lanes, batch: BATCH / lanes as usize, sizes: 2, queue: None }
+    let sizes = SIZES.map(|(_, side)| Size { crops: 2, side }).to_vec();
+    Settings { model, recompute, seed: 1, lanes, batch: BATCH / lanes as usize, crops: Multicrop { sizes, padded: false }, queue: None }
 }
 
 /// SEER's objective.
@@ -46,7 +48,7 @@ pub(super) fn objective() -> SwappedPrediction {
     SwappedPrediction { temperature: 0.1, sinkhorn: sinkhorn::Settings { epsilon: 0.03, iterations: 10 }, assign: 2 }
 }
 
-/// The optimizer of `run` in `tests/reference/model.py`: steps so large that three of them change the net.
+/// Steps so large that a few of them change the net.
 pub(super) fn optimizer() -> optim::Config {
     optim::Config {
         lr: 20.0,
@@ -63,7 +65,12 @@ pub(super) fn optimizer() -> optim::Config {
 }
 
 pub(super) fn job(settings: Settings, objective: Box<dyn Objective>, config: optim::Config) -> Arc<Swav> {
-    let optimizer = Larc { config, steps: 10, prototypes: "prototypes".into(), dim: 12 };
+    job_of(10, settings, objective, config)
+}
+
+/// A job whose run has `steps` steps.
+pub(super) fn job_of(steps: u64, settings: Settings, objective: Box<dyn Objective>, config: optim::Config) -> Arc<Swav> {
+    let optimizer = Larc { config, steps, prototypes: "prototypes".into(), dim: 12 };
     Arc::new(Swav::new(settings, objective, Box::new(optimizer), Device::flex()).unwrap())
 }
 

@@ -11,7 +11,7 @@ fn start(settings: Settings, config: optim::Config) -> Run {
 
 /// Two blocks of the global batch, read from step 2 on.
 fn with_queue(recompute: Recompute) -> Settings {
-    Settings { queue: Some(queue::Config { images: 32, start: 0, crops: 2 }), ..settings(4, recompute) }
+    Settings { queue: Some(queue::Config { images: 32, start: 0, crops: 2, random: false }), ..settings(4, recompute) }
 }
 
 fn after(settings: Settings, steps: usize) -> (State, Vec<f32>) {
@@ -64,7 +64,7 @@ fn prototypes_rest_while_frozen_and_stay_on_the_sphere_after() {
 #[test]
 fn a_queue_that_is_not_read_changes_no_bit() {
     let (without, losses) = after(settings(4, Recompute::Never), 3);
-    let config = queue::Config { images: 32, start: 100, crops: 2 };
+    let config = queue::Config { images: 32, start: 100, crops: 2, random: false };
     let (with, same) = after(Settings { queue: Some(config), ..settings(4, Recompute::Never) }, 3);
     assert_eq!(losses, same);
     let model = without.values.len();

@@ -340,8 +340,8 @@ fn the_store_counts_only_after_proof_or_patience() {
         }
         assert_eq!(desk.created().last().map(|(_, members)| members.clone()), Some(vec![0]));
         desk.on(Fact::Created(Creation::Mine));
-        let some = Desk::stepping().held(0, 0, 0);
-        desk.holdings(0, &some);
+        let version = Version { step: Step(3), epoch: Epoch(2) };
+        desk.holdings(0, &[Held { shard: shard(0), version, digest: 7 }]);
         assert!(desk.has(|act| *act == Act::LookForCheckpoint), "proven: {proven}");
         desk.on(Fact::Checkpoint(Some(Step(20))));
         assert_eq!(desk.begins(), Some((20, Origin::Checkpoint { step: Step(20) })));

@@ -23,7 +23,7 @@ pub enum Hindrance {
     /// The epoch has ended.
     Aborted,
     /// What is to be said to the leader.
-    Say(Word),
+    Say(Box<Word>),
 }
 
 impl<W: Workload> NodeActor<W> {
@@ -83,7 +83,7 @@ impl<W: Workload> NodeActor<W> {
         let shards = match result {
             Ok(shards) => shards,
             Err(Hindrance::Aborted) => return,
-            Err(Hindrance::Say(word)) => return self.shared.send(record.leader, Control::Word(word)),
+            Err(Hindrance::Say(word)) => return self.shared.send(record.leader, Control::Word(*word)),
         };
         let Some(rank) = record.rank_of(self.shared.me) else { return };
         let layout = Layout {
@@ -217,12 +217,12 @@ impl Loading {
         match shared.transfers.take(answer, shard, version, moved.digest).await {
             Ok(_) => Ok(()),
             Err(Missed::Aborted) => Err(Hindrance::Aborted),
-            Err(Missed::Bad) => Err(Hindrance::Say(Word::BadCopy { epoch, holder, shard: shard.id })),
+            Err(Missed::Bad) => Err(Hindrance::Say(Box::new(Word::BadCopy { epoch, holder, shard: shard.id }))),
         }
     }
 
     fn failed(&self, because: String) -> Hindrance {
-        Hindrance::Say(Word::Failed { epoch: self.record.epoch, outcome: Outcome::Lost, because })
+        Hindrance::Say(Box::new(Word::Failed { epoch: self.record.epoch, outcome: Outcome::Lost, because }))
     }
 }
 
@@ -252,5 +252,5 @@ async fn meet(shared: &Arc<Shared>, endpoint: &Endpoint<NodeRouter>, record: &Ep
         return Ok(());
     }
     let nodes: Vec<NodeId> = absent().map(|member| member.node).collect();
-    if nodes.is_empty() { Ok(()) } else { Err(Hindrance::Say(Word::Unmet { epoch: record.epoch, nodes })) }
+    if nodes.is_empty() { Ok(()) } else { Err(Hindrance::Say(Box::new(Word::Unmet { epoch: record.epoch, nodes }))) }
 }

@@ -42,7 +42,7 @@ impl Office for LeaderOffice {
         let shared = self.shared.clone();
         tokio::spawn(async move {
             let newest = records::newest(&shared.store).await.ok().flatten();
-            shared.tell(&shared.coordinator, "coordinator", CoordinatorMsg::newest(newest.map(|record| record.epoch)));
+            shared.tell(&shared.coordinator, "coordinator", CoordinatorMsg::newest(newest.map(|record| (record.epoch, record.nonce))));
         });
     }
 

@@ -156,7 +156,13 @@ impl Shared {
                 self.tell(&self.node, "node", NodeMsg::Told(from, message));
             }
             Control::AskStatus => self.answer_status(from),
-            Control::Sums { .. } | Control::Stable { .. } | Control::Snapshot { .. } | Control::Status { .. } => {
+            Control::Sums { .. }
+            | Control::Stable { .. }
+            | Control::Snapshot { .. }
+            | Control::Status { .. }
+            | Control::Drain { .. }
+            | Control::Undrain
+            | Control::Obeyed => {
                 tracing::debug!(%from, "a message from a node that does not lead was turned away");
             }
         }
@@ -168,6 +174,7 @@ impl Shared {
             | Word::Ready { .. }
             | Word::Unmet { .. }
             | Word::BadCopy { .. }
+            | Word::Ended { .. }
             | Word::Failed { .. }
             | Word::Leave { .. }
             | Word::Stay
@@ -184,6 +191,7 @@ impl Shared {
             | Word::NotLeading
             | Word::Open { .. }
             | Word::Begin { .. }
+            | Word::Reject { .. }
             | Word::Release { .. }
             | Word::Resign { .. }
             | Word::Bye { .. } => self.tell(&self.node, "node", NodeMsg::Fact(Fact::Said { from, word })),
@@ -244,11 +252,16 @@ impl Router for NodeRouter {
 
     fn control(&self, from: NodeId, message: Control) {
         let role = self.0.links.get(&from).map(|link| link.certificate().role);
-        if role != Some(Role::Node) && message != Control::AskStatus {
-            tracing::warn!(%from, "an operator's message that only nodes may send was turned away");
-            return;
+        match (role, message) {
+            (Some(Role::Node), message) => self.0.route(from, message),
+            (Some(_), Control::AskStatus) => self.0.answer_status(from),
+            (Some(Role::Admin), Control::Drain { because, deadline_ms }) => {
+                let deadline = deadline_ms.map(Duration::from_millis);
+                self.0.obey(from, Order::Leave { because, deadline });
+            }
+            (Some(Role::Admin), Control::Undrain) => self.0.obey(from, Order::Stay),
+            (role, _) => tracing::warn!(%from, ?role, "a message that its sender's certificate does not allow was turned away"),
         }
-        self.0.route(from, message);
     }
 
     fn admit(&self, from: NodeId, header: &DataHeader) -> Result<(), Reject> {
@@ -292,6 +305,12 @@ impl Router for NodeRouter {
 }
 
 impl Shared {
+    /// An operator's order to this node.
+    fn obey(self: &Arc<Self>, from: NodeId, order: Order) {
+        self.tell(&self.node, "node", NodeMsg::Ordered(order));
+        self.send(from, Control::Obeyed);
+    }
+
     fn answer_copy(self: &Arc<Self>, from: NodeId, want: DataHeader) {
         let Some(link) = self.links.get(&from).map(|link| link.clone()) else { return };
         let shared = self.clone();

@@ -37,7 +37,13 @@ fn moved(shards: &[Shard], places: &[Place], held: &BTreeMap<ShardId, Vec<Rank>>
 }
 
 /// The least movement of any placement in which every rank's load lies in `loads`, by trying all of them.
-fn least(ranks: usize, copies: usize, shards: &[Shard], held: &BTreeMap<ShardId, Vec<Rank>>, loads: &RangeInclusive<usize>) -> Option<usize> {
+fn least(
+    ranks: usize,
+    copies: usize,
+    shards: &[Shard],
+    held: &BTreeMap<ShardId, Vec<Rank>>,
+    loads: &RangeInclusive<usize>,
+) -> Option<usize> {
     type Choices = [Vec<(Vec<usize>, usize)>];
     fn walk(at: usize, moved: usize, load: &mut Vec<usize>, choices: &Choices, loads: &RangeInclusive<usize>, best: &mut Option<usize>) {
         if best.is_some_and(|best| moved >= best) {
@@ -57,8 +63,10 @@ fn least(ranks: usize, copies: usize, shards: &[Shard], held: &BTreeMap<ShardId,
             }
         }
     }
-    let sets: Vec<Vec<usize>> =
-        (0u32..1 << ranks).filter(|set| set.count_ones() as usize == copies).map(|set| (0..ranks).filter(|r| set >> r & 1 == 1).collect()).collect();
+    let sets: Vec<Vec<usize>> = (0u32..1 << ranks)
+        .filter(|set| set.count_ones() as usize == copies)
+        .map(|set| (0..ranks).filter(|r| set >> r & 1 == 1).collect())
+        .collect();
     let choices: Vec<Vec<(Vec<usize>, usize)>> = shards
         .iter()
         .map(|shard| {

@@ -1,4 +1,4 @@
-//! Checkpoints and the end of a run.
+//! Checkpoints that are published or not, and how a run ends: with a last one of them.
 
 use super::*;
 

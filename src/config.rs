@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 pub use batch::Batch;
 pub use checkpoint::Checkpoint;
+pub use guard::{Audit, Guard, Policy};
 pub use cluster::Cluster;
 pub use compare::{Difference, differences, may_differ};
 pub use crops::{Crops, Group, Jitter};
@@ -28,6 +29,7 @@ pub use swav::{QueueBegin, Swav};
 mod batch;
 mod check;
 mod checkpoint;
+mod guard;
 mod cluster;
 mod compare;
 mod crops;
@@ -75,6 +77,10 @@ pub struct Recipe {
     pub device: Device,
     /// Who is asked whether this machine is about to be taken away.
     pub preemption: Preemption,
+    /// What is done about steps whose result cannot be used.
+    pub guard: Guard,
+    /// Which steps are computed twice.
+    pub audit: Audit,
 }
 
 impl Recipe {
@@ -96,6 +102,7 @@ impl Recipe {
         self.memory.check()?;
         self.device.check()?;
         self.preemption.check()?;
+        self.guard.check()?;
         self.check_across()
     }
 

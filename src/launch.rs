@@ -250,6 +250,10 @@ impl Launcher {
             | Event::CheckpointFailed { .. }
             | Event::NodeLost { .. }
             | Event::CopiesDiffered { .. }
+            | Event::StepAudited { .. }
+            | Event::StepSkipped { .. }
+            | Event::StandsBy { .. }
+            | Event::Hung { .. }
             | Event::NodeOdd { .. } => {
                 if self.history.iter().rev().take(64).any(|earlier| earlier.event == recorded.event) {
                     return;

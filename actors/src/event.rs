@@ -95,6 +95,34 @@ pub enum Event {
         /// What it did.
         because: String,
     },
+    /// A step was computed more than once, each lane by another node.
+    StepAudited {
+        /// Which.
+        step: Step,
+        /// How often.
+        computations: u32,
+        /// Who had computed it wrongly.
+        odd: Vec<NodeId>,
+    },
+    /// A step changed no weights.
+    StepSkipped {
+        /// Which.
+        step: Step,
+        /// One sentence.
+        because: String,
+    },
+    /// A node waits for a place: as many ranks compute as may.
+    StandsBy {
+        /// Who.
+        node: NodeId,
+    },
+    /// Part of a node hangs although the node is there.
+    Hung {
+        /// Which.
+        node: NodeId,
+        /// What hangs, and for how long.
+        because: String,
+    },
     /// A checkpoint can be relied on.
     CheckpointSaved {
         /// Steps committed when it was taken.

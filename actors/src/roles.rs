@@ -4,7 +4,7 @@ pub mod aggregator;
 pub mod coordinator;
 pub mod desk;
 pub mod exchange;
-
+pub mod lane;
 pub mod lease;
 pub mod ledger;
 pub mod loader;
@@ -13,3 +13,4 @@ pub mod rank;
 pub mod records;
 pub mod transfer;
 pub mod vault;
+pub mod watchdog;

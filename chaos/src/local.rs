@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use everstep_actors::checkpoint::{self, Digest, OnBad};
 use everstep_actors::event::{Event, Recorded};
 use everstep_actors::net::tls::{Identity, Role, RunCa};
+use everstep_actors::protocol::coordinator::Care;
 use everstep_actors::protocol::ids::{NodeId, Step};
 use everstep_actors::protocol::terms::Terms;
 use everstep_actors::roles::node::{self, Cluster, Ended, NodeArgs, NodeError, Order};
@@ -32,6 +33,8 @@ pub struct Run {
     pub gathered_values_max: usize,
     /// Ranks without which nothing is computed.
     pub ranks_min: u32,
+    /// What is done about results that may be wrong.
+    pub care: Care,
 }
 
 /// A node that runs, on a tokio runtime of its own, so that it can be killed without a last word.
@@ -130,6 +133,14 @@ impl Run {
     /// # Panics
     /// When the folder cannot be used: the harness itself is broken then.
     pub fn start(&self, folder: &Path, ranks: u32, slot: u32, log: &Log) -> Running {
+        self.start_with(Arc::new(self.ledger.clone()), folder, ranks, slot, log)
+    }
+
+    /// The same with a workload that does not do on this node what it does on others.
+    ///
+    /// # Panics
+    /// As [`Run::start`].
+    pub fn start_with<W: Workload>(&self, workload: Arc<W>, folder: &Path, ranks: u32, slot: u32, log: &Log) -> Running {
         let store = Store::open(&folder.display().to_string()).expect("the folder of a test can be written");
         let ca = RunCa::load_or_create(&folder.join("secrets"), "ledger").expect("the folder of a test can hold a certificate authority");
         let identity = Identity::issue(&ca, Role::Node, std::time::Duration::from_secs(3_600)).expect("a certificate can be issued");
@@ -137,7 +148,7 @@ impl Run {
         let (id, log) = (identity.id(), log.clone());
         let (orders, orders_in) = mpsc::channel(16);
         let args = NodeArgs {
-            workload: Arc::new(self.ledger.clone()),
+            workload,
             source: Arc::new(self.ledger.clone()),
             store,
             run: "ledger".into(),
@@ -150,6 +161,8 @@ impl Run {
             terms: Terms { build: "test".into(), recipe: "ledger".into(), hardware: "any".into() },
             config: Digest::of(b"ledger"),
             cluster: Cluster { ranks_start: ranks, ranks_min: self.ranks_min, ranks_max: u32::MAX, replicas: 1, mixed: false },
+            care: self.care,
+            loss_max: f64::INFINITY,
             images: u64::from(self.ledger.lanes * self.ledger.samples_per_lane),
             steps: self.steps,
             checkpoint_every: self.checkpoint_every,

@@ -7,7 +7,7 @@ use serde_json::Value;
 use super::Recipe;
 
 /// Keys (and all below them) that may change when a run goes on: they decide where, when and how fast, never what is computed.
-const FREE: [&str; 18] = [
+const FREE: [&str; 21] = [
     "cluster.ranks",
     "cluster.ranks_min",
     "cluster.ranks_max",
@@ -22,6 +22,9 @@ const FREE: [&str; 18] = [
     "eval",
     "memory",
     "preemption",
+    "audit",
+    "guard.on_bad_step",
+    "guard.bad_steps_max",
     "device.loader_threads",
     "data.cache",
     "data.test",

@@ -114,6 +114,8 @@ fn start(
             replicas: recipe.cluster.replicas,
             mixed: recipe.cluster.mixed_hardware,
         },
+        care: recipe.audit.care(&recipe.guard),
+        loss_max: recipe.guard.loss_max.unwrap_or(f64::INFINITY),
         images: recipe.images_per_step(),
         steps: Step(briefing.steps),
         checkpoint_every: if recipe.checkpoint.every == 0 { u64::MAX } else { recipe.checkpoint.every },

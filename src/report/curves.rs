@@ -77,6 +77,8 @@ impl Story {
                 let who = rank.map_or_else(|| node.to_string(), |rank| format!("rank {rank}"));
                 self.incidents.push((self.step, format!("{who} lost: {because}")));
             }
+            Event::StepSkipped { step, because } => self.incidents.push((step.0, format!("step skipped: {because}"))),
+            Event::Hung { because, .. } | Event::NodeOdd { because, .. } => self.incidents.push((self.step, because.clone())),
             // The first beginning is no break, whatever the number of its epoch.
             Event::EpochBegan { .. } if !std::mem::replace(&mut self.began, true) => {}
             Event::EpochBegan { epoch, step, because, .. } => {

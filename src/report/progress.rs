@@ -151,6 +151,16 @@ fn sentence(event: &Event) -> Option<String> {
             let shards: Vec<&str> = shards.iter().map(|(shard, _)| shard.as_str()).collect();
             format!("copies of shards {} differed in epoch {}: the step is computed again", shards.join(", "), epoch.0)
         }
+        Event::StepAudited { step, computations, odd } if odd.is_empty() => {
+            format!("step {} was computed {computations} times, each lane by another node: the same bits", step.0)
+        }
+        Event::StepAudited { step, computations, odd } => {
+            let odd = odd.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+            format!("step {} was computed {computations} times until two agreed; {odd} had computed it wrongly", step.0)
+        }
+        Event::StepSkipped { step, because } => format!("step {} changed no weights: {because}", step.0),
+        Event::StandsBy { node } => format!("{node} stands by: as many ranks compute as `cluster.ranks_max` allows"),
+        Event::Hung { node, because } => format!("{node} hangs: {because}"),
         Event::NodeOdd { node, because } => format!("{node} is the odd one: {because}"),
         Event::Ended { step, outcome, because } => format!("{outcome} after step {}: {because}", step.0),
     })

@@ -115,6 +115,12 @@ impl ActorTable {
         self.0.remove_if(&stats.name, |_, current| Arc::ptr_eq(current, stats));
     }
 
+    /// Handlers at work: the actor, the handler, since when.
+    pub fn at_work(&self) -> Vec<(String, &'static str, Instant)> {
+        let at_work = |stats: &ActorStats| *stats.at_work.lock().unwrap_or_else(PoisonError::into_inner);
+        self.0.iter().filter_map(|entry| at_work(entry.value()).map(|(handler, since)| (entry.key().clone(), handler, since))).collect()
+    }
+
     /// All actors, by name.
     pub fn reports(&self) -> Vec<ActorReport> {
         let mut reports: Vec<_> = self.0.iter().map(|entry| entry.value().report()).collect();

@@ -22,6 +22,7 @@ use super::step::{Disagreement, Effect, Said, StepLife};
 use super::terms::Terms;
 use super::word::{Held, Origin, Outcome, Word};
 
+mod audit;
 mod begin;
 mod change;
 mod doubt;
@@ -29,6 +30,9 @@ mod end;
 mod steps;
 #[cfg(test)]
 mod tests;
+
+pub use self::audit::{Care, OnBadStep};
+use super::audit::Call;
 
 /// How long a leader that took over because of silence waits for nodes that live to come.
 const SETTLE: Duration = Duration::from_millis(1500);
@@ -64,6 +68,8 @@ pub struct Rules {
     pub quiet: Duration,
     /// Attempts at one step that may fail before the run ends.
     pub attempts: u32,
+    /// What is done about results that may be wrong.
+    pub care: Care,
 }
 
 /// What the coordinator learns.
@@ -95,6 +101,24 @@ pub enum Fact {
         step: Step,
         /// Digests of its copies.
         digests: Vec<(ShardId, u64)>,
+    },
+    /// What lanes gave to collective calls of a step and got from them; comes before the word that their gradients are there.
+    Traces {
+        /// In this epoch.
+        epoch: Epoch,
+        /// Of this step.
+        step: Step,
+        /// Lanes and their calls.
+        lanes: Vec<(u32, Vec<Call>)>,
+    },
+    /// The gradients of a step cannot be used: all ranks skip its update.
+    Bad {
+        /// In this epoch.
+        epoch: Epoch,
+        /// Of this step.
+        step: Step,
+        /// One sentence.
+        because: String,
     },
     /// A node is gone.
     Lost {
@@ -204,6 +228,19 @@ pub enum Note {
     Differ(Vec<(ShardId, Vec<NodeId>)>),
     /// This node's computations were the odd ones.
     Odd(NodeId, String),
+    /// A step was computed more than once.
+    Audited {
+        /// Which.
+        step: Step,
+        /// How often.
+        computations: u32,
+        /// Who had computed it wrongly.
+        odd: Vec<NodeId>,
+    },
+    /// A step changed nothing, because of this.
+    Skipped(Step, String),
+    /// This node waits for a place: as many ranks compute as may.
+    StandsBy(NodeId),
 }
 
 /// A node that is linked to the leader and let in.
@@ -313,6 +350,13 @@ pub struct Coordinator {
     /// Versions of which copies differed: never gone on from.
     rejected: BTreeSet<Version>,
     rehash: bool,
+    /// The step that is being computed more than once, what its lanes did, and who was found wrong.
+    audit: Option<audit::Audit>,
+    traces: BTreeMap<u32, Vec<Call>>,
+    convicted: BTreeSet<NodeId>,
+    bad: audit::Bad,
+    /// The run ends because of bad steps.
+    spoiled: bool,
     stop: Option<String>,
     paused: bool,
     waiting: Option<String>,
@@ -371,6 +415,11 @@ impl Coordinator {
             suspects: BTreeMap::new(),
             rejected: BTreeSet::new(),
             rehash: false,
+            audit: None,
+            traces: BTreeMap::new(),
+            convicted: BTreeSet::new(),
+            bad: audit::Bad::default(),
+            spoiled: false,
             stop: None,
             paused: false,
             waiting: None,
@@ -431,6 +480,8 @@ impl Coordinator {
             Fact::Said { from, word } => self.said(now, from, word, &mut acts),
             Fact::Reduced { from, epoch, step } => self.voted(now, from, epoch, step, Said::Reduced, &mut acts),
             Fact::Prepared { from, epoch, step, digests } => self.voted(now, from, epoch, step, Said::Prepared(digests), &mut acts),
+            Fact::Traces { epoch, step, lanes } => self.traced(epoch, step, lanes),
+            Fact::Bad { epoch, step, because } => self.is_bad(epoch, step, because),
             Fact::Lost { node, proven, because } => self.lost(now, node, proven, because, &mut acts),
             Fact::Stalled { node, because } => self.put_out(now, node, because, &mut acts),
             Fact::Created(creation) => self.created(now, creation, &mut acts),

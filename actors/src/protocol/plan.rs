@@ -55,6 +55,11 @@ impl Place {
     }
 }
 
+/// Contiguous ranges of lanes for ranks of such speeds, first and one past the last.
+pub fn lanes_by_speed(speeds: &[u32], lanes: u32) -> Vec<(u32, u32)> {
+    lanes::place(speeds, lanes)
+}
+
 /// Makes the plan for ranks at `sites`. `held` says who holds the version that is gone on from: copies stay where they
 /// are as long as the balance allows, so that as little as possible moves.
 pub fn plan(sites: &[Site], lanes: u32, replicas: u32, shards: &[Shard], held: &BTreeMap<ShardId, Vec<Rank>>) -> Plan {

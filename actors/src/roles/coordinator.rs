@@ -15,6 +15,7 @@ use crate::event::Event;
 use crate::net::mailbox::ActorStats;
 use crate::protocol::coordinator::{Act, Coordinator, Creation, Fact, Note, Rules};
 use crate::protocol::ids::{Epoch, NodeId, ShardId, Step};
+use crate::protocol::pace::Pace;
 use crate::protocol::record::EpochRecord;
 use crate::protocol::tree;
 use crate::protocol::word::Outcome;
@@ -126,6 +127,8 @@ pub struct Orders {
     pub rules: Rules,
     /// Tensors of each unit.
     pub tensors: Vec<usize>,
+    /// A loss beyond this makes a step bad.
+    pub loss_max: f64,
 }
 
 /// The actor; see the module's text.
@@ -153,6 +156,7 @@ pub struct State {
     machine: Option<Coordinator>,
     leasing: bool,
     gathered: Gathered,
+    pace: Pace,
     saving: BTreeMap<Step, Saving>,
 }
 
@@ -162,7 +166,7 @@ impl Actor for CoordinatorActor {
     type Arguments = ();
 
     async fn pre_start(&self, _: ActorRef<CoordinatorMsg>, (): ()) -> Result<State, ActorProcessingErr> {
-        Ok(State { began: Instant::now(), machine: None, leasing: false, gathered: Gathered::default(), saving: BTreeMap::new() })
+        Ok(State { began: Instant::now(), machine: None, leasing: false, gathered: Gathered::default(), pace: Pace::default(), saving: BTreeMap::new() })
     }
 
     async fn handle(&self, _: ActorRef<CoordinatorMsg>, message: CoordinatorMsg, state: &mut State) -> Result<(), ActorProcessingErr> {
@@ -190,11 +194,15 @@ impl CoordinatorActor {
     fn said(&self, state: &mut State, node: NodeId, message: Control) {
         match message {
             Control::Word(word) => self.learn(state, Fact::Said { from: node, word }),
-            Control::Reduced { epoch, step, partials, lanes } => {
+            Control::Reduced { epoch, step, partials, lanes, computed_s, traces } => {
                 // Payload first: the machine may find the step complete.
                 let due = state.machine.as_ref().and_then(Coordinator::flight).is_some_and(|(at, _)| at == step);
                 if due && state.machine.as_ref().is_some_and(|machine| machine.record().epoch == epoch) {
+                    state.pace.add(node, lanes.len() as u32, computed_s);
                     state.gathered.add(partials, lanes);
+                    if !traces.is_empty() {
+                        self.learn(state, Fact::Traces { epoch, step, lanes: traces });
+                    }
                     self.learn(state, Fact::Reduced { from: node, epoch, step });
                 }
             }
@@ -230,12 +238,17 @@ impl CoordinatorActor {
     }
 
     fn follow(&self, state: &mut State, acts: Vec<Act>) {
+        let stable = acts.iter().any(|act| matches!(act, Act::Stable { .. }));
         for act in acts {
             match act {
                 Act::Create(record) => self.office.create(record),
                 Act::Send(to, word) => self.office.send(to, Control::Word(word)),
                 Act::SendSums { epoch, step } => {
-                    let (norms, nonfinite) = state.gathered.sums(&self.orders.tensors);
+                    let (norms, mut nonfinite) = state.gathered.sums(&self.orders.tensors);
+                    if let Some(because) = state.gathered.is_bad(nonfinite, self.orders.loss_max) {
+                        nonfinite = nonfinite.max(1);
+                        self.learn(state, Fact::Bad { epoch, step, because });
+                    }
                     self.broadcast(state, &Control::Sums { epoch, step, norms, nonfinite });
                 }
                 Act::Stable { epoch, step, checkpoint, hold } => self.stable(state, epoch, step, checkpoint, hold),
@@ -258,6 +271,9 @@ impl CoordinatorActor {
                 }
             }
         }
+        if stable {
+            self.judge(state);
+        }
         if let Some(machine) = &state.machine {
             self.office.lease(state.leasing.then_some(machine.record().epoch));
         }
@@ -272,6 +288,16 @@ impl CoordinatorActor {
         self.broadcast(state, &Control::Stable { epoch, step, checkpoint, hold, metrics, wait, samples, samples_hash });
         if step.next().0.is_multiple_of(LEDGER_EVERY) {
             self.office.save_ledger();
+        }
+    }
+
+    /// Ranks that have become unlike in speed get lanes in proportion at the next step's end.
+    fn judge(&self, state: &mut State) {
+        let placed = state.machine.as_ref().and_then(|machine| Some((machine.record(), machine.begun()?)));
+        let Some((record, (plan, _))) = placed else { return };
+        let members: Vec<NodeId> = record.members.iter().map(|member| member.node).collect();
+        if let Some(speeds) = state.pace.speeds(&members, &plan.lanes) {
+            self.learn(state, Fact::Speeds(speeds));
         }
     }
 
@@ -291,6 +317,9 @@ impl CoordinatorActor {
                 self.office.record(Event::CopiesDiffered { epoch, shards });
             }
             Note::Odd(node, because) => self.office.record(Event::NodeOdd { node, because }),
+            Note::Audited { step, computations, odd } => self.office.record(Event::StepAudited { step, computations, odd }),
+            Note::Skipped(step, because) => self.office.record(Event::StepSkipped { step, because }),
+            Note::StandsBy(node) => self.office.record(Event::StandsBy { node }),
         }
     }
 

@@ -185,6 +185,10 @@ fn happened(state: &mut State, recorded: Recorded) {
         | Event::Evaluated { .. }
         | Event::SampleReplaced { .. }
         | Event::CopiesDiffered { .. }
+        | Event::StepAudited { .. }
+        | Event::StepSkipped { .. }
+        | Event::StandsBy { .. }
+        | Event::Hung { .. }
         | Event::NodeOdd { .. } => {}
     }
 }

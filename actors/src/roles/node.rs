@@ -22,12 +22,14 @@ use super::coordinator::{CoordinatorActor, CoordinatorMsg, Office, Orders};
 use super::desk::{Desk, DeskMsg};
 use super::exchange::{Exchange, Inward, Layout, Outbound, Outgoing};
 use super::lease::{BEAT, Lease, SILENCE};
+use super::lane::LaneBoard;
 use super::ledger::{Line, Tail};
 use super::loader::{Loader, LoaderMsg};
 use super::rank::{RankActor, RankMsg, Superior};
 use super::records;
 use super::transfer::Transfers;
 use super::vault::{Shards, Vault};
+use super::watchdog::{self, Master};
 use crate::checkpoint::writer::{CheckpointWriter, Snapshot, WriterConfig, WriterMessage};
 use crate::checkpoint::{self, Digest, Draft, OnBad, PartRecord, SnapshotShard};
 use crate::event::{Event, MemberInfo, Recorded};
@@ -36,7 +38,7 @@ use crate::net::link::{Link, LinkDown, Payload};
 use crate::net::mailbox::{ActorStats, ActorTable, Mailbox};
 use crate::net::tls::{Identity, Role};
 use crate::net::{Reject, Router};
-use crate::protocol::coordinator::Rules;
+use crate::protocol::coordinator::{Care, Rules};
 use crate::protocol::ids::{Epoch, NodeId, Rank, ShardId, Step};
 use crate::protocol::membership::{Act, Fact, LeaseView, Membership, Settings};
 use crate::protocol::record::{EpochRecord, Member};
@@ -48,6 +50,7 @@ use crate::wire::message::{Control, DataHeader, DataKind};
 use crate::workload::{Source, Sums, Workload};
 
 pub mod enter;
+mod hang;
 mod office;
 mod routes;
 mod start;
@@ -105,6 +108,10 @@ pub struct NodeArgs<W> {
     pub config: Digest,
     /// How many ranks, and how safe.
     pub cluster: Cluster,
+    /// What is done about results that may be wrong.
+    pub care: Care,
+    /// A step whose loss is beyond this is bad; infinite for none.
+    pub loss_max: f64,
     /// Images of one step.
     pub images: u64,
     /// Steps of the run.
@@ -224,6 +231,9 @@ pub enum NodeMsg {
     Broken(String),
 }
 
+/// Who waits for the node's end; told once.
+type Finished = Arc<Mutex<Option<oneshot::Sender<Ended>>>>;
+
 /// The actor; see the module's text.
 pub struct NodeActor<W> {
     stats: Arc<ActorStats>,
@@ -234,7 +244,7 @@ pub struct NodeActor<W> {
     gathered_values_max: usize,
     settings: Settings,
     began: Instant,
-    finished: Mutex<Option<oneshot::Sender<Ended>>>,
+    finished: Finished,
 }
 
 impl<W> std::fmt::Debug for NodeActor<W> {
@@ -433,6 +443,11 @@ impl<W: Workload> NodeActor<W> {
         self.shared.close_epoch();
         let (reply, _) = oneshot::channel();
         self.shared.tell(&self.shared.rank, "rank", RankMsg::Fence { rehash: false, reply });
+        // A node that hangs hands its copies over like one that leaves, and is to be started anew.
+        let (outcome, because) = match self.shared.hung.get() {
+            Some(hung) => (Outcome::Lost, hung.clone()),
+            None => (outcome, because),
+        };
         if let Some(finished) = self.finished.lock().unwrap_or_else(PoisonError::into_inner).take() {
             // `run` waits for this as long as the node lives.
             let _ = finished.send(Ended { outcome, because });

@@ -16,9 +16,11 @@ use ractor::{Actor, ActorProcessingErr, ActorRef};
 use tokio::sync::oneshot;
 
 use super::exchange::{Exchange, Lanes};
+use super::lane::{LaneBoard, Watched};
 use super::loader::LoaderMsg;
 use super::vault::{ShardState, Shards, Vault};
 use crate::net::mailbox::{ActorStats, Mailbox};
+use crate::protocol::coordinator::Care;
 use crate::protocol::ids::{Epoch, Lane, ShardId, Step, Version};
 use crate::protocol::word::{Held, Outcome, Word};
 use crate::wire::message::{Control, LaneMetrics, ShardPartials};
@@ -159,6 +161,10 @@ pub struct RankActor<W> {
     pub superior: Arc<dyn Superior>,
     /// One past the last step of the run.
     pub end: Step,
+    /// What its lanes are doing.
+    pub board: Arc<LaneBoard>,
+    /// Which steps are audited.
+    pub care: Care,
 }
 
 impl<W> std::fmt::Debug for RankActor<W> {
@@ -312,25 +318,29 @@ impl<W: Workload> RankActor<W> {
 
     fn start(&self, myself: &Mailbox<RankMsg>, term: &mut Term, step: Step) {
         term.flight = Flight { step, ..Flight::default() };
+        let turn = self.board.begin(self.care.audits(step));
         for lane in term.lanes.clone() {
-            self.start_lane(myself, term, step, Lane(lane));
+            self.start_lane(myself, term, step, Lane(lane), turn);
         }
         // A rank without lanes may have had all gradients of the step before it learnt that it may start.
         term.flight.reduced = term.exchange.is_reduced();
         self.add_up(myself, term);
     }
 
-    fn start_lane(&self, myself: &Mailbox<RankMsg>, term: &Term, step: Step, lane: Lane) {
+    fn start_lane(&self, myself: &Mailbox<RankMsg>, term: &Term, step: Step, lane: Lane, turn: u64) {
         let epoch = term.exchange.epoch();
         let (reply, batch) = oneshot::channel();
         if self.loader.try_send(LoaderMsg::Take { step, lane, reply }).is_err() {
             return self.fail(term, Outcome::Lost, "the loader does not keep up with its mailbox".into());
         }
-        let peers = Peers::new(step, lane, Arc::new(Lanes(term.exchange.clone())), tokio::runtime::Handle::current());
+        let watched = Watched::new(Arc::new(Lanes(term.exchange.clone())), self.board.clone(), turn);
+        let peers = Peers::new(step, lane, Arc::new(watched), tokio::runtime::Handle::current());
+        let board = self.board.clone();
         let (workload, rank) = (self.workload.clone(), myself.clone());
         tokio::spawn(async move {
             let batch = batch.await.unwrap_or_else(|_| Err(SourceError(format!("the loader ended before {step} {lane} was decoded"))));
             let began = Instant::now();
+            board.start(turn, lane.0);
             let samples = batch.as_ref().map_or((0, 0), |batch| (batch.samples.len() as u32, hash_of(&batch.samples)));
             let result = match batch {
                 Err(error) => Err(LaneFailure::Data(error)),
@@ -339,6 +349,7 @@ impl<W: Workload> RankActor<W> {
                     LaneError::Failed(because) => LaneFailure::Failed(because),
                 }),
             };
+            board.end(turn, lane.0);
             let busy_s = began.elapsed().as_secs_f32();
             // A rank that is gone needs no report.
             let _ = rank.try_send(RankMsg::LaneDone { epoch, step, lane, result, busy_s, samples });
@@ -394,7 +405,9 @@ impl<W: Workload> RankActor<W> {
     fn report(&self, term: &mut Term) {
         let Some(partials) = term.flight.partials.take() else { return };
         let lanes = std::mem::take(&mut term.flight.reports).into_values().collect();
-        self.superior.tell_leader(Control::Reduced { epoch: term.exchange.epoch(), step: term.flight.step, partials, lanes });
+        let (computed_s, traces) = self.board.result();
+        let (epoch, step) = (term.exchange.epoch(), term.flight.step);
+        self.superior.tell_leader(Control::Reduced { epoch, step, partials, lanes, computed_s, traces });
     }
 
     /// Computes the new versions beside the old ones.

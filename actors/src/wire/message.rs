@@ -125,6 +125,10 @@ pub enum Control {
         partials: Vec<ShardPartials>,
         /// One entry per lane.
         lanes: Vec<LaneMetrics>,
+        /// Seconds in which at least one of the lanes computed.
+        computed_s: f64,
+        /// In a step that is audited: what each lane gave to its collective calls and got from them, as hashes.
+        traces: Vec<(u32, Vec<(u64, u64)>)>,
     },
     /// Leader → members: the global sums; compute the new versions beside the old ones.
     Sums {

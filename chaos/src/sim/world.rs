@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use everstep_actors::protocol::coordinator::{self, Rules};
+use everstep_actors::protocol::coordinator::{self, Care, Rules};
 use everstep_actors::protocol::ids::{Epoch, ShardId, Step, Version};
 use everstep_actors::protocol::membership::{self, Membership, Settings};
 use everstep_actors::protocol::record::Member;
@@ -87,6 +87,7 @@ impl<'a> World<'a> {
             checkpoint_every: workload.checkpoint_every,
             grace: cluster.grace.0,
             quiet: Duration::from_millis(300),
+            care: Care::default(),
             attempts: 4,
         };
         let mut world = Self {

@@ -110,10 +110,11 @@ impl Coordinator {
         }
     }
 
-    /// Whether there are as many ranks as a start wants, or time to go on with fewer.
+    /// Whether there are as many ranks as a start wants. A run that goes on, or has waited long enough, does with fewer.
     pub(super) fn enough(&self, now: Duration) -> bool {
         let there = self.roster.values().filter(|seat| seat.leaving.is_none()).count() as u32;
-        there >= self.rules.ranks_start.max(self.rules.ranks_min) || (there >= self.rules.ranks_min && now >= self.since + START_MAX)
+        let goes_on = self.known.is_some() || now >= self.since + START_MAX;
+        there >= self.rules.ranks_start.max(self.rules.ranks_min) || (there >= self.rules.ranks_min && goes_on)
     }
 
     pub(super) fn found(&mut self, step: Option<Step>, acts: &mut Vec<Act>) {
@@ -143,6 +144,7 @@ impl Coordinator {
         let sites: Vec<Site> = self.record.members.iter().map(|member| self.site(member)).collect();
         let mut plan = plan::plan(&sites, self.rules.lanes, self.rules.replicas, &self.rules.shards, &held.collect());
         self.add_judges(&mut plan);
+        self.turn_lanes(&mut plan);
         let (moves, moved) = self.moves(&plan, &holders);
         acts.push(Act::Note(Note::Begun { origin, version, moved }));
         self.attempted = self.attempted.max(Step(version.step.0.saturating_sub(1)));

@@ -21,6 +21,9 @@ impl Coordinator {
         }
         self.arrival = now;
         self.roster.insert(node, Seat { member, since: now, leaving: None });
+        if self.roster.len() > self.rules.ranks_max as usize && self.chosen().iter().all(|member| member.node != node) {
+            acts.push(Act::Note(Note::StandsBy(node)));
+        }
         if self.record.includes(node) {
             // It was in this epoch and has lost its place in it: its copies count again in the next one.
             let because = format!("{} is back", self.record.name(node));

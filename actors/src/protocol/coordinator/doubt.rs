@@ -14,12 +14,7 @@ impl Coordinator {
         let who = |digests: &[(NodeId, u64)]| digests.iter().map(|(node, _)| *node).collect::<Vec<_>>();
         acts.push(Act::Note(Note::Differ(found.iter().map(|(shard, digests)| (*shard, who(digests))).collect())));
         self.attempts += 1;
-        if let Some((_, version)) = &self.begun {
-            let (epoch, version) = (self.record.epoch, Version { step: version.step.next(), epoch: self.record.epoch });
-            self.rejected.insert(version);
-            // The next leader may be another one, and may see only one of the copies.
-            acts.extend(self.record.members.iter().map(|member| Act::Send(member.node, Word::Reject { epoch, version })));
-        }
+        self.reject_next(acts);
         // Whatever a copy at rest has become shows when it is read again.
         self.rehash = true;
         let odd = found.iter().find_map(|(_, digests)| outvoted(digests));

@@ -29,6 +29,7 @@ impl Coordinator {
     pub(super) fn finish(&mut self, step: Step, acts: &mut Vec<Act>) {
         let (outcome, because) = match &self.stop {
             Some(_) if step == Step(0) => (Outcome::Stopped, "stopped before the first step".into()),
+            Some(because) if self.spoiled => (Outcome::Unusable, because.clone()),
             Some(because) if step < self.rules.steps => {
                 (Outcome::Stopped, format!("{because}; the checkpoint after {} steps holds everything", step.0))
             }

@@ -39,7 +39,11 @@ impl Coordinator {
     }
 
     pub(super) fn stable(&mut self, now: Duration, step: Step, acts: &mut Vec<Act>) {
+        if self.computes_again(step, acts) {
+            return;
+        }
         let (epoch, done) = (self.record.epoch, step.next());
+        self.count_bad(step, acts);
         self.known = Some(done);
         self.name_the_odd(acts);
         self.attempts = 0;
@@ -73,6 +77,7 @@ impl Coordinator {
                 None => self.wait("paused by an operator", acts),
             }
         }
+        self.put_out_convicted(now, acts);
     }
 
     /// Copies are where the plan wants them: who only handed shards over may go.

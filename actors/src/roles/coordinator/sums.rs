@@ -2,6 +2,9 @@
 
 use super::*;
 
+/// The metric that is held against a bound.
+const LOSS: &str = "loss";
+
 /// The payload of one step.
 #[derive(Debug, Default)]
 pub(super) struct Gathered {
@@ -46,6 +49,17 @@ impl Gathered {
             (tree::sum(&values).unwrap_or(0.0), tree::sum(&gradients).unwrap_or(0.0))
         };
         (pieces.into_iter().map(|unit| unit.into_iter().map(total).collect()).collect(), nonfinite)
+    }
+
+    /// Why the step must not change weights, if so. A function of what was computed, so the same on every history.
+    pub(super) fn is_bad(&self, nonfinite: u64, loss_max: f64) -> Option<String> {
+        if nonfinite > 0 {
+            return Some(format!("{nonfinite} values of its gradients are not finite"));
+        }
+        let of = |lane: &LaneMetrics| lane.metrics.iter().find(|(name, _)| name == LOSS).map(|(_, loss)| f64::from(*loss));
+        let losses: Vec<f64> = self.lanes.values().filter_map(of).collect();
+        let loss = tree::sum(&losses)? / losses.len() as f64;
+        (!loss.is_finite() || loss > loss_max).then(|| format!("its loss is {loss:.4}, beyond {loss_max}"))
     }
 
     /// Means over lanes, in lane order along the canonical tree, the share of time spent waiting, and the samples used.

@@ -30,6 +30,8 @@ pub(super) struct Shared {
     pub(super) events: mpsc::Sender<Recorded>,
     pub(super) unsaved: Mutex<Vec<Recorded>>,
     pub(super) store: Store,
+    /// What of this node hangs.
+    pub(super) hung: OnceLock<String>,
 }
 
 /// The epoch that this node is in.

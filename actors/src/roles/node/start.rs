@@ -41,6 +41,7 @@ pub async fn run<W: Workload>(args: NodeArgs<W>) -> Result<Ended, NodeError> {
         events: args.events,
         unsaved: Mutex::default(),
         store: args.store.clone(),
+        hung: OnceLock::new(),
     });
     let router = Arc::new(NodeRouter(shared.clone()));
     let endpoint = Arc::new(Endpoint::bind(args.bind, args.identity, Options::default(), router, None)?);
@@ -52,6 +53,10 @@ pub async fn run<W: Workload>(args: NodeArgs<W>) -> Result<Ended, NodeError> {
     let table = Arc::new(ActorTable::default());
 
     let (finished, ended) = oneshot::channel();
+    let finished: Finished = Arc::new(Mutex::new(Some(finished)));
+    let board = Arc::new(LaneBoard::default());
+    let master: Arc<dyn Master> = Arc::new(hang::Hang { shared: shared.clone(), finished: finished.clone() });
+    watchdog::watch(&table, &board, Arc::downgrade(&master)).map_err(|error| NodeError::Spawn("watchdog", error.to_string()))?;
     let (writer, _) = CheckpointWriter::spawn(
         None,
         CheckpointWriter,
@@ -75,7 +80,7 @@ pub async fn run<W: Workload>(args: NodeArgs<W>) -> Result<Ended, NodeError> {
             pace: LOOK_AGAIN,
         },
         began: Instant::now(),
-        finished: Mutex::new(Some(finished)),
+        finished: finished.clone(),
     };
     let (node, node_task) = Actor::spawn(None, node, ()).await.map_err(|error| NodeError::Spawn("node", error.to_string()))?;
     writer.link(node.get_cell());
@@ -99,9 +104,9 @@ pub async fn run<W: Workload>(args: NodeArgs<W>) -> Result<Ended, NodeError> {
     let loader: OnceLock<Mailbox<LoaderMsg>> = OnceLock::new();
     let source = args.source.clone();
     let loader = start!(loader, "loader", |stats| Loader { stats, source, ahead_max: args.loader_ahead, threads }, ());
-    let workload = args.workload.clone();
+    let (workload, care) = (args.workload.clone(), args.care);
     let desks = Arc::new(Desks(shared.clone()));
-    start!(shared.rank, "rank", |stats| RankActor { stats, workload, loader, vault, superior: desks, end: args.steps }, ());
+    start!(shared.rank, "rank", |stats| RankActor { stats, workload, loader, vault, superior: desks, end: args.steps, board, care }, ());
 
     let orders = Orders {
         rules: Rules {
@@ -118,8 +123,10 @@ pub async fn run<W: Workload>(args: NodeArgs<W>) -> Result<Ended, NodeError> {
             grace: SILENCE,
             quiet: QUIET,
             attempts: ATTEMPTS,
+            care: args.care,
         },
         tensors: units.iter().map(|unit| unit.tensors.len()).collect(),
+        loss_max: args.loss_max,
     };
     let draft = Draft {
         run: args.run.clone(),
@@ -158,8 +165,9 @@ pub async fn run<W: Workload>(args: NodeArgs<W>) -> Result<Ended, NodeError> {
     }
     endpoint.close(&ended.because).await;
     node.stop(None);
-    // The root actor stops its children first.
-    let _ = node_task.await;
+    // The root actor stops its children first; one that hangs goes with the process.
+    let _ = tokio::time::timeout(PARTING_MAX, node_task).await;
+    drop(master);
     Ok(ended)
 }
 

@@ -1,0 +1,185 @@
+//! The watchdog: a thread that sees what hangs while heartbeats go on.
+//!
+//! Its own thread, so that a runtime whose threads are all stuck is seen too. It counts its own turns, not the clock: a process
+//! that was stopped as a whole has not hung. What it finds it says once; a node that does not end by that is ended for it.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::lane::LaneBoard;
+use crate::net::mailbox::ActorTable;
+
+/// Between two looks.
+const TURN: Duration = Duration::from_millis(500);
+/// Handlers do no long work: one that takes this long hangs.
+const HANDLER_MAX: Duration = Duration::from_secs(10);
+/// A lane hangs when it computes this many times longer at a stretch than any lane before it, and [`LANE_MIN`].
+const LANE_TIMES: u32 = 8;
+const LANE_MIN: Duration = Duration::from_secs(10);
+/// The same before any lane has come back once: kernels are compiled, devices wake up.
+const LANE_FIRST: Duration = Duration::from_secs(180);
+/// A node that was told that it hangs ends within this.
+const END_MAX: Duration = Duration::from_secs(5);
+
+/// What hangs.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum Hung {
+    /// An actor in one of its handlers.
+    Actor {
+        /// Its name.
+        name: String,
+        /// The handler.
+        handler: &'static str,
+    },
+    /// A lane, in computing.
+    Lane(u32),
+}
+
+/// Who is told.
+pub trait Master: Send + Sync + 'static {
+    /// A lane hangs: what is held can still be handed over.
+    fn lane_hangs(&self, because: String);
+    /// An actor hangs: nothing that needs it can be relied on.
+    fn actor_hangs(&self, because: String);
+    /// It has not ended in time: end it from outside.
+    fn end(&self, because: String);
+}
+
+/// Watches until the table is dropped by all others.
+pub fn watch(table: &Arc<ActorTable>, lanes: &Arc<LaneBoard>, master: Weak<dyn Master>) -> std::io::Result<()> {
+    let (table, lanes) = (Arc::downgrade(table), Arc::downgrade(lanes));
+    std::thread::Builder::new().name("watchdog".into()).spawn(move || {
+        let mut watchdog = Watchdog::default();
+        loop {
+            std::thread::sleep(TURN);
+            let (Some(table), Some(lanes), Some(master)) = (table.upgrade(), lanes.upgrade(), master.upgrade()) else { return };
+            watchdog.look(&table, &lanes, &*master);
+        }
+    })?;
+    Ok(())
+}
+
+/// What was seen at the last look, and for how many looks.
+#[derive(Debug, Default)]
+struct Watchdog {
+    seen: HashMap<(Hung, Instant), u32>,
+    told: Option<(String, u32)>,
+}
+
+impl Watchdog {
+    fn look(&mut self, table: &ActorTable, lanes: &LaneBoard, master: &dyn Master) {
+        if let Some((because, looks)) = &mut self.told {
+            *looks += 1;
+            if *looks == turns(END_MAX) {
+                master.end(because.clone());
+            }
+            return;
+        }
+        let (stretches, longest) = lanes.stretches();
+        let lane_max = longest.map_or(LANE_FIRST, |longest| (longest * LANE_TIMES).max(LANE_MIN));
+        let handlers = table.at_work().into_iter().map(|(name, handler, since)| (Hung::Actor { name, handler }, since, HANDLER_MAX));
+        let computing = stretches.into_iter().map(|stretch| (Hung::Lane(stretch.lane), stretch.since, lane_max));
+        let mut seen = HashMap::new();
+        for (what, since, limit) in handlers.chain(computing) {
+            let looks = self.seen.get(&(what.clone(), since)).copied().unwrap_or(0) + 1;
+            if looks > turns(limit) {
+                let because = says(&what, limit);
+                match what {
+                    Hung::Actor { .. } => master.actor_hangs(because.clone()),
+                    Hung::Lane(_) => master.lane_hangs(because.clone()),
+                }
+                self.told = Some((because, 0));
+                return;
+            }
+            seen.insert((what, since), looks);
+        }
+        self.seen = seen;
+    }
+}
+
+fn turns(time: Duration) -> u32 {
+    u32::try_from(time.as_millis() / TURN.as_millis()).unwrap_or(u32::MAX)
+}
+
+fn says(what: &Hung, limit: Duration) -> String {
+    let seconds = limit.as_secs();
+    match what {
+        Hung::Actor { name, handler } => format!("its actor `{name}` hangs in the handler `{handler}`, for {seconds} s"),
+        Hung::Lane(lane) => format!("lane {lane} computes for {seconds} s without an end, much longer than ever before: it hangs"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Mutex;
+
+    use super::*;
+
+    #[derive(Default)]
+    struct Heard(Mutex<Vec<(&'static str, String)>>);
+
+    impl Heard {
+        fn say(&self, what: &'static str, because: String) {
+            self.0.lock().unwrap().push((what, because));
+        }
+        fn all(&self) -> Vec<&'static str> {
+            self.0.lock().unwrap().iter().map(|(what, _)| *what).collect()
+        }
+    }
+
+    impl Master for Heard {
+        fn lane_hangs(&self, because: String) {
+            self.say("lane", because);
+        }
+        fn actor_hangs(&self, because: String) {
+            self.say("actor", because);
+        }
+        fn end(&self, because: String) {
+            self.say("end", because);
+        }
+    }
+
+    fn looks(watchdog: &mut Watchdog, times: u32, table: &ActorTable, lanes: &LaneBoard, heard: &Heard) {
+        (0..times).for_each(|_| watchdog.look(table, lanes, heard));
+    }
+
+    #[test]
+    fn a_handler_that_hangs_is_named_and_a_busy_actor_is_not() {
+        let (table, lanes, heard) = (ActorTable::default(), LaneBoard::default(), Heard::default());
+        let mut watchdog = Watchdog::default();
+        let rank = table.register("rank", 8);
+        for _ in 0..100 {
+            // Always at work, never in one handler for long.
+            let _at_work = rank.handling("stable");
+            looks(&mut watchdog, 2, &table, &lanes, &heard);
+        }
+        assert!(heard.all().is_empty());
+        let _at_work = rank.handling("go");
+        looks(&mut watchdog, turns(HANDLER_MAX), &table, &lanes, &heard);
+        assert!(heard.all().is_empty(), "too soon");
+        looks(&mut watchdog, 1, &table, &lanes, &heard);
+        assert_eq!(heard.all(), ["actor"]);
+        assert!(heard.0.lock().unwrap()[0].1.contains("`rank` hangs in the handler `go`"));
+        looks(&mut watchdog, turns(END_MAX) + 10, &table, &lanes, &heard);
+        assert_eq!(heard.all(), ["actor", "end"], "once each");
+    }
+
+    #[test]
+    fn a_lane_is_measured_by_the_longest_before_it() {
+        let (table, lanes, heard) = (ActorTable::default(), LaneBoard::default(), Heard::default());
+        let mut watchdog = Watchdog::default();
+        let turn = lanes.begin(false);
+        lanes.start(turn, 3);
+        looks(&mut watchdog, turns(LANE_FIRST), &table, &lanes, &heard);
+        assert!(heard.all().is_empty(), "a first step may take long");
+        lanes.end(turn, 3);
+        let turn = lanes.begin(false);
+        lanes.start(turn, 3);
+        looks(&mut watchdog, turns(LANE_MIN) + 1, &table, &lanes, &heard);
+        assert_eq!(heard.all(), ["lane"]);
+        assert!(heard.0.lock().unwrap()[0].1.contains("lane 3"));
+    }
+}

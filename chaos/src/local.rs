@@ -10,6 +10,7 @@ use everstep_actors::protocol::coordinator::Care;
 use everstep_actors::protocol::ids::{NodeId, Step};
 use everstep_actors::protocol::terms::Terms;
 use everstep_actors::roles::node::{self, Cluster, Ended, NodeArgs, NodeError, Order};
+use everstep_actors::roles::watchdog::Patience;
 use everstep_actors::store::Store;
 use everstep_actors::workload::Workload;
 use tokio::runtime::Runtime;
@@ -35,6 +36,8 @@ pub struct Run {
     pub ranks_min: u32,
     /// What is done about results that may be wrong.
     pub care: Care,
+    /// How long parts of a node may stand still.
+    pub patience: Patience,
 }
 
 /// A node that runs, on a tokio runtime of its own, so that it can be killed without a last word.
@@ -162,6 +165,7 @@ impl Run {
             config: Digest::of(b"ledger"),
             cluster: Cluster { ranks_start: ranks, ranks_min: self.ranks_min, ranks_max: u32::MAX, replicas: 1, mixed: false },
             care: self.care,
+            patience: self.patience,
             loss_max: f64::INFINITY,
             images: u64::from(self.ledger.lanes * self.ledger.samples_per_lane),
             steps: self.steps,

@@ -1,9 +1,11 @@
 //! Stories of the local tier: real nodes, real QUIC, the ledger, seconds to run.
 
 use everstep_actors::event::Event;
+use everstep_actors::protocol::coordinator::Care;
 use everstep_actors::protocol::ids::Step;
 use everstep_actors::protocol::word::Outcome;
 use everstep_actors::roles::node::Order;
+use everstep_actors::roles::watchdog::Patience;
 use everstep_chaos::ledger::Ledger;
 use everstep_chaos::local::{Log, Run};
 
@@ -15,6 +17,8 @@ fn run(steps: u64) -> Run {
         shard_values: 256,
         gathered_values_max: 1_300,
         ranks_min: 1,
+        care: Care::default(),
+        patience: Patience::default(),
     }
 }
 

@@ -183,7 +183,16 @@ fn differences_are_named_and_only_harmless_ones_may_be() {
         ]
     );
     assert!(differences(&a, &a).is_empty());
-    for key in ["cluster.bind", "checkpoint.keep", "eval.k", "data.cache", "device.loader_threads", "memory.recompute", "preemption.poll", "audit.every"] {
+    for key in [
+        "cluster.bind",
+        "checkpoint.keep",
+        "eval.k",
+        "data.cache",
+        "device.loader_threads",
+        "memory.recompute",
+        "preemption.poll",
+        "audit.every",
+    ] {
         assert!(may_differ(key), "{key}");
     }
     for key in ["run.seed", "run.steps", "batch.lanes", "data.train", "device.name", "evaluation", "model.sync", "guard.loss_max"] {

@@ -14,6 +14,7 @@ use everstep_actors::protocol::ids::Step;
 use everstep_actors::protocol::terms::Terms;
 use everstep_actors::protocol::word::Outcome;
 use everstep_actors::roles::node::{self, Cluster, NodeArgs, NodeError, Order};
+use everstep_actors::roles::watchdog::Patience;
 use everstep_actors::store::Store;
 use tokio::sync::mpsc;
 
@@ -114,6 +115,7 @@ fn start(
             replicas: recipe.cluster.replicas,
             mixed: recipe.cluster.mixed_hardware,
         },
+        patience: Patience::default(),
         care: recipe.audit.care(&recipe.guard),
         loss_max: recipe.guard.loss_max.unwrap_or(f64::INFINITY),
         images: recipe.images_per_step(),

@@ -1,6 +1,6 @@
 //! Runs that are divided, stopped, killed and resumed: the bits stay the same.
 
-use super::bench_of_runs::{Bench, files, signal};
+use super::bench_of_runs::{Bench, Ran, files, signal};
 
 /// `same_bits`: for any number of ranks, and for a run that was stopped and resumed with another number.
 #[test]
@@ -139,6 +139,30 @@ fn a_node_is_drained_and_the_run_audited() {
     std::fs::write(&ledger, text.replace("\"samples_hash\":1", "\"samples_hash\":2")).unwrap();
     let forged = bench.run("audit --run drained");
     assert!(forged.code == 5 && forged.stdout.contains("used other samples"), "{forged:?}");
+}
+
+/// A step beyond the bound changes no weights, on whatever number of ranks; an audited run has the bits of one that is not; and too
+/// many bad steps in a row end the run with what to do about it.
+#[test]
+fn bad_steps_are_skipped_alike_everywhere_and_audits_change_nothing() {
+    let bench = Bench::new();
+    // The first step's loss is 6.2, the others' are below 6.
+    let guarded = "--set guard.loss_max=6.1";
+    let plain = bench.run("train recipe.toml --run plain --json");
+    let one = bench.run(&format!("train recipe.toml --run one --ranks 1 --json {guarded}"));
+    let three =
+        bench.run(&format!("train recipe.toml --run three --ranks 3 --json {guarded} --set audit.every=5 --set guard.on_bad_step=recheck"));
+    assert_eq!((plain.code, one.code, three.code), (0, 0, 0), "{}", three.stderr);
+    let skipped = |ran: &Ran| -> Vec<u64> { ran.events("step_skipped").iter().filter_map(|event| event["step"].as_u64()).collect() };
+    assert_eq!((skipped(&one), skipped(&three)), (vec![0], vec![0]));
+    assert_eq!(bench.digest("one"), bench.digest("three"));
+    assert_ne!(bench.digest("one"), bench.digest("plain"), "steps beyond the bound changed weights all the same");
+    let audited: Vec<u64> = three.events("step_audited").iter().filter_map(|event| event["step"].as_u64()).collect();
+    assert!([5, 10].iter().all(|step| audited.contains(step)), "{audited:?}");
+
+    let over = bench.run("train recipe.toml --run over --json --set guard.loss_max=0.5 --set guard.bad_steps_max=3");
+    assert_eq!(over.code, 78, "{}", over.stderr);
+    assert!(over.stderr.contains("3 steps in a row were bad") && over.stderr.contains("everstep fork"), "{}", over.stderr);
 }
 
 /// A new run begins with a step of another and goes on with another seed of its own.

@@ -38,6 +38,25 @@ impl Computation {
     }
 }
 
+/// Who stands against two others in a step that never came out the same: it gave something else to a call before which all three
+/// had got the same. A machine that is always wrong is found by this though no result is ever confirmed.
+pub fn outvoted(computations: &[Computation]) -> BTreeSet<NodeId> {
+    let lanes = computations.first().map_or(0, |first| first.lanes.len());
+    let of_lane = |lane: usize| -> Option<NodeId> {
+        let traces: Option<Vec<(NodeId, &Vec<Call>)>> =
+            computations.iter().map(|one| Some((*one.lanes.get(lane)?, one.traces.get(&(lane as u32))?))).collect();
+        let traces = traces?;
+        let calls = traces.iter().map(|(_, calls)| calls.len()).min()?;
+        let parted = (0..calls).find(|call| traces.windows(2).any(|pair| pair[0].1[*call] != pair[1].1[*call]))?;
+        let given = |at: usize| traces[at].1[parted].0;
+        let backed = |at: usize| (0..traces.len()).any(|other| given(other) == given(at) && traces[other].0 != traces[at].0);
+        let alone: Vec<usize> = (0..traces.len()).filter(|at| !backed(*at)).collect();
+        // Two that back each other and one that stands alone: anything else proves nothing.
+        (alone.len() == 1 && traces.len() >= 3).then(|| traces[alone[0]].0)
+    };
+    (0..lanes).filter_map(of_lane).collect()
+}
+
 /// Whether two traces part at what was given, not at what was got.
 fn gave_first(here: &[Call], there: &[Call]) -> bool {
     let apart = here.iter().zip(there).find(|(a, b)| a != b);
@@ -64,6 +83,20 @@ mod tests {
         assert!(!computation(&[2, 1], 8, &[]).confirms(&first), "another result");
         assert!(!computation(&[1, 2], 7, &[]).confirms(&first), "the same machines may make the same mistake");
         assert!(!computation(&[3, 2], 7, &[]).confirms(&first), "one lane was with the same node");
+    }
+
+    #[test]
+    fn a_machine_that_is_always_wrong_is_outvoted_and_those_whom_it_misled_are_not() {
+        // Node 2 computes lane 1, then 0, then 2, wrongly each time; totals differ each time.
+        let a = computation(&[1, 2, 3], 4, &[&[(1, 20)], &[(9, 20)], &[(3, 20)]]);
+        let b = computation(&[2, 3, 1], 5, &[&[(9, 21)], &[(2, 21)], &[(3, 21)]]);
+        let c = computation(&[3, 1, 2], 6, &[&[(1, 22)], &[(2, 22)], &[(9, 22)]]);
+        assert_eq!(outvoted(&[a.clone(), b.clone(), c]), BTreeSet::from([NodeId([2; 16])]));
+        assert!(outvoted(&[a.clone(), b]).is_empty(), "one word against another");
+        // The same node twice backs nobody.
+        let again = computation(&[1, 2, 3], 4, &[&[(1, 20)], &[(9, 20)], &[(3, 20)]]);
+        let other = computation(&[2, 3, 1], 5, &[&[(1, 21)], &[(2, 21)], &[(3, 21)]]);
+        assert!(outvoted(&[a, other, again]).is_empty());
     }
 
     #[test]

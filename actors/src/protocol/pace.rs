@@ -66,9 +66,8 @@ impl Pace {
         let (fastest, middle) = (*all.first()?, *all.get(all.len() / 2)?);
         let costs: Vec<f64> = members.iter().map(|node| known(node).unwrap_or(middle).max(f64::MIN_POSITIVE)).collect();
         let speeds: Vec<u32> = costs.iter().map(|cost| ((100.0 * fastest / cost).round() as u32).max(1)).collect();
-        let takes = |lanes: &[(u32, u32)]| {
-            lanes.iter().zip(&costs).map(|((start, end), cost)| f64::from(end - start) * cost).fold(0.0, f64::max)
-        };
+        let takes =
+            |lanes: &[(u32, u32)]| lanes.iter().zip(&costs).map(|((start, end), cost)| f64::from(end - start) * cost).fold(0.0, f64::max);
         let lanes = placed.iter().map(|(_, end)| *end).max()?;
         let better = takes(&plan::lanes_by_speed(&speeds, lanes)) <= takes(placed) * (1.0 - GAIN);
         better.then(|| members.iter().copied().zip(speeds).collect())
@@ -99,12 +98,8 @@ mod tests {
     #[test]
     fn lanes_move_away_from_a_slow_rank_and_only_where_that_pays() {
         let even = [(0, 4), (4, 8)];
-        let table = [
-            (vec![1.0, 1.0], None),
-            (vec![1.0, 1.2], None),
-            (vec![1.0, 3.0], Some(vec![100, 33])),
-            (vec![2.0, 1.0], Some(vec![50, 100])),
-        ];
+        let table =
+            [(vec![1.0, 1.0], None), (vec![1.0, 1.2], None), (vec![1.0, 3.0], Some(vec![100, 33])), (vec![2.0, 1.0], Some(vec![50, 100]))];
         for (costs, speeds) in table {
             let said = after(&mut Pace::default(), &even, &costs).map(|speeds| speeds.into_values().collect::<Vec<_>>());
             assert_eq!(said, speeds, "{costs:?}");

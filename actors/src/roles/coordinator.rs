@@ -166,7 +166,14 @@ impl Actor for CoordinatorActor {
     type Arguments = ();
 
     async fn pre_start(&self, _: ActorRef<CoordinatorMsg>, (): ()) -> Result<State, ActorProcessingErr> {
-        Ok(State { began: Instant::now(), machine: None, leasing: false, gathered: Gathered::default(), pace: Pace::default(), saving: BTreeMap::new() })
+        Ok(State {
+            began: Instant::now(),
+            machine: None,
+            leasing: false,
+            gathered: Gathered::default(),
+            pace: Pace::default(),
+            saving: BTreeMap::new(),
+        })
     }
 
     async fn handle(&self, _: ActorRef<CoordinatorMsg>, message: CoordinatorMsg, state: &mut State) -> Result<(), ActorProcessingErr> {

@@ -21,15 +21,15 @@ use super::aggregator::{Aggregator, AggregatorMsg};
 use super::coordinator::{CoordinatorActor, CoordinatorMsg, Office, Orders};
 use super::desk::{Desk, DeskMsg};
 use super::exchange::{Exchange, Inward, Layout, Outbound, Outgoing};
-use super::lease::{BEAT, Lease, SILENCE};
 use super::lane::LaneBoard;
+use super::lease::{BEAT, Lease, SILENCE};
 use super::ledger::{Line, Tail};
 use super::loader::{Loader, LoaderMsg};
 use super::rank::{RankActor, RankMsg, Superior};
 use super::records;
 use super::transfer::Transfers;
 use super::vault::{Shards, Vault};
-use super::watchdog::{self, Master};
+use super::watchdog::{self, Master, Patience};
 use crate::checkpoint::writer::{CheckpointWriter, Snapshot, WriterConfig, WriterMessage};
 use crate::checkpoint::{self, Digest, Draft, OnBad, PartRecord, SnapshotShard};
 use crate::event::{Event, MemberInfo, Recorded};
@@ -110,6 +110,8 @@ pub struct NodeArgs<W> {
     pub cluster: Cluster,
     /// What is done about results that may be wrong.
     pub care: Care,
+    /// How long parts of it may stand still before they count as hanging.
+    pub patience: Patience,
     /// A step whose loss is beyond this is bad; infinite for none.
     pub loss_max: f64,
     /// Images of one step.

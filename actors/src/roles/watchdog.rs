@@ -12,17 +12,35 @@ use tokio::time::Instant;
 use super::lane::LaneBoard;
 use crate::net::mailbox::ActorTable;
 
-/// Between two looks.
-const TURN: Duration = Duration::from_millis(500);
-/// Handlers do no long work: one that takes this long hangs.
-const HANDLER_MAX: Duration = Duration::from_secs(10);
-/// A lane hangs when it computes this many times longer at a stretch than any lane before it, and [`LANE_MIN`].
+/// How patient a watchdog is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Patience {
+    /// Between two looks.
+    pub turn: Duration,
+    /// Handlers do no long work: one that takes this long hangs.
+    pub handler: Duration,
+    /// A lane hangs when it computes at a stretch for this long and eight times longer than any lane before it.
+    pub lane: Duration,
+    /// The same before any lane has come back once: kernels are compiled, devices wake up.
+    pub first: Duration,
+    /// A node that was told that it hangs ends within this.
+    pub end: Duration,
+}
+
+impl Default for Patience {
+    fn default() -> Self {
+        Self {
+            turn: Duration::from_millis(500),
+            handler: Duration::from_secs(10),
+            lane: Duration::from_secs(10),
+            first: Duration::from_secs(180),
+            end: Duration::from_secs(5),
+        }
+    }
+}
+
+/// How many times longer than ever before a lane computes that hangs.
 const LANE_TIMES: u32 = 8;
-const LANE_MIN: Duration = Duration::from_secs(10);
-/// The same before any lane has come back once: kernels are compiled, devices wake up.
-const LANE_FIRST: Duration = Duration::from_secs(180);
-/// A node that was told that it hangs ends within this.
-const END_MAX: Duration = Duration::from_secs(5);
 
 /// What hangs.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -49,12 +67,15 @@ pub trait Master: Send + Sync + 'static {
 }
 
 /// Watches until the table is dropped by all others.
-pub fn watch(table: &Arc<ActorTable>, lanes: &Arc<LaneBoard>, master: Weak<dyn Master>) -> std::io::Result<()> {
+///
+/// # Errors
+/// There are no threads to be had.
+pub fn watch(table: &Arc<ActorTable>, lanes: &Arc<LaneBoard>, master: Weak<dyn Master>, patience: Patience) -> std::io::Result<()> {
     let (table, lanes) = (Arc::downgrade(table), Arc::downgrade(lanes));
     std::thread::Builder::new().name("watchdog".into()).spawn(move || {
-        let mut watchdog = Watchdog::default();
+        let mut watchdog = Watchdog { patience, ..Watchdog::default() };
         loop {
-            std::thread::sleep(TURN);
+            std::thread::sleep(patience.turn);
             let (Some(table), Some(lanes), Some(master)) = (table.upgrade(), lanes.upgrade(), master.upgrade()) else { return };
             watchdog.look(&table, &lanes, &*master);
         }
@@ -65,6 +86,7 @@ pub fn watch(table: &Arc<ActorTable>, lanes: &Arc<LaneBoard>, master: Weak<dyn M
 /// What was seen at the last look, and for how many looks.
 #[derive(Debug, Default)]
 struct Watchdog {
+    patience: Patience,
     seen: HashMap<(Hung, Instant), u32>,
     told: Option<(String, u32)>,
 }
@@ -73,19 +95,20 @@ impl Watchdog {
     fn look(&mut self, table: &ActorTable, lanes: &LaneBoard, master: &dyn Master) {
         if let Some((because, looks)) = &mut self.told {
             *looks += 1;
-            if *looks == turns(END_MAX) {
+            if *looks == self.patience.turns(self.patience.end) {
                 master.end(because.clone());
             }
             return;
         }
         let (stretches, longest) = lanes.stretches();
-        let lane_max = longest.map_or(LANE_FIRST, |longest| (longest * LANE_TIMES).max(LANE_MIN));
-        let handlers = table.at_work().into_iter().map(|(name, handler, since)| (Hung::Actor { name, handler }, since, HANDLER_MAX));
+        let lane_max = longest.map_or(self.patience.first, |longest| (longest * LANE_TIMES).max(self.patience.lane));
+        let handlers =
+            table.at_work().into_iter().map(|(name, handler, since)| (Hung::Actor { name, handler }, since, self.patience.handler));
         let computing = stretches.into_iter().map(|stretch| (Hung::Lane(stretch.lane), stretch.since, lane_max));
         let mut seen = HashMap::new();
         for (what, since, limit) in handlers.chain(computing) {
             let looks = self.seen.get(&(what.clone(), since)).copied().unwrap_or(0) + 1;
-            if looks > turns(limit) {
+            if looks > self.patience.turns(limit) {
                 let because = says(&what, limit);
                 match what {
                     Hung::Actor { .. } => master.actor_hangs(because.clone()),
@@ -100,8 +123,10 @@ impl Watchdog {
     }
 }
 
-fn turns(time: Duration) -> u32 {
-    u32::try_from(time.as_millis() / TURN.as_millis()).unwrap_or(u32::MAX)
+impl Patience {
+    fn turns(&self, time: Duration) -> u32 {
+        u32::try_from(time.as_millis() / self.turn.as_millis().max(1)).unwrap_or(u32::MAX)
+    }
 }
 
 fn says(what: &Hung, limit: Duration) -> String {
@@ -142,6 +167,10 @@ mod tests {
         }
     }
 
+    fn turns(time: Duration) -> u32 {
+        Patience::default().turns(time)
+    }
+
     fn looks(watchdog: &mut Watchdog, times: u32, table: &ActorTable, lanes: &LaneBoard, heard: &Heard) {
         (0..times).for_each(|_| watchdog.look(table, lanes, heard));
     }
@@ -158,12 +187,12 @@ mod tests {
         }
         assert!(heard.all().is_empty());
         let _at_work = rank.handling("go");
-        looks(&mut watchdog, turns(HANDLER_MAX), &table, &lanes, &heard);
+        looks(&mut watchdog, turns(Patience::default().handler), &table, &lanes, &heard);
         assert!(heard.all().is_empty(), "too soon");
         looks(&mut watchdog, 1, &table, &lanes, &heard);
         assert_eq!(heard.all(), ["actor"]);
         assert!(heard.0.lock().unwrap()[0].1.contains("`rank` hangs in the handler `go`"));
-        looks(&mut watchdog, turns(END_MAX) + 10, &table, &lanes, &heard);
+        looks(&mut watchdog, turns(Patience::default().end) + 10, &table, &lanes, &heard);
         assert_eq!(heard.all(), ["actor", "end"], "once each");
     }
 
@@ -173,12 +202,12 @@ mod tests {
         let mut watchdog = Watchdog::default();
         let turn = lanes.begin(false);
         lanes.start(turn, 3);
-        looks(&mut watchdog, turns(LANE_FIRST), &table, &lanes, &heard);
+        looks(&mut watchdog, turns(Patience::default().first), &table, &lanes, &heard);
         assert!(heard.all().is_empty(), "a first step may take long");
         lanes.end(turn, 3);
         let turn = lanes.begin(false);
         lanes.start(turn, 3);
-        looks(&mut watchdog, turns(LANE_MIN) + 1, &table, &lanes, &heard);
+        looks(&mut watchdog, turns(Patience::default().lane) + 1, &table, &lanes, &heard);
         assert_eq!(heard.all(), ["lane"]);
         assert!(heard.0.lock().unwrap()[0].1.contains("lane 3"));
     }

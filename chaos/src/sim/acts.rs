@@ -127,7 +127,9 @@ impl World<'_> {
             Note::Lost(node, because) => Happening::Lost { whom: who(node), because },
             Note::Begun { origin, version, moved } => return self.begun(me, origin, version, moved),
             Note::Differ(shards) => Happening::Note { text: format!("copies of {} shards differ", shards.len()) },
-            Note::Audited { step, computations, .. } => Happening::Note { text: format!("step {} was computed {computations} times", step.0) },
+            Note::Audited { step, computations, .. } => {
+                Happening::Note { text: format!("step {} was computed {computations} times", step.0) }
+            }
             Note::Skipped(step, because) => Happening::Note { text: format!("step {} was skipped: {because}", step.0) },
             Note::StandsBy(node) => Happening::Note { text: format!("node {} stands by", who(node)) },
             Note::Odd(node, because) => Happening::Note { text: format!("node {} is the odd one: {because}", who(node)) },

@@ -1,7 +1,7 @@
 //! Steps whose result is not believed at once: audits, in which every lane is computed again by another node, and bad steps.
 
 use super::*;
-use crate::protocol::audit::{Call, Computation};
+use crate::protocol::audit::{Call, Computation, outvoted};
 
 /// What is done about results that may be wrong.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -44,6 +44,9 @@ impl Care {
 pub(super) struct Audit {
     step: Step,
     done: Vec<Computation>,
+    /// Computations in all, those too that count no more because of who took part.
+    times: u32,
+    odd: BTreeSet<NodeId>,
 }
 
 /// A bad step, and how many before it were bad.
@@ -68,7 +71,7 @@ impl Coordinator {
     }
 
     /// All agree on a step. Whether it is computed again before it counts.
-    pub(super) fn computes_again(&mut self, step: Step, acts: &mut Vec<Act>) -> bool {
+    pub(super) fn computes_again(&mut self, now: Duration, step: Step, acts: &mut Vec<Act>) -> bool {
         let traces = std::mem::take(&mut self.traces);
         let bad = self.bad.step.as_ref().is_some_and(|(at, _)| *at == step);
         let begun = self.audit.as_ref().is_some_and(|audit| audit.step == step);
@@ -79,15 +82,33 @@ impl Coordinator {
             return false;
         }
         let computation = Computation { lanes: self.lanes(), digests: life.agreed().clone(), traces };
-        let mut audit = self.audit.take().filter(|audit| audit.step == step).unwrap_or(Audit { step, done: Vec::new() });
+        let mut audit = self.audit.take().filter(|audit| audit.step == step).unwrap_or(Audit {
+            step,
+            done: Vec::new(),
+            times: 0,
+            odd: BTreeSet::new(),
+        });
+        audit.times += 1;
         if audit.done.iter().any(|earlier| computation.confirms(earlier)) {
             let wrong = audit.done.iter().filter(|earlier| earlier.digests != computation.digests);
             self.convicted = wrong.flat_map(|wrong| wrong.odd(&computation)).collect();
-            let computations = audit.done.len() as u32 + 1;
-            acts.push(Act::Note(Note::Audited { step, computations, odd: self.convicted.iter().copied().collect() }));
+            let odd = self.convicted.union(&audit.odd).copied().collect();
+            acts.push(Act::Note(Note::Audited { step, computations: audit.times, odd }));
             return false;
         }
         audit.done.push(computation);
+        self.bad.step = None;
+        let outvoted = outvoted(&audit.done);
+        if !outvoted.is_empty() {
+            // Nothing in which they took part is evidence any more.
+            audit.done.clear();
+            audit.odd.extend(&outvoted);
+            self.audit = Some(audit);
+            self.convicted = outvoted;
+            self.reject_next(acts);
+            self.put_out_convicted(now, acts);
+            return true;
+        }
         let (first, times) = (&audit.done[0].digests, audit.done.len());
         let differ = audit.done.iter().any(|computation| computation.digests != *first);
         if times >= self.rules.attempts as usize && differ {
@@ -103,9 +124,14 @@ impl Coordinator {
             // The same every time, though members changed so that some lane was always with the same node.
             return false;
         }
-        let why = if bad { "it looks bad" } else if differ { "its results differ" } else { "audit" };
+        let why = if bad {
+            "it looks bad"
+        } else if differ {
+            "its results differ"
+        } else {
+            "audit"
+        };
         self.audit = Some(audit);
-        self.bad.step = None;
         self.reject_next(acts);
         self.next_epoch(format!("step {} is computed again with its lanes on other ranks: {why}", step.0), acts);
         true
@@ -122,7 +148,7 @@ impl Coordinator {
     pub(super) fn turn_lanes(&self, plan: &mut Plan) {
         if let Some(audit) = &self.audit {
             let ranks = plan.lanes.len().max(1);
-            plan.lanes.rotate_right(audit.done.len() % ranks);
+            plan.lanes.rotate_right(audit.times as usize % ranks);
         }
     }
 

@@ -39,7 +39,7 @@ impl Coordinator {
     }
 
     pub(super) fn stable(&mut self, now: Duration, step: Step, acts: &mut Vec<Act>) {
-        if self.computes_again(step, acts) {
+        if self.computes_again(now, step, acts) {
             return;
         }
         let (epoch, done) = (self.record.epoch, step.next());

@@ -56,7 +56,8 @@ pub async fn run<W: Workload>(args: NodeArgs<W>) -> Result<Ended, NodeError> {
     let finished: Finished = Arc::new(Mutex::new(Some(finished)));
     let board = Arc::new(LaneBoard::default());
     let master: Arc<dyn Master> = Arc::new(hang::Hang { shared: shared.clone(), finished: finished.clone() });
-    watchdog::watch(&table, &board, Arc::downgrade(&master)).map_err(|error| NodeError::Spawn("watchdog", error.to_string()))?;
+    watchdog::watch(&table, &board, Arc::downgrade(&master), args.patience)
+        .map_err(|error| NodeError::Spawn("watchdog", error.to_string()))?;
     let (writer, _) = CheckpointWriter::spawn(
         None,
         CheckpointWriter,

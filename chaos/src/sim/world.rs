@@ -193,6 +193,7 @@ impl<'a> World<'a> {
             Event::Member(who, fact) => self.member(who, fact),
             Event::Leader(who, fact) => self.leader(who, fact),
             Event::Wake(who) => self.wake(who),
+            Event::Down { who, other, proven, because } => self.told_down(who, other, proven, because),
             Event::Dialled { from, to, since, meeting } => self.dialled(from, to, since, meeting),
             Event::Exited { to, dead } => self.exited(to, dead),
             Event::Silent { a, b, made, since } => self.silent(a, b, made, since),
@@ -259,6 +260,7 @@ impl<'a> World<'a> {
             frozen: 0,
             hung: 0,
             slow: 1,
+            slowed: 0,
             membership: Some(membership),
             office: None,
             shelf: Shelf::default(),
@@ -266,7 +268,8 @@ impl<'a> World<'a> {
             stable: Version::default(),
             deferred: Vec::new(),
             wakes: BTreeSet::new(),
-            flip_update: false,
+            flip_update: None,
+            ran: (Step(0), 0),
             updated: BTreeMap::new(),
         });
         self.places.insert(slot, who);

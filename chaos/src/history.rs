@@ -59,6 +59,13 @@ pub enum Happening {
         /// Its number.
         strike: u32,
     },
+    /// What a strike did to the run, said when that is known.
+    Felt {
+        /// Its number.
+        strike: u32,
+        /// How often it showed: nodes that ended or stood still, messages, links, requests, steps.
+        times: u64,
+    },
     /// No fault strikes any more, and all that were are over.
     Calm,
     /// A record was created in the store.
@@ -88,6 +95,13 @@ pub enum Happening {
         holders: Vec<Vec<Who>>,
         /// What the last step of the version used, where nobody has called it stable: all had prepared it.
         used: Vec<(Who, u64, u64)>,
+    },
+    /// An epoch's plan moves copies between nodes.
+    Moved {
+        /// The epoch.
+        epoch: u64,
+        /// How much.
+        bytes: u64,
     },
     /// The leader calls a step stable.
     Stable {
@@ -167,9 +181,11 @@ impl Happening {
             Self::Died => "died",
             Self::Struck { .. } => "struck",
             Self::Passed { .. } => "passed",
+            Self::Felt { .. } => "felt",
             Self::Calm => "calm",
             Self::Recorded { .. } => "recorded",
             Self::Begun { .. } => "begun",
+            Self::Moved { .. } => "moved",
             Self::Stable { .. } => "stable",
             Self::Applied { .. } => "applied",
             Self::Published { .. } => "checkpoint_saved",

@@ -46,16 +46,25 @@ pub enum Bug {
     CoverageByStep,
     /// A step that runs again is applied to what its first run left.
     UpdateTwice,
+    /// Ranks add up their own lanes and round before the sums of all ranks are added, so that it shows who ran which lanes.
+    SumByPlacement,
+    /// Buffers, as the statistics of batch norm, advance with each run of a step and not with each step that is committed.
+    BufferTwice,
+    /// Parts of the checkpoint before go when the first part of the next one is written, and not when its manifest is.
+    PartDeletedEarly,
 }
 
 /// All of them, with their names in words.
-pub const BUGS: [(Bug, &str); 6] = [
+pub const BUGS: [(Bug, &str); 9] = [
     (Bug::EpochUnchecked, "epoch check skipped"),
     (Bug::CopyDroppedEarly, "copy dropped before Stable"),
     (Bug::EpochReused, "epoch number reused after a restart"),
     (Bug::VoteUntied, "vote not tied to its step"),
     (Bug::CoverageByStep, "coverage counted by step instead of version"),
     (Bug::UpdateTwice, "update applied twice"),
+    (Bug::SumByPlacement, "sum in placement order"),
+    (Bug::BufferTwice, "batch-norm statistics updated twice"),
+    (Bug::PartDeletedEarly, "checkpoint part deleted too early"),
 ];
 
 /// What came of a simulation.

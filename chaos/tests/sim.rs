@@ -315,6 +315,11 @@ fn wrong_once(_: u64) -> Scenario {
     scenario("nodes = 3", &faults.iter().map(|text| fault(text)).collect::<String>())
 }
 
+/// All are killed while the second checkpoint is being written.
+fn killed_while_saving(_: u64) -> Scenario {
+    scenario("nodes = 4", &fault("at = { step = 40, after = '12ms' }; kind = 'kill'; target = 'all'; restart = '1s'"))
+}
+
 #[test]
 fn deliberate_bugs_are_caught() {
     for (bug, name) in sim::BUGS {
@@ -322,6 +327,7 @@ fn deliberate_bugs_are_caught() {
         let found = match bug {
             Bug::EpochUnchecked => caught(bug, late_words, 60),
             Bug::CoverageByStep => caught(bug, wrong_once, 60),
+            Bug::PartDeletedEarly => caught(bug, killed_while_saving, 60),
             _ => caught(bug, |seed| sim::draw(seed, None), 400),
         };
         println!("{name}: {found:?} after {:.2} s", began.elapsed().as_secs_f64());

@@ -306,9 +306,9 @@ pub struct Coordinator {
     /// newer ones.
     settle: Option<Duration>,
     /// The plan and version of this epoch, once it has begun.
-    begun: Option<(Plan, Version)>,
+    begun: Option<(Arc<Plan>, Version)>,
     /// Who had copies by which plan: of the last stable version, and of this epoch once all were ready.
-    placed: Vec<(Plan, Vec<NodeId>)>,
+    placed: Vec<(Arc<Plan>, Vec<NodeId>)>,
     /// This node took over from releases, or shards have been placed under it: it may be the one that is cut off.
     led: bool,
     /// A member is out of sight: when the next epoch is due because of it, and why. Until then others may follow.
@@ -435,7 +435,7 @@ impl Coordinator {
     }
 
     /// The plan and the version that the epoch goes on from, once it has begun.
-    pub fn begun(&self) -> Option<&(Plan, Version)> {
+    pub fn begun(&self) -> Option<&(Arc<Plan>, Version)> {
         self.begun.as_ref()
     }
 

@@ -8,6 +8,7 @@
 //!   from members that hold a full copy together; or the leader's lease has not moved for [`Settings::grace`] by its own clock.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::coordinator::Creation;
@@ -108,7 +109,7 @@ pub enum Act {
     /// This epoch has begun: abort what runs, meet its members, tell its leader what is held.
     Enter {
         /// Its record.
-        record: EpochRecord,
+        record: Arc<EpochRecord>,
         /// Read every copy again first.
         rehash: bool,
     },
@@ -129,9 +130,9 @@ pub enum Act {
 /// The epoch that a node is or was last in.
 #[derive(Debug, Clone)]
 struct Current {
-    record: EpochRecord,
+    record: Arc<EpochRecord>,
     /// Its plan, and the version that it began at, once it has begun.
-    begun: Option<(Plan, Version)>,
+    begun: Option<(Arc<Plan>, Version)>,
 }
 
 /// The last epoch that had begun here, as long as this node had a rank in every epoch since: then nothing has become stable
@@ -141,7 +142,7 @@ struct Basis {
     /// By rank, and the same in order of their ids.
     members: Vec<NodeId>,
     among: BTreeSet<NodeId>,
-    plan: Plan,
+    plan: Arc<Plan>,
     version: Version,
 }
 
@@ -216,7 +217,7 @@ impl Membership {
 
     /// The record of the epoch that this node is in, if it is in one.
     pub fn record(&self) -> Option<&EpochRecord> {
-        self.current.as_ref().filter(|_| self.released.is_none()).map(|current| &current.record)
+        self.current.as_ref().filter(|_| self.released.is_none()).map(|current| &*current.record)
     }
 
     /// The leader that this node follows, itself included.
@@ -296,7 +297,7 @@ impl Membership {
         }
     }
 
-    fn open(&mut self, now: Duration, from: NodeId, record: EpochRecord, rehash: bool, acts: &mut Vec<Act>) {
+    fn open(&mut self, now: Duration, from: NodeId, record: Arc<EpochRecord>, rehash: bool, acts: &mut Vec<Act>) {
         let newer = self.current.as_ref().is_none_or(|current| current.record.epoch < record.epoch);
         if !newer || record.leader != from || !record.includes(self.settings.me.node) {
             return;

@@ -2,6 +2,8 @@
 
 #![expect(missing_docs, reason = "rkyv says nothing about the fields of the resolvers it makes for enums")]
 
+use std::sync::Arc;
+
 use rkyv::{Archive, Deserialize, Serialize};
 
 use super::ids::{Epoch, NodeId, ShardId, Step, Version};
@@ -76,7 +78,7 @@ pub struct Beginning {
     /// Where it comes from.
     pub origin: Origin,
     /// Who runs, owns and replicates what.
-    pub plan: Plan,
+    pub plan: Arc<Plan>,
     /// Copies that move.
     pub moves: Vec<Move>,
 }
@@ -102,7 +104,7 @@ pub enum Word {
     /// Leader → everyone of the record: this epoch has begun. What ran before is aborted; report what you hold.
     Open {
         /// The record, as it lies in the store.
-        record: EpochRecord,
+        record: Arc<EpochRecord>,
         /// Copies have differed: read every one again and drop those that are not what their digest says.
         rehash: bool,
     },

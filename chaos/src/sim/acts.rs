@@ -9,6 +9,7 @@ use everstep_actors::protocol::membership::{self, LeaseView};
 use everstep_actors::protocol::record::EpochRecord;
 use everstep_actors::protocol::word::{Origin, Outcome};
 
+use super::Bug;
 use super::content;
 use super::dice::up_to;
 use super::event::{Ask, Event, Said, who_of};
@@ -23,6 +24,8 @@ const LEASE: Duration = Duration::from_millis(500);
 const WATCH: Duration = Duration::from_millis(500);
 /// A request that is not answered for this long has no known result.
 const ANSWER_MAX: Duration = Duration::from_millis(500);
+/// Bytes of one value of a shard.
+const VALUE: u64 = 4;
 /// Checkpoints that are kept.
 const KEPT: usize = 3;
 
@@ -168,6 +171,7 @@ impl World<'_> {
         let unsaid = |of| self.exchanges.get(&of).map(|exchange| &exchange.used).or_else(|| self.unsaid.get(&of)).cloned();
         let used = last.and_then(unsaid).unwrap_or_default();
         self.say(me, Happening::Begun { epoch, step: version.step.0, of: version.epoch.0, source, plan, holders, used });
+        self.say(me, Happening::Moved { epoch, bytes: moved * VALUE });
     }
 
     /// A node's part is over, by its own decision.
@@ -305,6 +309,11 @@ impl World<'_> {
                 Some(Event::Restored { who: me, epoch: *epoch, step: *step, contents })
             }
             Ask::Parts { epoch, step, leader, parts } => {
+                if self.bug == Some(Bug::PartDeletedEarly)
+                    && let Some((_, saved)) = self.store.checkpoints.range_mut(..step.0).next_back()
+                {
+                    saved.damaged = true;
+                }
                 Some(Event::PartsWritten { who: me, epoch: *epoch, step: *step, leader: *leader, parts: parts.clone() })
             }
             Ask::Manifest { step, contents } => {

@@ -32,6 +32,11 @@ pub(super) fn number(shard: ShardId) -> u64 {
     u64::from(shard.unit.0) * 4 + u64::from(shard.index)
 }
 
+/// Whether a shard stands for buffers, of which the last of each unit has some.
+pub(super) fn is_buffer(shard: ShardId) -> bool {
+    shard.index == 3
+}
+
 /// A shard's content before the first step.
 pub(super) fn seed(shard: ShardId) -> u64 {
     mix(number(shard), 1)

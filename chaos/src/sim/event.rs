@@ -82,6 +82,13 @@ pub(super) enum Event {
     Member(Who, membership::Fact),
     Leader(Who, coordinator::Fact),
     Wake(Who),
+    /// Its link to another node has ended.
+    Down {
+        who: Who,
+        other: Who,
+        proven: bool,
+        because: String,
+    },
     /// A dial ends. `again` when the epoch's members are to meet, and until when in that epoch.
     Dialled {
         from: Who,
@@ -237,6 +244,7 @@ impl Event {
             Self::Storm => (26, 0, 0),
             Self::Measure => (27, 0, 0),
             Self::Report { who, .. } => (28, *who, 0),
+            Self::Down { who, other, .. } => (29, *who, *other),
         };
         mix(kind, u64::from(a) << 32 | u64::from(b))
     }
@@ -247,7 +255,7 @@ impl Event {
             Self::Said { to, said, .. } => Some((*to, matches!(said, Said::Sums { .. } | Said::Stable { .. } | Said::Save { .. }))),
             Self::Member(who, _) | Self::Leader(who, _) | Self::Wake(who) => Some((*who, false)),
             Self::Lease { who, .. } | Self::Watch { who, .. } | Self::Unanswered { who, .. } => Some((*who, false)),
-            Self::Exited { to, .. } => Some((*to, false)),
+            Self::Exited { to: who, .. } | Self::Down { who, .. } => Some((*who, false)),
             Self::Meeting { who, .. } => Some((*who, false)),
             Self::Fetch { who, .. }
             | Self::Report { who, .. }

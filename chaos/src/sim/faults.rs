@@ -8,6 +8,7 @@ use everstep_actors::protocol::membership;
 use super::dice::{below, up_to};
 use super::event::Event;
 use super::network::Trouble;
+use super::store;
 use super::world::World;
 use crate::fault::{Fault, Kind, Mode};
 use crate::history::{Happening, Who};
@@ -18,7 +19,8 @@ use crate::scenario::{Candidate, Scenario, Target, When};
 enum Undo {
     Thaw(Vec<Who>),
     Wake(Vec<Who>),
-    Speed(Vec<Who>, u32),
+    /// By how much, and the steps that were computed slowly before.
+    Speed(Vec<Who>, u32, u64),
     Path,
     Store,
 }
@@ -136,8 +138,8 @@ impl World<'_> {
             Kind::Store => {
                 let targets = fault.target.clone().map(|target| self.pick(&target)).unwrap_or_default();
                 let slots = targets.iter().map(|who| self.nodes[*who as usize].slot).collect();
-                let strike = self.faults.strikes as usize;
-                self.store.troubles.push((strike, fault.mode.unwrap_or(Mode::Away), slots));
+                let (strike, mode) = (self.faults.strikes, fault.mode.unwrap_or(Mode::Away));
+                self.store.troubles.push(store::Trouble { strike, mode, places: slots, felt: 0 });
                 Some((targets, Some(Undo::Store)))
             }
             Kind::Checkpoint => self.strike_checkpoint(),
@@ -149,11 +151,12 @@ impl World<'_> {
         if let Some((targets, undo)) = struck {
             let strike = self.faults.strikes;
             self.faults.strikes += 1;
-            // What was struck is told before what follows from it.
-            let place = self.history.entries.len();
-            let what = Happening::Struck { fault: number, strike, kind: fault.kind, targets };
-            self.say(0, what);
-            debug_assert!(place < self.history.entries.len());
+            let times = targets.len().max(1) as u64;
+            self.say(0, Happening::Struck { fault: number, strike, kind: fault.kind, targets });
+            // What lasts is felt as long as it lasts, and an update that is to go wrong when it does.
+            if undo.is_none() && fault.mode != Some(Mode::Update) {
+                self.say(0, Happening::Felt { strike, times });
+            }
             if let Some(undo) = undo {
                 self.faults.active.insert(strike, undo);
                 self.lasts(self.now + fault.lasts());
@@ -186,6 +189,7 @@ impl World<'_> {
             delay: fault.delay.map_or(Duration::ZERO, |span| span.0),
             duplicate: fault.duplicate.unwrap_or(0.0),
             reorder: fault.reorder.map_or(Duration::ZERO, |span| span.0),
+            felt: 0,
         });
         self.look_at(None);
         // The smaller side is the one that is cut off.
@@ -250,7 +254,7 @@ impl World<'_> {
             Kind::Slow => {
                 let factor = fault.factor.unwrap_or(3).max(1);
                 targets.iter().for_each(|who| self.nodes[*who as usize].slow *= factor);
-                Some(Undo::Speed(targets.clone(), factor))
+                Some(Undo::Speed(targets.clone(), factor, self.slowed(&targets)))
             }
             Kind::Drain => {
                 self.drain(fault, &targets);
@@ -321,8 +325,8 @@ impl World<'_> {
         let bit = below(&mut self.rng, 64);
         let node = &mut self.nodes[who as usize];
         if mode == Some(Mode::Update) {
-            node.flip_update = node.rank.rank.is_some();
-            return node.flip_update;
+            node.flip_update = node.rank.rank.map(|_| self.faults.strikes);
+            return node.flip_update.is_some();
         }
         let version = node.rank.version;
         let held: Vec<_> = node.shelf.of(version).map(|(shard, _)| shard).collect();
@@ -341,7 +345,31 @@ impl World<'_> {
         self.look_for_calm();
     }
 
+    /// Steps that nodes have computed slowly.
+    fn slowed(&self, whom: &[Who]) -> u64 {
+        whom.iter().map(|who| self.nodes[*who as usize].slowed).sum()
+    }
+
+    /// How often a strike that is about to pass has shown.
+    fn felt(&self, strike: u32, undo: &Undo) -> u64 {
+        // Who was put an end to while it stood still has felt it too.
+        let stood = |who: &Who| {
+            let node = &self.nodes[*who as usize];
+            if node.alive { node.deferred.len() as u64 } else { 1 }
+        };
+        match undo {
+            Undo::Thaw(whom) | Undo::Wake(whom) => whom.iter().map(stood).sum(),
+            Undo::Speed(whom, _, before) => self.slowed(whom) - before,
+            Undo::Path => self.network.troubles.iter().find(|trouble| trouble.fault == strike as usize).map_or(0, |trouble| trouble.felt),
+            Undo::Store => self.store.troubles.iter().find(|trouble| trouble.strike == strike).map_or(0, |trouble| trouble.felt),
+        }
+    }
+
     fn undo(&mut self, strike: u32, undo: Undo) {
+        let times = self.felt(strike, &undo);
+        if times > 0 {
+            self.say(0, Happening::Felt { strike, times });
+        }
         match undo {
             Undo::Thaw(whom) => whom.into_iter().for_each(|who| {
                 let frozen = &mut self.nodes[who as usize].frozen;
@@ -353,12 +381,12 @@ impl World<'_> {
                 *hung = hung.saturating_sub(1);
                 self.resume(who);
             }),
-            Undo::Speed(whom, factor) => whom.into_iter().for_each(|who| self.nodes[who as usize].slow /= factor),
+            Undo::Speed(whom, factor, _) => whom.into_iter().for_each(|who| self.nodes[who as usize].slow /= factor),
             Undo::Path => {
                 self.network.troubles.retain(|trouble| trouble.fault != strike as usize);
                 self.look_at(None);
             }
-            Undo::Store => self.store.troubles.retain(|(of, ..)| *of != strike as usize),
+            Undo::Store => self.store.troubles.retain(|trouble| trouble.strike != strike),
         }
         self.say(0, Happening::Passed { strike });
     }

@@ -3,9 +3,12 @@
 //! A link is what two nodes believe of each other; a path is what the wire does. A path that fails in either direction, or a
 //! node that stands still, ends the link after the silence that heartbeats allow, as the link layer does: at both ends.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::hash_map::Entry;
+use std::collections::{BTreeSet, HashMap};
+use std::hash::{BuildHasherDefault, Hasher};
 use std::time::Duration;
 
+use super::content::mix;
 use super::event::Said;
 use crate::history::Who;
 
@@ -30,6 +33,15 @@ pub(super) struct Trouble {
     pub(super) delay: Duration,
     pub(super) duplicate: f64,
     pub(super) reorder: Duration,
+    /// Messages and links that it has touched.
+    pub(super) felt: u64,
+}
+
+impl Trouble {
+    fn is_between(&self, from: u32, to: u32) -> bool {
+        let forth = self.from.contains(&from) && self.to.contains(&to);
+        forth || (!self.one_way && self.from.contains(&to) && self.to.contains(&from))
+    }
 }
 
 /// What the wire does in one direction.
@@ -63,10 +75,28 @@ pub(super) struct Link {
 #[derive(Debug, Default)]
 pub(super) struct Network {
     pub(super) troubles: Vec<Trouble>,
-    links: BTreeMap<(Who, Who), Link>,
+    links: HashMap<(Who, Who), Link, BuildHasherDefault<Mixer>>,
+    /// With whom each node has a link.
+    peers: Vec<BTreeSet<Who>>,
     made: u64,
     /// Pairs whose link is broken and not ended yet.
     pub(super) broken: BTreeSet<(Who, Who)>,
+}
+
+/// Hashes the numbers of nodes, without random keys: nobody chooses them to do harm.
+#[derive(Debug, Default)]
+struct Mixer(u64);
+
+impl Hasher for Mixer {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+    fn write(&mut self, bytes: &[u8]) {
+        bytes.iter().for_each(|byte| self.write_u32(u32::from(*byte)));
+    }
+    fn write_u32(&mut self, number: u32) {
+        self.0 = mix(self.0, u64::from(number));
+    }
 }
 
 /// The key of a pair.
@@ -79,9 +109,7 @@ impl Network {
     pub(super) fn path(&self, from: u32, to: u32) -> Path {
         let mut path = Path::default();
         for trouble in &self.troubles {
-            let forth = trouble.from.contains(&from) && trouble.to.contains(&to);
-            let back = !trouble.one_way && trouble.from.contains(&to) && trouble.to.contains(&from);
-            if forth || back {
+            if trouble.is_between(from, to) {
                 path.cut |= trouble.cut;
                 path.loss = path.loss.max(trouble.loss);
                 path.delay = path.delay.max(trouble.delay);
@@ -90,6 +118,12 @@ impl Network {
             }
         }
         path
+    }
+
+    /// Something between two places was touched by what troubles their path.
+    pub(super) fn feel(&mut self, from: u32, to: u32) {
+        let between = |trouble: &&mut Trouble| trouble.is_between(from, to);
+        self.troubles.iter_mut().filter(between).for_each(|trouble| trouble.felt += 1);
     }
 
     pub(super) fn link(&self, a: Who, b: Who) -> Option<&Link> {
@@ -102,30 +136,38 @@ impl Network {
 
     /// A link comes up; nothing where there is one.
     pub(super) fn connect(&mut self, a: Who, b: Who, now: Duration) -> bool {
-        if self.links.contains_key(&pair(a, b)) {
-            return false;
-        }
+        let Entry::Vacant(place) = self.links.entry(pair(a, b)) else { return false };
         self.made += 1;
-        let link = Link { made: self.made, last: [now; 2], parked: Vec::new(), broken: None, heard: now, gap: BEAT, probed: false };
-        self.links.insert(pair(a, b), link);
+        place.insert(Link { made: self.made, last: [now; 2], parked: Vec::new(), broken: None, heard: now, gap: BEAT, probed: false });
+        let most = a.max(b) as usize;
+        if self.peers.len() <= most {
+            self.peers.resize_with(most + 1, BTreeSet::new);
+        }
+        self.peers[a as usize].insert(b);
+        self.peers[b as usize].insert(a);
         true
     }
 
     /// A link ends.
     pub(super) fn end(&mut self, a: Who, b: Who) -> Option<Link> {
+        let link = self.links.remove(&pair(a, b))?;
         self.broken.remove(&pair(a, b));
-        self.links.remove(&pair(a, b))
+        self.peers[a as usize].remove(&b);
+        self.peers[b as usize].remove(&a);
+        Some(link)
     }
 
     /// Pairs that have a link, of which one is `who` if that is said.
     pub(super) fn pairs(&self, who: Option<Who>) -> Vec<(Who, Who)> {
         match who {
-            None => self.links.keys().copied().collect(),
-            Some(who) => {
-                let mut pairs: Vec<(Who, Who)> = self.links.range((who, 0)..=(who, Who::MAX)).map(|(pair, _)| *pair).collect();
-                pairs.extend((0..who).map(|other| (other, who)).filter(|pair| self.links.contains_key(pair)));
-                pairs
+            None => {
+                let above = |(a, peers): (usize, &BTreeSet<Who>)| {
+                    let a = a as Who;
+                    peers.range(a + 1..).map(|b| (a, *b)).collect::<Vec<_>>()
+                };
+                self.peers.iter().enumerate().flat_map(above).collect()
             }
+            Some(who) => self.peers.get(who as usize).into_iter().flatten().map(|other| pair(who, *other)).collect(),
         }
     }
 }
@@ -146,6 +188,7 @@ mod tests {
             delay: Duration::ZERO,
             duplicate: 0.0,
             reorder: Duration::ZERO,
+            felt: 0,
         };
         let network = |one_way| Network { troubles: vec![trouble(one_way)], ..Network::default() };
         let cut = |one_way, from, to| network(one_way).path(from, to).cut;
@@ -156,7 +199,8 @@ mod tests {
     fn links_of_a_node_are_found_from_both_sides() {
         let mut network = Network::default();
         assert!(network.connect(2, 1, Duration::ZERO) && network.connect(2, 3, Duration::ZERO) && !network.connect(1, 2, Duration::ZERO));
-        assert_eq!(network.pairs(Some(2)), [(2, 3), (1, 2)]);
+        assert_eq!((network.pairs(Some(2)), network.pairs(None)), (vec![(1, 2), (2, 3)], vec![(1, 2), (2, 3)]));
         assert!(network.end(1, 2).is_some() && network.link(2, 1).is_none());
+        assert_eq!((network.pairs(Some(1)), network.pairs(None)), (vec![], vec![(2, 3)]));
     }
 }

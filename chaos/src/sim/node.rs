@@ -1,6 +1,7 @@
 //! One node of a simulation: its machines, its copies, and a model of its rank.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::time::Duration;
 
 use everstep_actors::protocol::coordinator::Coordinator;
@@ -49,14 +50,14 @@ pub(super) struct RankModel {
     pub(super) members: Vec<Who>,
     pub(super) everyone: Vec<Who>,
     pub(super) rank: Option<u32>,
-    pub(super) plan: Option<Plan>,
+    pub(super) plan: Option<Arc<Plan>>,
     pub(super) mine: BTreeSet<ShardId>,
     pub(super) version: Version,
     /// Shards that are on their way.
     pub(super) missing: BTreeSet<ShardId>,
     pub(super) ready: bool,
-    /// A member that had no link to this one when it was looked at last.
-    pub(super) unmet: Option<Who>,
+    /// The place among the members of one that had no link to this node when it was looked at last.
+    pub(super) unmet: usize,
     pub(super) work: Work,
     /// Members with which a link has ended in this epoch.
     pub(super) cut: BTreeSet<Who>,
@@ -77,7 +78,7 @@ impl RankModel {
             version: Version::default(),
             missing: BTreeSet::new(),
             ready: false,
-            unmet: None,
+            unmet: 0,
             work: Work::Resting,
             cut: BTreeSet::new(),
             mean: 0,
@@ -121,6 +122,8 @@ pub(super) struct Node {
     /// Its rank stands still.
     pub(super) hung: u32,
     pub(super) slow: u32,
+    /// Steps that it has computed slowly.
+    pub(super) slowed: u64,
     pub(super) membership: Option<Membership>,
     pub(super) office: Option<Office>,
     pub(super) shelf: Shelf<u64>,
@@ -130,8 +133,10 @@ pub(super) struct Node {
     /// What comes while it stands still.
     pub(super) deferred: Vec<Event>,
     pub(super) wakes: BTreeSet<Duration>,
-    /// A bit will turn over in the next update.
-    pub(super) flip_update: bool,
+    /// A bit will turn over in the next update: by this strike.
+    pub(super) flip_update: Option<u32>,
+    /// The last step that its lanes ran, and how often: more than once where an epoch ended in it.
+    pub(super) ran: (Step, u32),
     /// The last update of each shard: the step, and what came out.
     pub(super) updated: BTreeMap<ShardId, (Step, u64)>,
 }

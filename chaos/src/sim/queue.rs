@@ -1,53 +1,43 @@
 //! What will happen, in order of time; what happens at one time happens in the order in which it was planned.
 
-use std::cmp::Ordering;
+use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 use std::time::Duration;
 
 /// See the module's text.
 #[derive(Debug)]
 pub(super) struct Queue<E> {
-    heap: BinaryHeap<Planned<E>>,
+    /// Time, order, and place in `planned`: events are large, and a heap moves its entries about.
+    heap: BinaryHeap<Reverse<(Duration, u64, usize)>>,
+    planned: Vec<Option<E>>,
+    free: Vec<usize>,
     next: u64,
-}
-
-#[derive(Debug)]
-struct Planned<E> {
-    at: Duration,
-    number: u64,
-    event: E,
-}
-
-impl<E> PartialEq for Planned<E> {
-    fn eq(&self, other: &Self) -> bool {
-        self.number == other.number
-    }
-}
-impl<E> Eq for Planned<E> {}
-impl<E> PartialOrd for Planned<E> {
-    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
-        Some(self.cmp(other))
-    }
-}
-impl<E> Ord for Planned<E> {
-    // The earliest is the greatest: the heap gives the greatest first.
-    fn cmp(&self, other: &Self) -> Ordering {
-        (other.at, other.number).cmp(&(self.at, self.number))
-    }
 }
 
 impl<E> Queue<E> {
     pub(super) fn new() -> Self {
-        Self { heap: BinaryHeap::new(), next: 0 }
+        Self { heap: BinaryHeap::new(), planned: Vec::new(), free: Vec::new(), next: 0 }
     }
 
     pub(super) fn push(&mut self, at: Duration, event: E) {
-        self.heap.push(Planned { at, number: self.next, event });
+        let place = match self.free.pop() {
+            Some(place) => {
+                self.planned[place] = Some(event);
+                place
+            }
+            None => {
+                self.planned.push(Some(event));
+                self.planned.len() - 1
+            }
+        };
+        self.heap.push(Reverse((at, self.next, place)));
         self.next += 1;
     }
 
     pub(super) fn pop(&mut self) -> Option<(Duration, E)> {
-        self.heap.pop().map(|planned| (planned.at, planned.event))
+        let Reverse((at, _, place)) = self.heap.pop()?;
+        self.free.push(place);
+        self.planned[place].take().map(|event| (at, event))
     }
 }
 
@@ -61,5 +51,7 @@ mod tests {
         [(3, 'c'), (1, 'a'), (3, 'd'), (2, 'b')].into_iter().for_each(|(at, event)| queue.push(Duration::from_secs(at), event));
         let order: String = std::iter::from_fn(|| queue.pop()).map(|(_, event)| event).collect();
         assert_eq!(order, "abcd");
+        queue.push(Duration::from_secs(9), 'e');
+        assert_eq!((queue.pop(), queue.planned.len()), (Some((Duration::from_secs(9), 'e')), 4), "places are used again");
     }
 }

@@ -1,6 +1,6 @@
 //! The model of a rank: it reports, fetches, computes, votes, and keeps its copies by the rules of the shelf.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use everstep_actors::protocol::ids::{Epoch, Rank, ShardId, Step, Version};
@@ -182,11 +182,10 @@ impl World<'_> {
             return;
         }
         let met = |other: &Who| *other == me || self.network.link(me, *other).is_some();
-        if !rank.unmet.iter().all(met) {
-            return;
-        }
-        let unmet = rank.members.iter().copied().find(|other| !met(other));
-        if unmet.is_some() {
+        // From where the last look ended, so that all looks together are one round; links before that may have ended since.
+        let (before, after) = rank.members.split_at(rank.unmet.min(rank.members.len()));
+        let ahead = after.iter().position(|other| !met(other)).map(|at| before.len() + at);
+        if let Some(unmet) = ahead.or_else(|| before.iter().position(|other| !met(other))) {
             self.nodes[me as usize].rank.unmet = unmet;
             return;
         }
@@ -224,6 +223,7 @@ impl World<'_> {
         }
         let node = &mut self.nodes[me as usize];
         node.rank.work = Work::Computing(step);
+        node.slowed += u64::from(node.slow > 1);
         let time = self.scenario.workload.step_time.0 * node.slow;
         let at = self.now + time + up_to(&mut self.rng, time / 10);
         self.queue.push(at, Event::Computed { who: me, epoch, step });
@@ -245,13 +245,17 @@ impl World<'_> {
             return;
         }
         node.rank.work = Work::Waiting(step);
+        node.ran = if node.ran.0 == step { (step, node.ran.1 + 1) } else { (step, 1) };
         let (Some(plan), Some(rank)) = (&node.rank.plan, node.rank.rank) else { return };
         let lanes = plan.lanes_of(Rank(rank));
         let Some(exchange) = self.exchanges.get_mut(&(epoch, step)) else { return };
         let workload = &self.scenario.workload;
         let first = |lane: u32| (step.0 * u64::from(workload.lanes) + u64::from(lane)) * u64::from(workload.samples_per_lane);
         let one = |lane: u32| content::gradient(u64::from(lane), step.0, exchange.weights, first(lane));
-        let sum = lanes.clone().fold(0u64, |sum, lane| sum.wrapping_add(one(lane)));
+        let mut sum = lanes.clone().fold(0u64, |sum, lane| sum.wrapping_add(one(lane)));
+        if self.bug == Some(Bug::SumByPlacement) {
+            sum &= !0xff;
+        }
         exchange.sums.insert(me, sum);
         exchange.used.push((me, first(lanes.start), first(lanes.end)));
         if exchange.sums.len() == exchange.members.len() {
@@ -265,17 +269,14 @@ impl World<'_> {
         if exchange.sums.len() < exchange.members.len() {
             return;
         }
+        let members: BTreeSet<Who> = exchange.members.iter().copied().collect();
+        let inside = |(a, b): &&(Who, Who)| members.contains(a) && members.contains(b);
+        let broken: BTreeSet<Who> = self.network.broken.iter().filter(inside).flat_map(|(a, b)| [*a, *b]).collect();
         for me in exchange.members.clone() {
             let node = &self.nodes[me as usize];
             let waits = node.alive && node.rank.epoch == epoch && node.rank.work == Work::Waiting(step);
-            let cut = node.rank.members.iter().any(|other| node.rank.cut.contains(other) && self.network.link(me, *other).is_none());
-            let broken = || {
-                self.network
-                    .broken
-                    .iter()
-                    .any(|(a, b)| (*a == me && node.rank.members.contains(b)) || (*b == me && node.rank.members.contains(a)))
-            };
-            if waits && !cut && !broken() {
+            let cut = || node.rank.cut.iter().any(|other| members.contains(other) && self.network.link(me, *other).is_none());
+            if waits && !broken.contains(&me) && !cut() {
                 let at = self.now + 2 * MS + up_to(&mut self.rng, MS);
                 self.queue.push(at, Event::Reduced { who: me, epoch, step });
             }
@@ -338,7 +339,9 @@ impl World<'_> {
 
     pub(super) fn updated(&mut self, me: Who, epoch: Epoch, step: Step, sums: u64) {
         let twice = self.bug == Some(Bug::UpdateTwice);
-        let flip = self.nodes[me as usize].flip_update.then(|| up_to(&mut self.rng, Duration::from_nanos(64)).as_nanos() as u32);
+        let buffers = self.bug == Some(Bug::BufferTwice);
+        let strike = self.nodes[me as usize].flip_update;
+        let flip = strike.map(|_| up_to(&mut self.rng, Duration::from_nanos(64)).as_nanos() as u32);
         let node = &mut self.nodes[me as usize];
         if node.rank.epoch != epoch || node.rank.work != Work::Updating(step) {
             return;
@@ -356,10 +359,13 @@ impl World<'_> {
             };
             let before = node.updated.get(shard).filter(|(at, _)| twice && *at == step).map_or(*content, |(_, content)| *content);
             let mut new = content::update(before, node.rank.mean, sums, *shard, step.0);
+            if buffers && content::is_buffer(*shard) {
+                new = (1..node.ran.1).fold(new, |content, _| content::update(content, node.rank.mean, sums, *shard, step.0));
+            }
             // A bit that turns over in the only copy there is shows nowhere.
-            if let Some(bit) = flip.filter(|_| compared(*shard) && node.flip_update) {
+            if let Some(bit) = flip.filter(|_| compared(*shard) && node.flip_update.is_some()) {
                 new ^= 1 << bit;
-                node.flip_update = false;
+                node.flip_update = None;
             }
             node.updated.insert(*shard, (step, new));
             let digest = content::digest(new);
@@ -367,7 +373,11 @@ impl World<'_> {
             digests.push((*shard, digest));
         }
         let leader = node.rank.leader;
+        let flipped = strike.filter(|_| node.flip_update.is_none());
         self.send(me, leader, Said::Prepared { epoch, step, digests });
+        if let Some(strike) = flipped {
+            self.say(me, Happening::Felt { strike, times: 1 });
+        }
     }
 
     /// The leader calls a step stable.

@@ -43,25 +43,36 @@ pub(super) struct Saved {
     pub(super) damaged: bool,
 }
 
+/// What a strike does to the store.
+#[derive(Debug)]
+pub(super) struct Trouble {
+    pub(super) strike: u32,
+    pub(super) mode: Mode,
+    /// For which places; for all, if there are none.
+    pub(super) places: BTreeSet<u32>,
+    /// Requests that it has touched.
+    pub(super) felt: u64,
+}
+
 /// See the module's text.
 #[derive(Debug, Default)]
 pub(super) struct Store {
     pub(super) records: BTreeMap<Epoch, EpochRecord>,
     pub(super) lease: Option<LeaseView>,
     pub(super) checkpoints: BTreeMap<u64, Saved>,
-    /// Fault, how, and for which places (all, if none).
-    pub(super) troubles: Vec<(usize, Mode, BTreeSet<u32>)>,
+    pub(super) troubles: Vec<Trouble>,
 }
 
 impl Store {
     /// What becomes of a request from a place.
-    pub(super) fn fate(&self, slot: u32, request: Request, rng: &mut ChaCha8Rng) -> Fate {
+    pub(super) fn fate(&mut self, slot: u32, request: Request, rng: &mut ChaCha8Rng) -> Fate {
         let latency = LATENCY + up_to(rng, LATENCY);
         let mut fate = Fate { done_in: Some(latency), told_in: latency * 2, answered: true };
-        for (_, mode, targets) in &self.troubles {
-            if !targets.is_empty() && !targets.contains(&slot) {
+        for Trouble { mode, places, felt, .. } in &mut self.troubles {
+            if !places.is_empty() && !places.contains(&slot) {
                 continue;
             }
+            let before = fate;
             let lost = Fate { done_in: None, told_in: IN_VAIN, answered: false };
             match mode {
                 Mode::Away => fate = lost,
@@ -82,6 +93,7 @@ impl Store {
                 Mode::Full if request == Request::WritePart => fate = lost,
                 _ => {}
             }
+            *felt += u64::from(fate != before);
         }
         fate
     }

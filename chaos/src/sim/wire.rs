@@ -26,16 +26,20 @@ impl World<'_> {
             return self.queue.push(at, Event::Said { from, to, made: 0, said, arrived: true });
         }
         let (Some(sender), Some(receiver)) = (self.nodes.get(from as usize), self.nodes.get(to as usize)) else { return };
-        let path = self.network.path(sender.slot, receiver.slot);
+        let places = (sender.slot, receiver.slot);
+        let path = self.network.path(places.0, places.1);
         let mut delay = PASSAGE + path.delay + up_to(&mut self.rng, PASSAGE / 2);
         let mut timeout = Duration::from_millis(25) + 2 * (PASSAGE + path.delay);
+        let mut touched = path.cut || !path.delay.is_zero();
         while chance(&mut self.rng, path.loss) && timeout < CEILING {
             delay += timeout;
             timeout *= 2;
+            touched = true;
         }
         let Some(link) = self.network.link_mut(from, to) else { return };
         if path.cut {
-            return link.parked.push((from, to, said));
+            link.parked.push((from, to, said));
+            return self.network.feel(places.0, places.1);
         }
         let made = link.made;
         let overtaken = said.is_bulk() && !path.reorder.is_zero();
@@ -46,7 +50,11 @@ impl World<'_> {
             *last = (self.now + delay).max(*last + Duration::from_nanos(100));
             *last
         };
-        if said.is_bulk() && chance(&mut self.rng, path.duplicate) {
+        let twice = said.is_bulk() && chance(&mut self.rng, path.duplicate);
+        if touched || overtaken || twice {
+            self.network.feel(places.0, places.1);
+        }
+        if twice {
             let again = at + up_to(&mut self.rng, path.reorder.max(Duration::from_millis(200)));
             self.queue.push(again, Event::Said { from, to, made, said: said.clone(), arrived: false });
         }
@@ -196,23 +204,26 @@ impl World<'_> {
 
     /// Something may have changed for the links of a node, or for all links.
     pub(super) fn look_at(&mut self, who: Option<Who>) {
+        let mut mended = false;
         for (a, b) in self.network.pairs(who) {
-            self.look_at_pair(a, b);
+            mended |= self.look_at_pair(a, b);
         }
-        if !self.exchanges.is_empty() {
+        if mended {
             self.reduce_all();
         }
     }
 
-    fn look_at_pair(&mut self, a: Who, b: Who) {
+    /// Whether the link works again.
+    fn look_at_pair(&mut self, a: Who, b: Who) -> bool {
         let works = self.reachable(a, b);
         let (slot_a, slot_b) = (self.nodes[a as usize].slot, self.nodes[b as usize].slot);
         let loss = self.network.path(slot_a, slot_b).loss.max(self.network.path(slot_b, slot_a).loss);
         let now = self.now;
         let jitter = up_to(&mut self.rng, BEAT);
-        let Some(link) = self.network.link_mut(a, b) else { return };
+        let Some(link) = self.network.link_mut(a, b) else { return false };
         let made = link.made;
-        if works && link.broken.is_some() {
+        let mended = works && link.broken.is_some();
+        if mended {
             link.broken = None;
             link.heard = now;
             let parked = std::mem::take(&mut link.parked);
@@ -222,14 +233,17 @@ impl World<'_> {
             link.broken = Some(now);
             let limit = (link.gap * 4).clamp(FLOOR, CEILING);
             self.network.broken.insert(pair(a, b));
+            self.network.feel(slot_a, slot_b);
+            self.network.feel(slot_b, slot_a);
             self.queue.push(now + limit + jitter, Event::Silent { a, b, made, since: now });
         }
-        let Some(link) = self.network.link_mut(a, b) else { return };
+        let Some(link) = self.network.link_mut(a, b) else { return mended };
         if loss > 0.0 && !link.probed {
             link.probed = true;
             link.heard = now;
             self.queue.push(now + BEAT, Event::Beat { a, b, made });
         }
+        mended
     }
 
     pub(super) fn silent(&mut self, a: Who, b: Who, made: u64, since: Duration) {
@@ -267,15 +281,22 @@ impl World<'_> {
 
     /// A node learns that its link to another one has ended.
     fn down(&mut self, who: Who, other: Who, proven: bool, because: &str, later: Duration) {
-        let id = self.nodes[other as usize].member.node;
         let node = &mut self.nodes[who as usize];
         if !node.alive {
             return;
         }
         node.rank.cut.insert(other);
-        let at = self.now + later;
-        self.queue.push(at, Event::Member(who, membership::Fact::Down { node: id, proven, because: because.into() }));
-        self.queue.push(at, Event::Leader(who, coordinator::Fact::Lost { node: id, proven, because: because.into() }));
+        self.queue.push(self.now + later, Event::Down { who, other, proven, because: because.into() });
+    }
+
+    /// It tells its membership, and its coordinator where it leads.
+    pub(super) fn told_down(&mut self, who: Who, other: Who, proven: bool, because: String) {
+        let node = self.nodes[other as usize].member.node;
+        let led = self.nodes[who as usize].office.is_some().then(|| because.clone());
+        self.member(who, membership::Fact::Down { node, proven, because });
+        if let Some(because) = led {
+            self.leader(who, coordinator::Fact::Lost { node, proven, because });
+        }
     }
 
     pub(super) fn closed(&mut self, a: Who, b: Who, made: u64, by: Who) {

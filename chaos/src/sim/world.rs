@@ -194,6 +194,7 @@ impl<'a> World<'a> {
             Event::Member(who, fact) => self.member(who, fact),
             Event::Leader(who, fact) => self.leader(who, fact),
             Event::Wake(who) => self.wake(who),
+            Event::Down { who, other, proven, because } => self.told_down(who, other, proven, because),
             Event::Dialled { from, to, since, meeting } => self.dialled(from, to, since, meeting),
             Event::Exited { to, dead } => self.exited(to, dead),
             Event::Silent { a, b, made, since } => self.silent(a, b, made, since),
@@ -260,6 +261,7 @@ impl<'a> World<'a> {
             frozen: 0,
             hung: 0,
             slow: 1,
+            slowed: 0,
             membership: Some(membership),
             office: None,
             shelf: Shelf::default(),
@@ -267,7 +269,8 @@ impl<'a> World<'a> {
             stable: Version::default(),
             deferred: Vec::new(),
             wakes: BTreeSet::new(),
-            flip_update: false,
+            flip_update: None,
+            ran: (Step(0), 0),
             updated: BTreeMap::new(),
         });
         self.places.insert(slot, who);

@@ -57,9 +57,8 @@ impl Coordinator {
     pub(super) fn open(&mut self, acts: &mut Vec<Act>) {
         self.stage = Stage::Reporting(BTreeMap::new());
         let rehash = std::mem::take(&mut self.rehash);
-        for member in self.record.everyone() {
-            acts.push(Act::Send(member.node, Word::Open { record: self.record.clone(), rehash }));
-        }
+        let record = Arc::new(self.record.clone());
+        acts.extend(record.everyone().map(|member| Act::Send(member.node, Word::Open { record: record.clone(), rehash })));
     }
 
     pub(super) fn reported(&mut self, now: Duration, from: NodeId, mut held: Vec<Held>, acts: &mut Vec<Act>) {
@@ -148,6 +147,7 @@ impl Coordinator {
         let (moves, moved) = self.moves(&plan, &holders);
         acts.push(Act::Note(Note::Begun { origin, version, moved }));
         self.attempted = self.attempted.max(Step(version.step.0.saturating_sub(1)));
+        let plan = Arc::new(plan);
         self.begun = Some((plan.clone(), version));
         self.known = Some(version.step);
         self.candidate = None;

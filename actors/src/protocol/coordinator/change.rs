@@ -160,7 +160,8 @@ impl Coordinator {
         }
         self.losing = None;
         let there = |members: &[NodeId], rank: Rank| members.get(rank.0 as usize).is_some_and(|node| self.roster.contains_key(node));
-        let whole = |(plan, members): &(Plan, Vec<NodeId>)| plan.places.iter().all(|place| place.copies().any(|rank| there(members, rank)));
+        let whole =
+            |(plan, members): &(Arc<Plan>, Vec<NodeId>)| plan.places.iter().all(|place| place.copies().any(|rank| there(members, rank)));
         // Before shards have been placed under this leader, half of the members stand for a full copy.
         let half =
             || self.record.members.iter().filter(|member| self.roster.contains_key(&member.node)).count() * 2 >= self.record.members.len();

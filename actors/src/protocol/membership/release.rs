@@ -39,16 +39,18 @@ impl Membership {
 
     /// Members that may lead next, in the order in which they try: by rank, without the leader and those out of sight. Before an
     /// epoch has begun those that are new to it cannot judge who holds what, and stand back.
-    fn line(&self) -> Vec<NodeId> {
-        let Some(Current { record, begun }) = &self.current else { return Vec::new() };
+    fn line(&self) -> impl Iterator<Item = NodeId> + '_ {
         let me = self.settings.me.node;
-        let there = |node: &NodeId| *node != record.leader && (*node == me || (self.links.contains(node) && !self.gone.contains(node)));
-        let judges = |node: &NodeId| match (&self.basis, begun) {
-            (_, Some(_)) => true,
-            (Some(basis), None) => basis.among.contains(node),
-            (None, None) => *node != me,
-        };
-        record.members.iter().map(|member| member.node).filter(there).filter(judges).collect()
+        self.current.iter().flat_map(move |Current { record, begun }| {
+            let there =
+                move |node: &NodeId| *node != record.leader && (*node == me || (self.links.contains(node) && !self.gone.contains(node)));
+            let judges = move |node: &NodeId| match (&self.basis, begun) {
+                (_, Some(_)) => true,
+                (Some(basis), None) => basis.among.contains(node),
+                (None, None) => *node != me,
+            };
+            record.members.iter().map(|member| member.node).filter(there).filter(judges)
+        })
     }
 
     /// What is due after a release.
@@ -56,12 +58,12 @@ impl Membership {
         if self.released.as_ref().is_none_or(|released| released.held.is_none()) {
             return;
         }
-        let line = self.line();
+        let first = self.line().next();
         let (Some(released), Some(current)) = (&mut self.released, &self.current) else { return };
         let Some(held) = released.held.clone() else { return };
         let me = self.settings.me.node;
         let epoch = current.record.epoch;
-        if let Some(first) = line.first().copied().filter(|first| released.told != Some(*first)) {
+        if let Some(first) = first.filter(|first| released.told != Some(*first)) {
             released.told = Some(first);
             if first != me {
                 acts.push(Act::Send(first, Word::Release { epoch, held: held.clone() }));
@@ -69,13 +71,20 @@ impl Membership {
         }
         self.releases.insert(me, held);
         let (since, overtaken) = (released.since, released.overtaken);
-        let Some(position) = line.iter().position(|node| *node == me) else { return self.watch(now, since, acts) };
-        let all = line.iter().all(|node| self.releases.contains_key(node));
-        let due = since + IN_LINE * position as u32 + if all { Duration::ZERO } else { STRAGGLERS };
-        if now < due {
-            acts.push(Act::WakeAt(due));
-        } else if self.creating.is_none() && !overtaken && self.covered() {
-            return self.lead_on(acts);
+        // How many of the line have had their turn: who stands further back than that is not counted, for lines may be long.
+        let turns = (now.saturating_sub(since).as_nanos() / IN_LINE.as_nanos()) as u32 + 1;
+        let position = self.line().take(turns as usize).position(|node| node == me);
+        match position {
+            Some(position) => {
+                let all = self.line().all(|node| self.releases.contains_key(&node));
+                let due = since + IN_LINE * position as u32 + if all { Duration::ZERO } else { STRAGGLERS };
+                if now < due {
+                    acts.push(Act::WakeAt(due));
+                } else if self.creating.is_none() && !overtaken && self.covered() {
+                    return self.lead_on(acts);
+                }
+            }
+            None => acts.push(Act::WakeAt(since + IN_LINE * turns)),
         }
         self.watch(now, since, acts);
     }
@@ -98,7 +107,7 @@ impl Membership {
         // A leader that resigned is still there and hands its shards over.
         let others = record.everyone().filter(|member| member.node == record.leader && with(member.node)).cloned().collect();
         let claim = Claim::Releases(self.releases.keys().copied().collect());
-        self.create(Epoch(record.epoch.0 + 1), claim, members, others, released.because, Some(record), acts);
+        self.create(Epoch(record.epoch.0 + 1), claim, members, others, released.because, Some(EpochRecord::clone(&record)), acts);
     }
 
     /// Looks into the store from time to time: another node may have been first, or the lease stands still.

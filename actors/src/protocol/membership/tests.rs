@@ -57,7 +57,7 @@ impl Seat {
     fn following(me: u8) -> Self {
         let mut seat = Self::new(me);
         (0..4).filter(|n| *n != me).for_each(|n| seat.on(Fact::Linked(node(n))));
-        seat.said(0, Word::Open { record: record(2, 0, &[0, 1, 2, 3]), rehash: false });
+        seat.said(0, Word::Open { record: record(2, 0, &[0, 1, 2, 3]).into(), rehash: false });
         seat.begin(0, 2);
         seat.acts.clear();
         seat
@@ -81,7 +81,7 @@ impl Seat {
             Place { shard: shard(1), owner: Rank(2), replicas: vec![Rank(3)] },
         ];
         let plan = Plan { lanes: vec![(0, 1); 4], places };
-        let beginning = Box::new(Beginning { version: Version::default(), origin: Origin::Seed, plan, moves: Vec::new() });
+        let beginning = Box::new(Beginning { version: Version::default(), origin: Origin::Seed, plan: plan.into(), moves: Vec::new() });
         self.said(leader, Word::Begin { epoch: Epoch(epoch), beginning });
     }
     fn down(&mut self, n: u8) {
@@ -195,9 +195,9 @@ fn who_released_an_epoch_enters_only_a_newer_one() {
     seat.down(0);
     seat.acts.clear();
     seat.on(Fact::Linked(node(0)));
-    seat.said(0, Word::Open { record: record(2, 0, &[0, 1, 2, 3]), rehash: false });
+    seat.said(0, Word::Open { record: record(2, 0, &[0, 1, 2, 3]).into(), rehash: false });
     assert!(!seat.has(|act| matches!(act, Act::Enter { .. })));
-    seat.said(0, Word::Open { record: record(3, 0, &[0, 1]), rehash: false });
+    seat.said(0, Word::Open { record: record(3, 0, &[0, 1]).into(), rehash: false });
     assert!(seat.has(|act| matches!(act, Act::Enter { .. })));
 }
 
@@ -207,7 +207,7 @@ fn a_newcomer_does_not_lead_on_from_old_copies_before_its_epoch_has_begun() {
     let whole = || vec![held(0, 4, 2), held(1, 4, 2)];
     for (next, leads) in [(3, true), (4, false)] {
         let mut seat = Seat::following(2);
-        seat.said(0, Word::Open { record: record(next, 0, &[0, 1, 2]), rehash: false });
+        seat.said(0, Word::Open { record: record(next, 0, &[0, 1, 2]).into(), rehash: false });
         seat.down(0);
         seat.down(1);
         seat.on(Fact::Held(whole()));
@@ -235,11 +235,11 @@ fn a_notice_is_told_to_every_new_leader_until_it_is_taken_back() {
     seat.on(Fact::Leave("notice".into(), Some(Duration::from_secs(30))));
     assert!(told(&seat));
     seat.acts.clear();
-    seat.said(0, Word::Open { record: record(3, 0, &[0, 1]), rehash: false });
+    seat.said(0, Word::Open { record: record(3, 0, &[0, 1]).into(), rehash: false });
     assert!(told(&seat));
     seat.on(Fact::Stay);
     seat.acts.clear();
-    seat.said(0, Word::Open { record: record(4, 0, &[0, 1]), rehash: false });
+    seat.said(0, Word::Open { record: record(4, 0, &[0, 1]).into(), rehash: false });
     assert!(!told(&seat));
     let mut alone = Seat::new(1);
     alone.on(Fact::Leave("notice".into(), None));
@@ -264,7 +264,7 @@ fn a_proven_death_on_the_same_host_is_told_to_the_leader_at_once() {
     assert_eq!(seat.acts, [], "it is on another host");
     let mut beside = record(3, 0, &[0, 1, 2]);
     beside.members[2].host = "h1".into();
-    seat.said(0, Word::Open { record: beside, rehash: false });
+    seat.said(0, Word::Open { record: beside.into(), rehash: false });
     seat.acts.clear();
     seat.on(dead(2));
     assert_eq!(seat.acts, [Act::Send(node(0), Word::Ended { epoch: Epoch(3), node: node(2) })]);

@@ -5,6 +5,7 @@ use futures::StreamExt;
 use super::super::transfer::Missed;
 use super::super::vault::ShardState;
 use super::*;
+use crate::protocol::plan::Plan;
 use crate::protocol::word::Move;
 
 /// How long members wait for each other's connections when an epoch begins.
@@ -28,9 +29,9 @@ pub enum Hindrance {
 
 impl<W: Workload> NodeActor<W> {
     /// The epoch before is over here; what is held is reported to the leader of this one.
-    pub(super) fn enter(&self, state: &mut State, record: EpochRecord, rehash: bool) {
+    pub(super) fn enter(&self, state: &mut State, record: Arc<EpochRecord>, rehash: bool) {
         state.begun = None;
-        self.shared.open_epoch(record.clone());
+        self.shared.open_epoch(EpochRecord::clone(&record));
         let held = self.report(rehash);
         let shared = self.shared.clone();
         tokio::spawn(async move {
@@ -90,7 +91,7 @@ impl<W: Workload> NodeActor<W> {
             epoch,
             rank,
             lanes: self.workload.lanes(),
-            plan: beginning.plan.clone(),
+            plan: Plan::clone(&beginning.plan),
             shards: self.shared.shards.to_vec(),
             gathered_values_max: self.gathered_values_max,
         };

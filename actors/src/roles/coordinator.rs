@@ -236,7 +236,10 @@ impl CoordinatorActor {
                 Act::Send(to, word) => self.office.send(to, Control::Word(word)),
                 Act::SendSums { epoch, step } => {
                     let (norms, nonfinite) = state.gathered.sums(&self.orders.tensors);
-                    self.broadcast(state, &Control::Sums { epoch, step, norms, nonfinite });
+                    let told = state.gathered.take();
+                    let (metrics, wait, samples, samples_hash) =
+                        (told.metrics.into_iter().collect(), told.wait, told.samples, told.samples_hash);
+                    self.broadcast(state, &Control::Sums { epoch, step, norms, nonfinite, metrics, wait, samples, samples_hash });
                 }
                 Act::Stable { epoch, step, checkpoint, hold } => self.stable(state, epoch, step, checkpoint, hold),
                 Act::Save(epoch, step) => {
@@ -264,12 +267,10 @@ impl CoordinatorActor {
     }
 
     fn stable(&self, state: &mut State, epoch: Epoch, step: Step, checkpoint: bool, hold: bool) {
-        let told = state.gathered.take();
         if checkpoint {
             self.begin_saving(state, step.next());
         }
-        let (metrics, wait, samples, samples_hash) = (told.metrics.into_iter().collect(), told.wait, told.samples, told.samples_hash);
-        self.broadcast(state, &Control::Stable { epoch, step, checkpoint, hold, metrics, wait, samples, samples_hash });
+        self.broadcast(state, &Control::Stable { epoch, step, checkpoint, hold });
         if step.next().0.is_multiple_of(LEDGER_EVERY) {
             self.office.save_ledger();
         }

@@ -126,7 +126,8 @@ pub enum Control {
         /// One entry per lane.
         lanes: Vec<LaneMetrics>,
     },
-    /// Leader → members: the global sums; compute the new versions beside the old ones.
+    /// Leader → members: the global sums; compute the new versions beside the old ones. With it comes all that is
+    /// told of the step once it is stable: it may become so when its leader is gone.
     Sums {
         /// In this epoch.
         epoch: Epoch,
@@ -136,6 +137,14 @@ pub enum Control {
         norms: Vec<Vec<(f64, f64)>>,
         /// Non-finite gradient values in the whole model; also set when the step is to be skipped for another reason.
         nonfinite: u64,
+        /// Means over lanes, for people.
+        metrics: Vec<(String, f64)>,
+        /// Share of the lanes' time spent waiting.
+        wait: f64,
+        /// What the step used, for the ledger.
+        samples: u32,
+        /// Hash over the lanes' sample hashes, in lane order.
+        samples_hash: u64,
     },
     /// Member → leader: the vote. My new versions lie beside the old ones.
     Prepared {
@@ -156,14 +165,6 @@ pub enum Control {
         checkpoint: bool,
         /// Whether the next step waits for a word: a new epoch, [`Word::Go`], or the end.
         hold: bool,
-        /// Means over lanes, for people.
-        metrics: Vec<(String, f64)>,
-        /// Share of the lanes' time spent waiting.
-        wait: f64,
-        /// What the step used, for the ledger.
-        samples: u32,
-        /// Hash over the lanes' sample hashes, in lane order.
-        samples_hash: u64,
     },
     /// Leader → members: offer a snapshot of the state as it is.
     Snapshot {

@@ -59,6 +59,12 @@ pub enum Event {
         /// Bytes of shards that moved between nodes.
         #[serde(default)]
         moved_bytes: u64,
+        /// The epoch that computed the last step of the state; 0 for what the seed or a checkpoint gave.
+        #[serde(default)]
+        state_epoch: Epoch,
+        /// Ranks that hold copies of the same shard, each such set once: when all of one set go at once a step is lost.
+        #[serde(default)]
+        copies: Vec<Vec<u32>>,
     },
     /// A step is stable everywhere.
     StepCommitted {

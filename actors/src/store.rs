@@ -91,6 +91,12 @@ impl Store {
         Self { inner, place: place.into(), folder: None }
     }
 
+    /// The same place behind a store that fails on demand.
+    pub fn behind_faults(&self) -> (Self, Arc<faulty::Faulty>) {
+        let faulty = Arc::new(faulty::Faulty::new(self.inner.clone()));
+        (Self { inner: faulty.clone(), place: self.place.clone(), folder: self.folder.clone() }, faulty)
+    }
+
     fn existing(location: &str, folder: PathBuf) -> Result<Self> {
         let about = std::fs::metadata(&folder).map_err(|e| from_io(location, &e))?;
         if !about.is_dir() {

@@ -9,6 +9,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use everstep_actors::protocol::ids::{Lane, Step, UnitId};
+use everstep_actors::roles::rank;
 use everstep_actors::workload::{
     Batch, CallId, LaneError, LaneReport, NewShard, Partials, Peers, ShardView, Source, SourceError, Sums, TensorKind, TensorSpec, Unit,
     Workload,
@@ -50,23 +51,40 @@ impl Ledger {
 
     /// The weights after so many steps, by a plain loop in one thread.
     pub fn expected(&self, steps: Step) -> Vec<Vec<f32>> {
-        let mut units: Vec<Vec<f32>> =
-            self.units.iter().enumerate().map(|(unit, spec)| self.init(UnitId(unit as u32), 0..spec.len())).collect();
+        let mut units = self.initial();
         for step in (0..steps.0).map(Step) {
-            for (index, weights) in units.iter_mut().enumerate() {
-                let mut sum = everstep_actors::protocol::tree::TreeSum::new(self.lanes);
-                for lane in (0..self.lanes).map(Lane) {
-                    let gradient =
-                        if index == 0 { self.counts(step, lane, weights.len()) } else { Self::contribution(index, weights, lane) };
-                    if let Ok(Some(total)) = sum.add(lane.0..lane.0 + 1, gradient) {
-                        let scale = 1.0 / self.lanes as f32;
-                        let mean: Vec<f32> = total.into_iter().map(|value| value * scale).collect();
-                        *weights = self.updated(index, weights, &mean);
-                    }
+            self.advance(step, &mut units);
+        }
+        units
+    }
+
+    /// The weights before the first step.
+    pub fn initial(&self) -> Vec<Vec<f32>> {
+        self.units.iter().enumerate().map(|(unit, spec)| self.init(UnitId(unit as u32), 0..spec.len())).collect()
+    }
+
+    /// One step of the plain loop; the mean gradients, which are what the optimizer's slots hold after it.
+    pub fn advance(&self, step: Step, units: &mut [Vec<f32>]) -> Vec<Vec<f32>> {
+        let mut means = Vec::with_capacity(units.len());
+        for (index, weights) in units.iter_mut().enumerate() {
+            let mut sum = everstep_actors::protocol::tree::TreeSum::new(self.lanes);
+            for lane in (0..self.lanes).map(Lane) {
+                let gradient = if index == 0 { self.counts(step, lane, weights.len()) } else { Self::contribution(index, weights, lane) };
+                if let Ok(Some(total)) = sum.add(lane.0..lane.0 + 1, gradient) {
+                    let scale = 1.0 / self.lanes as f32;
+                    let mean: Vec<f32> = total.into_iter().map(|value| value * scale).collect();
+                    *weights = self.updated(index, weights, &mean);
+                    means.push(mean);
                 }
             }
         }
-        units
+        means
+    }
+
+    /// The hash of the samples of a step, as committed steps carry it.
+    pub fn samples_hash(&self, step: Step) -> u64 {
+        let lane = |lane| rank::hash_of(&self.batch_of(step, Lane(lane)).collect::<Vec<u64>>());
+        rank::hash_of(&(0..self.lanes).map(lane).collect::<Vec<u64>>())
     }
 
     fn counts(&self, step: Step, lane: Lane, counters: usize) -> Vec<f32> {

@@ -10,3 +10,4 @@ pub mod ledger;
 pub mod local;
 pub mod scenario;
 pub mod sim;
+mod stage;

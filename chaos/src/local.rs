@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use everstep_actors::checkpoint::{self, Digest, OnBad};
 use everstep_actors::event::{Event, Recorded};
+use everstep_actors::net::endpoint::Socket;
 use everstep_actors::net::tls::{Identity, Role, RunCa};
 use everstep_actors::protocol::coordinator::Care;
 use everstep_actors::protocol::ids::{NodeId, Step};
@@ -12,12 +13,45 @@ use everstep_actors::protocol::terms::Terms;
 use everstep_actors::roles::node::{self, Cluster, Ended, NodeArgs, NodeError, Order};
 use everstep_actors::roles::watchdog::Patience;
 use everstep_actors::store::Store;
-use everstep_actors::workload::Workload;
+use everstep_actors::workload::{Source, Workload};
 use tokio::runtime::Runtime;
 use tokio::sync::{Notify, mpsc};
 use tokio::task::JoinHandle;
 
+use crate::checks::{self, Check};
+use crate::history::Promise;
 use crate::ledger::Ledger;
+use crate::scenario::{Scenario, ScenarioError};
+use crate::{sim, stage as tier};
+
+mod net;
+mod stage;
+mod work;
+
+/// Plays a scenario with real nodes. `seed` decides whom faults strike; when, among the steps of a node, no seed decides here.
+///
+/// # Errors
+/// The scenario asks for a fault that real nodes in one process cannot have, or a node cannot be started.
+pub fn play(scenario: &Scenario, seed: u64) -> Result<sim::Run, ScenarioError> {
+    let mut nodes = stage::Nodes::new(scenario, seed).map_err(ScenarioError::Malformed)?;
+    let played = tier::play(scenario, seed, &mut nodes)?;
+    let (ledger, shards) = nodes.plain();
+    let promise = Promise {
+        steps: scenario.workload.steps,
+        batch: u64::from(scenario.workload.lanes) * u64::from(scenario.workload.samples_per_lane),
+        digests: work::undisturbed(&ledger, &shards, played.reached),
+        grace: scenario.cluster.grace.0,
+        recover_within: scenario.probe.end.recover_within.0,
+        ranks_min: scenario.cluster.ranks_min,
+        ranks_max: scenario.cluster.ranks_max,
+    };
+    let mut wanted: Vec<Check> = scenario.probe.continuous.invariants.clone();
+    wanted.extend(&scenario.probe.end.invariants);
+    let violations = checks::run(&wanted, &played.history, &promise);
+    let tier::Played { history, struck, took, done, .. } = played;
+    let events = history.entries.len() as u64;
+    Ok(sim::Run { history, promise, violations, trace: 0, events, struck, took, done, standing: Vec::new() })
+}
 
 /// A run on the ledger.
 #[derive(Debug, Clone)]
@@ -34,10 +68,28 @@ pub struct Run {
     pub gathered_values_max: usize,
     /// Ranks without which nothing is computed.
     pub ranks_min: u32,
+    /// Ranks that compute at most.
+    pub ranks_max: u32,
+    /// Copies of each shard besides the owner's.
+    pub replicas: u32,
     /// What is done about results that may be wrong.
     pub care: Care,
     /// How long parts of a node may stand still.
     pub patience: Patience,
+}
+
+/// Where a node sits and what it works on.
+struct Seat<W> {
+    workload: Arc<W>,
+    source: Arc<dyn Source>,
+    store: Store,
+    socket: Option<Socket>,
+    host: String,
+    zone: String,
+    slot: u32,
+    pid: u32,
+    /// Ranks that the run's start waits for.
+    ranks: u32,
 }
 
 /// A node that runs, on a tokio runtime of its own, so that it can be killed without a last word.
@@ -60,6 +112,17 @@ impl Running {
     /// The node could not be started.
     pub async fn ended(mut self) -> Result<Ended, NodeError> {
         (&mut self.task).await.expect("a node does not panic")
+    }
+
+    fn runtime() -> Runtime {
+        tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().expect("a test can have threads")
+    }
+
+    /// Has a task run among those of the node.
+    fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
+        if let Some(runtime) = &self.runtime {
+            runtime.spawn(task);
+        }
     }
 
     /// Kills the node: its tasks, its sockets, its state. Nobody is told.
@@ -144,26 +207,57 @@ impl Run {
     /// # Panics
     /// As [`Run::start`].
     pub fn start_with<W: Workload>(&self, workload: Arc<W>, folder: &Path, ranks: u32, slot: u32, log: &Log) -> Running {
-        let store = Store::open(&folder.display().to_string()).expect("the folder of a test can be written");
-        let ca = RunCa::load_or_create(&folder.join("secrets"), "ledger").expect("the folder of a test can hold a certificate authority");
-        let identity = Identity::issue(&ca, Role::Node, std::time::Duration::from_secs(3_600)).expect("a certificate can be issued");
-        let (events_in, mut events) = mpsc::channel(65_536);
-        let (id, log) = (identity.id(), log.clone());
-        let (orders, orders_in) = mpsc::channel(16);
-        let args = NodeArgs {
+        let seat = Seat {
             workload,
             source: Arc::new(self.ledger.clone()),
-            store,
-            run: "ledger".into(),
-            identity,
-            bind: ([127, 0, 0, 1], 0).into(),
-            advertise: None,
+            store: Store::open(&folder.display().to_string()).expect("the folder of a test can be written"),
+            socket: None,
             host: format!("host{slot}"),
             zone: String::new(),
             slot,
+            pid: std::process::id(),
+            ranks,
+        };
+        let log = log.clone();
+        self.launch(folder, seat, Running::runtime(), move |recorded| log.push(recorded), |_, _| {})
+    }
+
+    /// Starts a node on a runtime of its own. What happens is told to `happened`, its end to `ended`, from threads of their own.
+    fn launch<W: Workload>(
+        &self,
+        folder: &Path,
+        seat: Seat<W>,
+        runtime: Runtime,
+        happened: impl Fn(Recorded) + Send + 'static,
+        ended: impl FnOnce(&NodeId, &Result<Ended, NodeError>) + Send + 'static,
+    ) -> Running {
+        let ca = RunCa::load_or_create(&folder.join("secrets"), "ledger").expect("the folder of a test can hold a certificate authority");
+        let identity = Identity::issue(&ca, Role::Node, std::time::Duration::from_secs(3_600)).expect("a certificate can be issued");
+        let (events_in, mut events) = mpsc::channel(65_536);
+        let (id, slot) = (identity.id(), seat.slot);
+        let (orders, orders_in) = mpsc::channel(16);
+        let args = NodeArgs {
+            workload: seat.workload,
+            source: seat.source,
+            store: seat.store,
+            run: "ledger".into(),
+            identity,
+            bind: ([127, 0, 0, 1], 0).into(),
+            socket: seat.socket,
+            advertise: None,
+            host: seat.host,
+            zone: seat.zone,
+            slot,
+            pid: seat.pid,
             terms: Terms { build: "test".into(), recipe: "ledger".into(), hardware: "any".into() },
             config: Digest::of(b"ledger"),
-            cluster: Cluster { ranks_start: ranks, ranks_min: self.ranks_min, ranks_max: u32::MAX, replicas: 1, mixed: false },
+            cluster: Cluster {
+                ranks_start: seat.ranks,
+                ranks_min: self.ranks_min,
+                ranks_max: self.ranks_max,
+                replicas: self.replicas,
+                mixed: false,
+            },
             care: self.care,
             patience: self.patience,
             loss_max: f64::INFINITY,
@@ -178,11 +272,15 @@ impl Run {
             events: events_in,
             orders: orders_in,
         };
-        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().expect("a test can have threads");
-        let task = runtime.spawn(node::run(args));
-        runtime.spawn(async move {
-            while let Some(recorded) = events.recv().await {
-                log.push(recorded);
+        let task = runtime.spawn(async move {
+            let end = node::run(args).await;
+            ended(&id, &end);
+            end
+        });
+        // A thread of its own: what was told is heard even while the node stands still.
+        std::thread::spawn(move || {
+            while let Some(recorded) = events.blocking_recv() {
+                happened(recorded);
             }
         });
         Running { id, slot, orders, task, runtime: Some(runtime) }

@@ -68,6 +68,8 @@ fn run(steps: u64, audit_every: u64) -> Run {
         shard_values: 256,
         gathered_values_max: 1_300,
         ranks_min: 1,
+        ranks_max: u32::MAX,
+        replicas: 1,
         care: Care { audit_every, ..Care::default() },
         patience: Patience { turn: ms(20), lane: ms(600), ..Patience::default() },
     }

@@ -7,7 +7,8 @@ use everstep_actors::protocol::word::Outcome;
 use everstep_actors::roles::node::Order;
 use everstep_actors::roles::watchdog::Patience;
 use everstep_chaos::ledger::Ledger;
-use everstep_chaos::local::{Log, Run};
+use everstep_chaos::local::{self, Log, Run};
+use everstep_chaos::scenario::Scenario;
 
 fn run(steps: u64) -> Run {
     Run {
@@ -17,6 +18,8 @@ fn run(steps: u64) -> Run {
         shard_values: 256,
         gathered_values_max: 1_300,
         ranks_min: 1,
+        ranks_max: u32::MAX,
+        replicas: 1,
         care: Care::default(),
         patience: Patience::default(),
     }
@@ -125,7 +128,7 @@ async fn when_all_are_lost_the_run_resumes_from_its_checkpoint() {
     let log = Log::default();
     let nodes: Vec<_> = (0..3).map(|slot| run.start(folder.path(), 3, slot, &log)).collect();
     log.committed(Step(22)).await;
-    nodes.into_iter().for_each(everstep_chaos::local::Running::kill);
+    nodes.into_iter().for_each(local::Running::kill);
     let ended = run.to_end(folder.path(), 2).await.unwrap();
     assert!(ended.iter().all(|end| end.outcome == Outcome::Done), "{ended:?}");
     assert!(run.saved(folder.path()).await == (run.steps, run.ledger.expected(run.steps)));
@@ -138,4 +141,68 @@ fn no_step_was_run_from_a_checkpoint(log: &Log) {
     });
     let later: Vec<String> = origins.filter(|origin| origin != "seed").collect();
     assert!(!later.is_empty() && later.iter().all(|origin| origin == "copies"), "{later:?}");
+}
+
+/// Scenarios that take a second or two: the same files play in all tiers.
+const TABLE: [(&str, &str); 10] = [
+    ("a member and then the leader are killed", "
+        fault = [
+            { at = { step = 5 }, kind = 'kill', target = 'rank=1', restart = '100ms' },
+            { at = { step = 25, after = '3ms' }, kind = 'kill', target = 'leader', restart = '100ms' },
+        ]
+        cluster = { nodes = 4, nodes_per_host = 4 }"),
+    ("a machine goes without a word", "
+        fault = [{ at = { step = 8 }, kind = 'kill_host', target = 'host=1', restart = '300ms' }]
+        cluster = { nodes = 4, nodes_per_host = 2 }"),
+    ("half leave on notice and one stays after all", "
+        fault = [
+            { at = { step = 5 }, kind = 'drain', target = 'n=1', lead = '20s', cancel = '1ms' },
+            { at = { step = 20 }, kind = 'drain', target = '50%', lead = '5s' },
+        ]
+        cluster = { nodes = 4 }"),
+    ("two come", "
+        fault = [{ at = { step = 6 }, kind = 'join', count = 2 }]
+        cluster = { nodes = 2 }"),
+    ("a member stands still for a moment", "
+        fault = [{ at = { step = 6 }, kind = 'stop', target = 'rank=1', for = '400ms' }]
+        cluster = { nodes = 3 }"),
+    ("paths lose, repeat and delay", "
+        fault = [{ at = { step = 3 }, kind = 'link', from = 'all', to = 'all', loss = 0.02, duplicate = 0.1, delay = '1ms', reorder = '2ms', for = '500ms' }]
+        cluster = { nodes = 3 }"),
+    ("a bit turns over while a version is computed", "
+        fault = [{ at = { step = 6 }, kind = 'bit_flip', mode = 'update', target = 'rank=1' }]
+        cluster = { nodes = 3 }"),
+    ("the store refuses, is full and forgets its answers", "
+        fault = [
+            { at = { step = 4 }, kind = 'store', mode = 'read_only', for = '100ms' },
+            { at = { step = 14 }, kind = 'store', mode = 'full', for = '100ms' },
+            { at = { step = 24 }, kind = 'store', mode = 'unknown', for = '100ms' },
+        ]
+        cluster = { nodes = 2 }"),
+    ("everyone dies and the newest checkpoint is torn", "
+        fault = [
+            { at = { event = 'checkpoint_saved', nth = 3, after = '5ms' }, kind = 'checkpoint', mode = 'torn' },
+            { at = { event = 'damaged' }, kind = 'kill', target = 'all', restart = '50ms' },
+        ]
+        cluster = { nodes = 2, nodes_per_host = 2 }"),
+    ("one is slow and one hangs for a while", "
+        fault = [
+            { at = { step = 4 }, kind = 'slow', target = 'one', factor = 5, for = '100ms' },
+            { at = { step = 20 }, kind = 'hang', target = 'one', for = '200ms' },
+        ]
+        cluster = { nodes = 3 }"),
+];
+
+/// Every scenario of the table strikes, ends with the bits of a plain loop, and breaks no check.
+#[test]
+fn scenarios_play_with_real_nodes() {
+    for (name, text) in TABLE {
+        let text = format!("name = '{name}'\nworkload = {{ steps = 200, step_time = '5ms', checkpoint_every = 20, shards = 10 }}\n{text}");
+        let scenario = Scenario::parse(&text).unwrap();
+        let began = std::time::Instant::now();
+        let run = local::play(&scenario, 7).unwrap();
+        assert!(run.failure(&scenario, 7).is_none(), "{}", run.failure(&scenario, 7).unwrap());
+        assert!(run.done && run.struck >= scenario.faults.len(), "{name}: {} strikes, done: {}", run.struck, run.done);
+        println!("{name}: {:.2} s, {} strikes, {} epochs", began.elapsed().as_secs_f32(), run.struck, run.epochs());
+    }
 }

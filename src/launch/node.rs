@@ -102,10 +102,12 @@ fn start(
         run: briefing.run.clone(),
         identity,
         bind: SocketAddr::new(ip, 0),
+        socket: None,
         advertise: recipe.cluster.advertise.as_ref().and_then(|address| address.parse().ok()).map(|ip| SocketAddr::new(ip, 0)),
         host: briefing.host.clone(),
         zone: recipe.cluster.zone.clone(),
         slot: briefing.slot,
+        pid: std::process::id(),
         terms: Terms { build: env!("CARGO_PKG_VERSION").into(), recipe: recipe.digest(), hardware },
         config: Digest::of(recipe.digest().as_bytes()),
         cluster: Cluster {

@@ -256,7 +256,10 @@ impl CoordinatorActor {
                         nonfinite = nonfinite.max(1);
                         self.learn(state, Fact::Bad { epoch, step, because });
                     }
-                    self.broadcast(state, &Control::Sums { epoch, step, norms, nonfinite });
+                    let told = state.gathered.take();
+                    let (metrics, wait, samples, samples_hash) =
+                        (told.metrics.into_iter().collect(), told.wait, told.samples, told.samples_hash);
+                    self.broadcast(state, &Control::Sums { epoch, step, norms, nonfinite, metrics, wait, samples, samples_hash });
                 }
                 Act::Stable { epoch, step, checkpoint, hold } => self.stable(state, epoch, step, checkpoint, hold),
                 Act::Save(epoch, step) => {
@@ -287,12 +290,10 @@ impl CoordinatorActor {
     }
 
     fn stable(&self, state: &mut State, epoch: Epoch, step: Step, checkpoint: bool, hold: bool) {
-        let told = state.gathered.take();
         if checkpoint {
             self.begin_saving(state, step.next());
         }
-        let (metrics, wait, samples, samples_hash) = (told.metrics.into_iter().collect(), told.wait, told.samples, told.samples_hash);
-        self.broadcast(state, &Control::Stable { epoch, step, checkpoint, hold, metrics, wait, samples, samples_hash });
+        self.broadcast(state, &Control::Stable { epoch, step, checkpoint, hold });
         if step.next().0.is_multiple_of(LEDGER_EVERY) {
             self.office.save_ledger();
         }

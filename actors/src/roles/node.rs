@@ -33,7 +33,7 @@ use super::watchdog::{self, Master, Patience};
 use crate::checkpoint::writer::{CheckpointWriter, Snapshot, WriterConfig, WriterMessage};
 use crate::checkpoint::{self, Digest, Draft, OnBad, PartRecord, SnapshotShard};
 use crate::event::{Event, MemberInfo, Recorded};
-use crate::net::endpoint::{BindError, Endpoint, Options};
+use crate::net::endpoint::{BindError, Endpoint, Options, Socket};
 use crate::net::link::{Link, LinkDown, Payload};
 use crate::net::mailbox::{ActorStats, ActorTable, Mailbox};
 use crate::net::tls::{Identity, Role};
@@ -94,6 +94,8 @@ pub struct NodeArgs<W> {
     pub identity: Identity,
     /// Where to listen.
     pub bind: SocketAddr,
+    /// A socket that is there already, to be used instead of one at `bind`.
+    pub socket: Option<Socket>,
     /// Where others dial this node, if that is another address (NAT, several interfaces); port 0 stands for the one listened on.
     pub advertise: Option<SocketAddr>,
     /// Failure domain: the machine.
@@ -102,6 +104,8 @@ pub struct NodeArgs<W> {
     pub zone: String,
     /// Place on the host.
     pub slot: u32,
+    /// The process id by which its launcher speaks of it.
+    pub pid: u32,
     /// What the members of the run must share.
     pub terms: Terms,
     /// Digest of the recipe, for manifests.

@@ -1,7 +1,7 @@
 //! A store that fails on demand: the tests of everything that must survive a failing store use it.
 //!
 //! Writing operations (puts and deletes) are numbered from 0 in the order in which they arrive. A
-//! [`Fault`] is laid on a number; all others pass through.
+//! [`Fault`] is laid on a number; all others pass through. A [`Trouble`] lasts until it is taken back.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -45,10 +45,26 @@ pub enum Fault {
     CrashAfter,
 }
 
+/// What is wrong with the store for a while.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Trouble {
+    /// It answers nobody: every operation fails after this time.
+    Away(Duration),
+    /// Every operation takes effect, and is answered, after this time.
+    Late(Duration),
+    /// Every other writing operation takes effect; of none is the answer heard.
+    Unknown,
+    /// It reads and refuses writes.
+    ReadOnly,
+    /// It reads, and has no room for objects whose keys begin so.
+    Full(&'static str),
+}
+
 /// A store with faults.
 #[derive(Debug)]
 pub struct Faulty {
     inner: Arc<dyn ObjectStore>,
+    troubles: Mutex<BTreeMap<u32, Trouble>>,
     faults: Mutex<BTreeMap<u64, Fault>>,
     writes: AtomicU64,
     dead: AtomicBool,
@@ -57,7 +73,7 @@ pub struct Faulty {
 impl Faulty {
     /// Wraps a store; without faults it behaves as `inner` does.
     pub fn new(inner: Arc<dyn ObjectStore>) -> Self {
-        Self { inner, faults: Mutex::default(), writes: AtomicU64::new(0), dead: AtomicBool::new(false) }
+        Self { inner, troubles: Mutex::default(), faults: Mutex::default(), writes: AtomicU64::new(0), dead: AtomicBool::new(false) }
     }
 
     /// Lays a fault on the `nth` writing operation, counted from 0 since the store was made.
@@ -65,14 +81,56 @@ impl Faulty {
         self.faults.lock().unwrap_or_else(PoisonError::into_inner).insert(nth, fault);
     }
 
+    /// Lays a trouble on all operations, under a number of the caller's; the one with the highest number counts.
+    pub fn trouble(&self, number: u32, trouble: Trouble) {
+        self.troubles.lock().unwrap_or_else(PoisonError::into_inner).insert(number, trouble);
+    }
+
+    /// Takes the trouble of this number back.
+    pub fn mend(&self, number: u32) {
+        self.troubles.lock().unwrap_or_else(PoisonError::into_inner).remove(&number);
+    }
+
+    fn troubled(&self) -> Option<Trouble> {
+        self.troubles.lock().unwrap_or_else(PoisonError::into_inner).values().next_back().copied()
+    }
+
+    /// Holds an operation up as its trouble says, or ends it.
+    async fn reach(&self) -> Result<()> {
+        self.alive()?;
+        match self.troubled() {
+            Some(Trouble::Away(after)) => {
+                tokio::time::sleep(after).await;
+                Err(broken())
+            }
+            Some(Trouble::Late(by)) => {
+                tokio::time::sleep(by).await;
+                Ok(())
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// What becomes of the `nth` writing operation: an error before it, and whether its answer is heard.
+    fn fate(&self, nth: u64, put: Option<&Path>) -> Result<bool> {
+        match self.troubled() {
+            Some(Trouble::ReadOnly) => Err(os(io::ErrorKind::ReadOnlyFilesystem)),
+            Some(Trouble::Full(below)) if put.is_some_and(|key| key.as_ref().starts_with(below)) => Err(os(io::ErrorKind::StorageFull)),
+            Some(Trouble::Unknown) if nth.is_multiple_of(2) => Err(broken()),
+            Some(Trouble::Unknown) => Ok(false),
+            _ => Ok(true),
+        }
+    }
+
     /// How many writing operations have arrived.
     pub fn writes(&self) -> u64 {
         self.writes.load(Ordering::SeqCst)
     }
 
-    fn next_fault(&self) -> Option<Fault> {
+    /// The number of a writing operation that arrives, and its fault.
+    fn next_fault(&self) -> (u64, Option<Fault>) {
         let nth = self.writes.fetch_add(1, Ordering::SeqCst);
-        self.faults.lock().unwrap_or_else(PoisonError::into_inner).get(&nth).copied()
+        (nth, self.faults.lock().unwrap_or_else(PoisonError::into_inner).get(&nth).copied())
     }
 
     fn alive(&self) -> Result<()> {
@@ -100,8 +158,11 @@ impl fmt::Display for Faulty {
 #[async_trait::async_trait]
 impl ObjectStore for Faulty {
     async fn put_opts(&self, location: &Path, payload: PutPayload, opts: PutOptions) -> Result<PutResult> {
-        self.alive()?;
-        let fault = self.next_fault();
+        self.reach().await?;
+        let (nth, fault) = self.next_fault();
+        if !self.fate(nth, Some(location))? {
+            return self.inner.put_opts(location, payload, opts).await.and_then(|_| Err(broken()));
+        }
         if opts.mode == PutMode::Create && fault.is_some() && self.inner.head(location).await.is_ok() {
             return self.inner.put_opts(location, payload, opts).await;
         }
@@ -135,25 +196,32 @@ impl ObjectStore for Faulty {
     }
 
     async fn put_multipart_opts(&self, location: &Path, opts: PutMultipartOptions) -> Result<Box<dyn MultipartUpload>> {
-        self.alive()?;
+        self.reach().await?;
         self.inner.put_multipart_opts(location, opts).await
     }
 
     async fn get_opts(&self, location: &Path, options: GetOptions) -> Result<GetResult> {
-        self.alive()?;
+        self.reach().await?;
         self.inner.get_opts(location, options).await
     }
 
     async fn get_ranges(&self, location: &Path, ranges: &[Range<u64>]) -> Result<Vec<Bytes>> {
-        self.alive()?;
+        self.reach().await?;
         self.inner.get_ranges(location, ranges).await
     }
 
     fn delete_stream(&self, locations: BoxStream<'static, Result<Path>>) -> BoxStream<'static, Result<Path>> {
-        if let Err(error) = self.alive() {
-            return futures::stream::once(async move { Err(error) }).boxed();
+        let (nth, fault) = self.next_fault();
+        let fated = self.alive().and_then(|()| match self.troubled() {
+            Some(Trouble::Away(_)) => Err(broken()),
+            _ => self.fate(nth, None),
+        });
+        match fated {
+            Err(error) => return futures::stream::once(async move { Err(error) }).boxed(),
+            Ok(false) => return self.inner.delete_stream(locations).map(|done| done.and_then(|_| Err(broken()))).boxed(),
+            Ok(true) => {}
         }
-        match self.next_fault() {
+        match fault {
             None | Some(Fault::Late(_)) => self.inner.delete_stream(locations),
             Some(Fault::CrashAfter) => {
                 self.dead.store(true, Ordering::SeqCst);
@@ -169,19 +237,20 @@ impl ObjectStore for Faulty {
     }
 
     fn list(&self, prefix: Option<&Path>) -> BoxStream<'static, Result<ObjectMeta>> {
-        match self.alive() {
+        let away = matches!(self.troubled(), Some(Trouble::Away(_)));
+        match self.alive().and_then(|()| if away { Err(broken()) } else { Ok(()) }) {
             Ok(()) => self.inner.list(prefix),
             Err(error) => futures::stream::once(async move { Err(error) }).boxed(),
         }
     }
 
     async fn list_with_delimiter(&self, prefix: Option<&Path>) -> Result<ListResult> {
-        self.alive()?;
+        self.reach().await?;
         self.inner.list_with_delimiter(prefix).await
     }
 
     async fn copy_opts(&self, from: &Path, to: &Path, options: CopyOptions) -> Result<()> {
-        self.alive()?;
+        self.reach().await?;
         self.inner.copy_opts(from, to, options).await
     }
 }

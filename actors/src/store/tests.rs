@@ -7,7 +7,7 @@ use bytes::Bytes;
 use object_store::memory::InMemory;
 use object_store::{ObjectStore, PutMode, PutOptions};
 
-use super::faulty::{Fault, Faulty};
+use super::faulty::{Fault, Faulty, Trouble};
 use super::{Created, Store, StoreError};
 
 fn folder() -> (tempfile::TempDir, Store) {
@@ -78,6 +78,33 @@ async fn failures_are_told_apart() {
     assert_eq!(store.put("a", "x").await, Err(StoreError::ReadOnly { place }));
     assert!(matches!(store.put("a", "x").await, Err(StoreError::Unavailable { .. })));
     assert!(matches!(store.get("a", 1).await, Err(StoreError::Unavailable { .. })));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_trouble_lasts_until_it_is_taken_back() {
+    let (faults, store) = faulty();
+    store.put("a", "x").await.unwrap();
+    faults.trouble(1, Trouble::Away(Duration::from_secs(3)));
+    assert!(store.get("a", 1).await.is_err() && store.list("").await.is_err() && store.put("a", "y").await.is_err());
+    faults.trouble(2, Trouble::ReadOnly);
+    assert_eq!(store.put("a", "y").await, Err(StoreError::ReadOnly { place: "run/a".into() }));
+    assert_eq!(store.get("a", 1).await.unwrap(), "x");
+    faults.trouble(3, Trouble::Full("large/"));
+    assert_eq!(store.put("large/b", "1").await, Err(StoreError::Full { place: "run/large/b".into() }));
+    store.put("b", "1").await.unwrap();
+    faults.trouble(4, Trouble::Unknown);
+    let mut taken = 0;
+    for n in 0..4 {
+        assert!(store.put("c", format!("{n}")).await.is_err());
+        taken += u32::from(store.get("c", 1).await.is_ok_and(|body| body == format!("{n}")));
+    }
+    assert_eq!(taken, 2, "every other one takes effect");
+    faults.trouble(5, Trouble::Late(Duration::from_secs(2)));
+    let began = tokio::time::Instant::now();
+    store.put("a", "z").await.unwrap();
+    assert!(began.elapsed() >= Duration::from_secs(2));
+    (1..=5).for_each(|number| faults.mend(number));
+    assert_eq!((store.create("d", "mine".into()).await, store.get("a", 1).await.unwrap()), (Ok(Created::Mine), "z".into()));
 }
 
 #[tokio::test]

@@ -130,7 +130,8 @@ pub enum Control {
         /// In a step that is audited: what each lane gave to its collective calls and got from them, as hashes.
         traces: Vec<(u32, Vec<(u64, u64)>)>,
     },
-    /// Leader → members: the global sums; compute the new versions beside the old ones.
+    /// Leader → members: the global sums; compute the new versions beside the old ones. With it comes all that is
+    /// told of the step once it is stable: it may become so when its leader is gone.
     Sums {
         /// In this epoch.
         epoch: Epoch,
@@ -140,6 +141,14 @@ pub enum Control {
         norms: Vec<Vec<(f64, f64)>>,
         /// Non-finite gradient values in the whole model; also set when the step is to be skipped for another reason.
         nonfinite: u64,
+        /// Means over lanes, for people.
+        metrics: Vec<(String, f64)>,
+        /// Share of the lanes' time spent waiting.
+        wait: f64,
+        /// What the step used, for the ledger.
+        samples: u32,
+        /// Hash over the lanes' sample hashes, in lane order.
+        samples_hash: u64,
     },
     /// Member → leader: the vote. My new versions lie beside the old ones.
     Prepared {
@@ -160,14 +169,6 @@ pub enum Control {
         checkpoint: bool,
         /// Whether the next step waits for a word: a new epoch, [`Word::Go`], or the end.
         hold: bool,
-        /// Means over lanes, for people.
-        metrics: Vec<(String, f64)>,
-        /// Share of the lanes' time spent waiting.
-        wait: f64,
-        /// What the step used, for the ledger.
-        samples: u32,
-        /// Hash over the lanes' sample hashes, in lane order.
-        samples_hash: u64,
     },
     /// Leader → members: offer a snapshot of the state as it is.
     Snapshot {

@@ -5,7 +5,7 @@ use futures::StreamExt;
 use super::super::transfer::Missed;
 use super::super::vault::ShardState;
 use super::*;
-use crate::protocol::plan::Plan;
+use crate::protocol::plan::{Place, Plan};
 use crate::protocol::word::Move;
 
 /// How long members wait for each other's connections when an epoch begins.
@@ -63,6 +63,10 @@ impl<W: Workload> NodeActor<W> {
     pub(super) fn begin(&self, state: &mut State, epoch: Epoch, beginning: Box<Beginning>) {
         let Some(record) = state.machine.record().filter(|record| record.epoch == epoch).cloned() else { return };
         self.shared.vault.begin(beginning.version);
+        // Its leader may have gone between the last vote and its word.
+        if let Some(last) = beginning.version.step.0.checked_sub(1) {
+            self.shared.committed(beginning.version.epoch, Step(last));
+        }
         self.shared.record(began(&record, &beginning, &self.shared.shards, self.workload.slots()));
         state.begun = Some((record.clone(), beginning.clone()));
         let Some(rank) = record.rank_of(self.shared.me) else { return };
@@ -128,7 +132,15 @@ fn began(record: &EpochRecord, beginning: &Beginning, shards: &[Shard], slots: u
             Origin::Copies => "copies".to_owned(),
         },
         moved_bytes: (moved * (1 + slots) * 4) as u64,
+        state_epoch: beginning.version.epoch,
+        copies: copies(&beginning.plan),
     }
+}
+
+fn copies(plan: &Plan) -> Vec<Vec<u32>> {
+    let ranks = |place: &Place| place.copies().map(|rank| rank.0).collect::<BTreeSet<u32>>();
+    let sets: BTreeSet<BTreeSet<u32>> = plan.places.iter().map(ranks).collect();
+    sets.into_iter().map(|set| set.into_iter().collect()).collect()
 }
 
 /// One node's way to its copies.

@@ -25,6 +25,8 @@ pub(super) struct Shared {
     pub(super) transfers: Transfers,
     pub(super) shards: Arc<Vec<Shard>>,
     pub(super) tail: Tail,
+    /// What is told of the step in flight once it is stable.
+    pub(super) report: Mutex<Option<Report>>,
     pub(super) images: u64,
     pub(super) committed_at: Mutex<Instant>,
     pub(super) events: mpsc::Sender<Recorded>,
@@ -32,6 +34,13 @@ pub(super) struct Shared {
     pub(super) store: Store,
     /// What of this node hangs.
     pub(super) hung: OnceLock<String>,
+}
+
+/// What a leader says of a step before it is stable.
+pub(super) struct Report {
+    line: Line,
+    metrics: Vec<(String, f64)>,
+    wait: f64,
 }
 
 /// The epoch that this node is in.
@@ -146,11 +155,13 @@ impl Shared {
             Control::Reduced { .. } | Control::Prepared { .. } | Control::Parts { .. } | Control::PartsFailed { .. } => {
                 self.tell(&self.coordinator, "coordinator", CoordinatorMsg::Said { node: from, message });
             }
-            Control::Sums { epoch, step, norms, nonfinite } if from_leader => {
+            Control::Sums { epoch, step, norms, nonfinite, metrics, wait, samples, samples_hash } if from_leader => {
+                let report = Report { line: Line { step, epoch, samples, samples_hash }, metrics, wait };
+                *self.report.lock().unwrap_or_else(PoisonError::into_inner) = Some(report);
                 self.tell(&self.rank, "rank", RankMsg::Sums { epoch, step, sums: Sums { norms, nonfinite } });
             }
-            Control::Stable { epoch, step, checkpoint, hold, metrics, wait, samples, samples_hash } if from_leader => {
-                self.committed(epoch, step, metrics.into_iter().collect(), wait, (samples, samples_hash));
+            Control::Stable { epoch, step, checkpoint, hold } if from_leader => {
+                self.committed(epoch, step);
                 self.tell(&self.rank, "rank", RankMsg::Stable { epoch, step, checkpoint, hold });
             }
             Control::Snapshot { epoch, step } if from_leader => self.tell(&self.rank, "rank", RankMsg::Snapshot { epoch, step }),
@@ -204,10 +215,17 @@ impl Shared {
         self.tell(&self.coordinator, "coordinator", CoordinatorMsg::Said { node: from, message: Control::Word(word) });
     }
 
-    /// A step has become stable: every member keeps its line for the ledger and shows it.
-    fn committed(&self, epoch: Epoch, step: Step, metrics: BTreeMap<String, f64>, wait: f64, used: (u32, u64)) {
-        let (samples, samples_hash) = used;
-        self.tail.push(Line { step, epoch, samples, samples_hash });
+    /// A step has become stable, by its leader's word or because an epoch goes on from it: every member keeps its line for the
+    /// ledger and shows it, once.
+    pub(super) fn committed(&self, epoch: Epoch, step: Step) {
+        let mut report = self.report.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(Report { line, metrics, wait }) = report.take_if(|report| report.line.step == step && report.line.epoch == epoch) else {
+            return;
+        };
+        drop(report);
+        self.tail.push(line);
+        let Line { samples, samples_hash, .. } = line;
+        let metrics = metrics.into_iter().collect();
         let seconds = {
             let mut last = self.committed_at.lock().unwrap_or_else(PoisonError::into_inner);
             std::mem::replace(&mut *last, Instant::now()).elapsed().as_secs_f64()

@@ -36,6 +36,7 @@ pub async fn run<W: Workload>(args: NodeArgs<W>) -> Result<Ended, NodeError> {
         vault: vault.clone(),
         shards: shards.clone(),
         tail: Tail::default(),
+        report: Mutex::default(),
         images: args.images,
         committed_at: Mutex::new(Instant::now()),
         events: args.events,
@@ -44,11 +45,15 @@ pub async fn run<W: Workload>(args: NodeArgs<W>) -> Result<Ended, NodeError> {
         hung: OnceLock::new(),
     });
     let router = Arc::new(NodeRouter(shared.clone()));
-    let endpoint = Arc::new(Endpoint::bind(args.bind, args.identity, Options::default(), router, None)?);
+    let options = Options::default();
+    let endpoint = Arc::new(match args.socket {
+        Some(socket) => Endpoint::over(socket, args.identity, options, router, None)?,
+        None => Endpoint::bind(args.bind, args.identity, options, router, None)?,
+    });
     let listened = endpoint.local_addr().map_err(|error| BindError::Io { address: args.bind, error })?;
     let advertised = args.advertise.map(|to| SocketAddr::new(to.ip(), if to.port() == 0 { listened.port() } else { to.port() }));
     let address = advertised.unwrap_or(listened).to_string();
-    let me = Member { node: shared.me, address, host: args.host, zone: args.zone, pid: std::process::id(), slot: args.slot };
+    let me = Member { node: shared.me, address, host: args.host, zone: args.zone, pid: args.pid, slot: args.slot };
     args.store.probe(&nonce(shared.me)).await?;
     let table = Arc::new(ActorTable::default());
 

@@ -1,0 +1,403 @@
+//! The stage of the local tier: nodes in this process, each on a runtime of its own, and how faults reach them.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Condvar, Mutex, PoisonError, mpsc};
+use std::time::Duration;
+
+use everstep_actors::protocol::coordinator::Care;
+use everstep_actors::protocol::ids::Step;
+use everstep_actors::protocol::shard::{Shard, UnitShape, cut};
+use everstep_actors::protocol::word::Outcome;
+use everstep_actors::roles::node::Order;
+use everstep_actors::roles::watchdog::Patience;
+use everstep_actors::store::Store;
+use everstep_actors::store::faulty::{self, Faulty};
+use everstep_actors::workload::Workload;
+
+use super::net::{Net, Trouble};
+use super::work::{Gate, Observed, Sheet};
+use super::{Run, Running, Seat};
+use crate::fault::{Fault, Kind, Mode};
+use crate::ledger::Ledger;
+use crate::scenario::Scenario;
+use crate::stage::timeline::{Books, Committed};
+use crate::stage::{Stage, Strike, Told, host};
+
+/// A store that is away says so after this.
+const AWAY: Duration = Duration::from_millis(500);
+/// A late store answers after this.
+const LATE: Duration = Duration::from_secs(2);
+/// Where the parts of checkpoints lie.
+const PARTS: &str = "checkpoints/parts";
+/// Trouble of a store whose node is dead: above all numbers of strikes.
+const DEAD: u32 = u32::MAX;
+
+/// Holds a runtime's only thread.
+#[derive(Debug, Default)]
+struct Freeze {
+    frozen: Mutex<bool>,
+    thawed: Condvar,
+}
+
+impl Freeze {
+    fn thaw(&self) {
+        *self.frozen.lock().unwrap_or_else(PoisonError::into_inner) = false;
+        self.thawed.notify_all();
+    }
+
+    fn hold(&self) {
+        let mut frozen = self.frozen.lock().unwrap_or_else(PoisonError::into_inner);
+        while *frozen {
+            frozen = self.thawed.wait(frozen).unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+}
+
+#[derive(Debug)]
+struct Node {
+    running: Running,
+    pid: u32,
+    gate: Arc<Gate>,
+    mute: Arc<AtomicBool>,
+    store: Arc<Faulty>,
+    frozen: BTreeMap<u32, Arc<Freeze>>,
+}
+
+#[derive(Debug)]
+enum Undo {
+    Thaw(Vec<u32>),
+    Open(Vec<u32>),
+    Speed(Vec<u32>, u32),
+    Path,
+    Store,
+}
+
+/// See the module's text.
+#[derive(Debug)]
+pub(super) struct Nodes<'a> {
+    scenario: &'a Scenario,
+    run: Run,
+    ledger: Arc<Ledger>,
+    folder: Folder,
+    net: Arc<Net>,
+    sheet: Arc<Sheet>,
+    nodes: BTreeMap<u32, Node>,
+    started: u32,
+    telling: mpsc::Sender<Told>,
+    told: mpsc::Receiver<Told>,
+    undo: BTreeMap<u32, Undo>,
+    /// Troubles of the stores of all nodes, those that are yet to come included.
+    away: BTreeMap<u32, faulty::Trouble>,
+}
+
+/// A folder that goes with its owner.
+#[derive(Debug)]
+struct Folder(PathBuf);
+
+impl Folder {
+    fn new() -> Result<Self, String> {
+        static COUNT: AtomicU64 = AtomicU64::new(0);
+        let name = format!("everstep-local-{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
+        let folder = std::env::temp_dir().join(name);
+        std::fs::create_dir_all(&folder)
+            .map_err(|error| format!("{}: {error}; set TMPDIR to a folder that can be written", folder.display()))?;
+        Ok(Self(folder))
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        // Nodes that were killed may still be writing their last object.
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+impl<'a> Nodes<'a> {
+    /// A stage for a scenario, without nodes.
+    pub(super) fn new(scenario: &'a Scenario, seed: u64) -> Result<Self, String> {
+        let work = &scenario.workload;
+        let lengths = [33, 64 * (work.shards.max(3) as usize - 2)];
+        let ledger = Ledger::new(work.lanes, work.samples_per_lane, 50, &lengths);
+        let run = Run {
+            ledger: ledger.clone(),
+            steps: Step(work.steps),
+            checkpoint_every: if work.checkpoint_every == 0 { u64::MAX } else { work.checkpoint_every },
+            shard_values: 64,
+            gathered_values_max: 1_300,
+            ranks_min: scenario.cluster.ranks_min,
+            ranks_max: scenario.cluster.ranks_max,
+            replicas: scenario.cluster.replicas,
+            care: Care::default(),
+            patience: Patience::default(),
+        };
+        let (telling, told) = mpsc::channel();
+        Ok(Self {
+            scenario,
+            run,
+            ledger: Arc::new(ledger),
+            folder: Folder::new()?,
+            net: Net::new(seed).map_err(|error| format!("no thread can be started: {error}"))?,
+            sheet: Arc::default(),
+            nodes: BTreeMap::new(),
+            started: 0,
+            telling,
+            told,
+            undo: BTreeMap::new(),
+            away: BTreeMap::new(),
+        })
+    }
+
+    /// The ledger and its shards, for a plain loop.
+    pub(super) fn plain(&self) -> (Arc<Ledger>, Vec<Shard>) {
+        let shapes: Vec<UnitShape> = self.ledger.units().iter().map(|unit| UnitShape { length: unit.len(), row: unit.row }).collect();
+        (self.ledger.clone(), cut(&shapes, self.run.shard_values))
+    }
+
+    fn start_one(&mut self, slot: u32) -> Result<(), String> {
+        let place = |error: &dyn std::fmt::Display| format!("the node of place {slot} cannot be started: {error}");
+        let store = Store::open(&self.folder.0.display().to_string()).map_err(|error| place(&error))?;
+        let (store, faulty) = store.behind_faults();
+        self.away.iter().for_each(|(number, trouble)| faulty.trouble(*number, *trouble));
+        let (gate, mute) = (Arc::new(Gate::default()), Arc::new(AtomicBool::new(false)));
+        let work = Arc::new(Observed {
+            ledger: self.ledger.clone(),
+            gate: gate.clone(),
+            sheet: self.sheet.clone(),
+            step_time: self.scenario.workload.step_time.0,
+        });
+        let runtime = Running::runtime();
+        let socket = {
+            let _inside = runtime.enter();
+            self.net.socket(slot, mute.clone()).map_err(|error| place(&error))?
+        };
+        let (machine, zone) = host(self.scenario, slot);
+        let pid = 1_000 + self.started;
+        self.started += 1;
+        let seat = Seat {
+            workload: work.clone(),
+            source: work,
+            store,
+            socket: Some(socket),
+            host: format!("host{machine}"),
+            zone,
+            slot,
+            pid,
+            ranks: self.scenario.ranks_start(),
+        };
+        let telling = self.telling.clone();
+        let ending = self.telling.clone();
+        let running = self.run.launch(
+            &self.folder.0,
+            seat,
+            runtime,
+            // A driver that has ended hears nothing more.
+            move |recorded| drop(telling.send(Told::Event(Box::new(recorded)))),
+            move |id, ended| {
+                let (again, because) = match ended {
+                    Ok(ended) => (ended.outcome == Outcome::Lost, format!("{:?}: {}", ended.outcome, ended.because)),
+                    Err(error) => (true, error.to_string()),
+                };
+                let _ = ending.send(Told::Gone(*id, again, because));
+            },
+        );
+        let _ = self.telling.send(Told::Started(running.id, slot));
+        self.nodes.insert(slot, Node { running, pid, gate, mute, store: faulty, frozen: BTreeMap::new() });
+        Ok(())
+    }
+
+    fn each(&self, slots: &[u32]) -> impl Iterator<Item = &Node> {
+        slots.iter().filter_map(|slot| self.nodes.get(slot))
+    }
+
+    fn order(&self, slots: &[u32], order: &Order) {
+        for node in self.each(slots) {
+            // A node that takes no orders any more is about to end.
+            let _ = node.running.orders.try_send(order.clone());
+        }
+    }
+
+    fn freeze(&mut self, number: u32, slots: &[u32]) {
+        for slot in slots {
+            let Some(node) = self.nodes.get_mut(slot) else { continue };
+            let freeze = Arc::new(Freeze { frozen: Mutex::new(true), thawed: Condvar::new() });
+            node.frozen.insert(number, freeze.clone());
+            node.running.spawn(async move { freeze.hold() });
+        }
+    }
+
+    fn trouble_stores(&mut self, strike: &Strike<'_>) {
+        let trouble = match strike.fault.mode {
+            Some(Mode::Late) => faulty::Trouble::Late(LATE),
+            Some(Mode::Unknown) => faulty::Trouble::Unknown,
+            Some(Mode::ReadOnly) => faulty::Trouble::ReadOnly,
+            Some(Mode::Full) => faulty::Trouble::Full(PARTS),
+            _ => faulty::Trouble::Away(AWAY),
+        };
+        if strike.fault.target.is_none() {
+            self.away.insert(strike.number, trouble);
+            self.nodes.values().for_each(|node| node.store.trouble(strike.number, trouble));
+        } else {
+            self.each(&strike.whom).for_each(|node| node.store.trouble(strike.number, trouble));
+        }
+    }
+}
+
+impl Books for Nodes<'_> {
+    fn digest(&mut self, committed: Committed<'_>) -> u64 {
+        self.sheet.state(committed.step)
+    }
+
+    fn used_its_own(&self, committed: Committed<'_>) -> bool {
+        committed.samples_hash == self.ledger.samples_hash(Step(committed.step))
+    }
+}
+
+impl Stage for Nodes<'_> {
+    fn refuses(&self, fault: &Fault) -> Option<String> {
+        match (fault.kind, fault.mode) {
+            (Kind::Nan, _) => Some("the ledger has no rule for a gradient that is not a number: the program's own tests have".into()),
+            (Kind::BitFlip, Some(Mode::Copy)) => {
+                Some("copies at rest lie in the memory of real nodes, out of reach: play it in the simulated tier".into())
+            }
+            _ => None,
+        }
+    }
+
+    fn folder(&self) -> &Path {
+        &self.folder.0
+    }
+
+    fn start(&mut self, slots: &[u32]) -> Result<(), String> {
+        slots.iter().try_for_each(|slot| self.start_one(*slot))
+    }
+
+    fn wait(&mut self, most: Duration) -> Vec<Told> {
+        let first = self.told.recv_timeout(most).ok();
+        let all: Vec<Told> = first.into_iter().chain(self.told.try_iter()).collect();
+        for told in &all {
+            if let Told::Gone(node, ..) = told {
+                self.nodes.retain(|_, at| at.running.id != *node);
+            }
+        }
+        all
+    }
+
+    fn kill(&mut self, slots: &[u32], whole: bool) {
+        let dead: Vec<(u32, Node)> = slots.iter().filter_map(|slot| self.nodes.remove_entry(slot)).collect();
+        let mut ended = Vec::new();
+        for (slot, node) in dead {
+            // It says nothing more, whatever its threads are still at.
+            node.mute.store(true, Ordering::Release);
+            node.store.trouble(DEAD, faulty::Trouble::Away(Duration::ZERO));
+            let Node { running, frozen, pid, .. } = node;
+            running.kill();
+            frozen.values().for_each(|freeze| freeze.thaw());
+            ended.push((host(self.scenario, slot).0, pid));
+        }
+        if whole {
+            return;
+        }
+        for (machine, pid) in ended {
+            let beside: Vec<u32> = self.nodes.keys().copied().filter(|slot| host(self.scenario, *slot).0 == machine).collect();
+            self.order(&beside, &Order::Died { pid, because: "its process was killed by signal 9 (SIGKILL)".into() });
+        }
+    }
+
+    fn revives(&self) -> bool {
+        false
+    }
+
+    fn drain(&mut self, slots: &[u32], lead: Option<Duration>) {
+        self.order(slots, &Order::Leave { because: "a notice came".into(), deadline: lead });
+    }
+
+    fn stay(&mut self, slots: &[u32]) {
+        self.order(slots, &Order::Stay);
+    }
+
+    fn afflict(&mut self, strike: &Strike<'_>) -> Vec<u32> {
+        let (fault, whom) = (strike.fault, &strike.whom);
+        let undo = match fault.kind {
+            Kind::Stop => {
+                self.freeze(strike.number, whom);
+                Undo::Thaw(whom.clone())
+            }
+            Kind::Hang => {
+                self.each(whom).for_each(|node| node.gate.shut.send_modify(|shut| *shut += 1));
+                Undo::Open(whom.clone())
+            }
+            Kind::Slow => {
+                let factor = fault.factor.unwrap_or(3).max(1);
+                self.each(whom).for_each(|node| node.gate.quicken(|slow| slow * factor));
+                Undo::Speed(whom.clone(), factor)
+            }
+            Kind::Cut | Kind::Link => {
+                let set = |slots: &[u32]| slots.iter().copied().collect::<BTreeSet<u32>>();
+                let span = |span: Option<crate::scenario::Span>| span.map_or(Duration::ZERO, |span| span.0);
+                let trouble = Trouble {
+                    from: set(whom),
+                    to: set(&strike.to),
+                    one_way: fault.one_way,
+                    cut: fault.kind == Kind::Cut,
+                    loss: fault.loss.unwrap_or(0.0),
+                    delay: span(fault.delay),
+                    duplicate: fault.duplicate.unwrap_or(0.0),
+                    reorder: span(fault.reorder),
+                };
+                self.net.lay(strike.number, trouble);
+                Undo::Path
+            }
+            Kind::Store => {
+                self.trouble_stores(strike);
+                Undo::Store
+            }
+            Kind::BitFlip => {
+                self.each(whom).for_each(|node| node.gate.flips.store(true, Ordering::Relaxed));
+                return whom.clone();
+            }
+            _ => return Vec::new(),
+        };
+        self.undo.insert(strike.number, undo);
+        whom.clone()
+    }
+
+    fn relieve(&mut self, number: u32) {
+        match self.undo.remove(&number) {
+            Some(Undo::Thaw(slots)) => {
+                for slot in slots {
+                    if let Some(freeze) = self.nodes.get_mut(&slot).and_then(|node| node.frozen.remove(&number)) {
+                        freeze.thaw();
+                    }
+                }
+            }
+            Some(Undo::Open(slots)) => {
+                self.each(&slots).for_each(|node| node.gate.shut.send_modify(|shut| *shut = shut.saturating_sub(1)));
+            }
+            Some(Undo::Speed(slots, factor)) => {
+                self.each(&slots).for_each(|node| {
+                    node.gate.quicken(|slow| (slow / factor).max(1));
+                });
+            }
+            Some(Undo::Path) => self.net.lift(number),
+            Some(Undo::Store) => {
+                self.away.remove(&number);
+                self.nodes.values().for_each(|node| node.store.mend(number));
+            }
+            None => {}
+        }
+    }
+
+    fn finish(&mut self) {
+        let slots: Vec<u32> = self.nodes.keys().copied().collect();
+        self.kill(&slots, true);
+        self.net.close();
+    }
+}
+
+impl Drop for Nodes<'_> {
+    fn drop(&mut self) {
+        self.finish();
+    }
+}

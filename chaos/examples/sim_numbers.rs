@@ -1,4 +1,5 @@
-//! Measures the protocol machines: storms over 500 ranks, the decisions of a new epoch, plans, and ten thousand faults in a row.
+//! Measures the protocol machines: storms over 500 ranks, the decisions of a new epoch, plans, ten thousand faults in a row, and
+//! an hour of storm.
 //!
 //! `cargo run --release -p everstep-chaos --example sim_numbers`
 
@@ -15,33 +16,30 @@ use everstep_actors::protocol::record::{Claim, EpochRecord, Member};
 use everstep_actors::protocol::shard::Shard;
 use everstep_actors::protocol::terms::Terms;
 use everstep_actors::protocol::word::{Held, Word};
-use everstep_chaos::scenario::{Scenario, ScenarioError};
-use everstep_chaos::sim;
+use everstep_chaos::command;
+use everstep_chaos::error::ChaosError;
+use everstep_chaos::report::Report;
+use everstep_chaos::scenario::Scenario;
+use everstep_chaos::tier::Tier;
 
-fn main() -> Result<(), ScenarioError> {
+fn main() -> Result<(), ChaosError> {
     storms()?;
     new_epoch();
     plans();
-    torture()
+    long_ones()
 }
 
-/// Five drawn storms of a minute over 500 ranks.
-fn storms() -> Result<(), ScenarioError> {
-    for seed in 0..5 {
-        let scenario = sim::draw(seed, Some(500));
-        let began = Instant::now();
-        let run = sim::run(&scenario, seed, None)?;
-        println!(
-            "500 ranks, seed {seed}: {:.2} s wall for {:.0} s ({} strikes, {} epochs, {} steps, {} events), {} violations",
-            began.elapsed().as_secs_f64(),
-            run.took.as_secs_f64(),
-            run.struck,
-            run.epochs(),
-            run.steps(),
-            run.events,
-            run.violations.len()
-        );
-    }
+/// Drawn storms of a minute over 500 ranks.
+fn storms() -> Result<(), ChaosError> {
+    let mut times = Vec::new();
+    let folder = std::path::Path::new("target/chaos-sim-numbers");
+    let swarm = command::swarm(10, 0, Some(500), folder, |seed, played| {
+        let took = played.history.entries.last().map(|entry| entry.at).unwrap_or_default();
+        println!("500 ranks, seed {seed}: {:.2} s for {:.0} s", played.wall.as_secs_f64(), took.as_secs_f64());
+        times.push(played.wall);
+    })?;
+    times.sort_unstable();
+    println!("500 ranks: half of the seeds take at most {:.2} s; {swarm}", times[times.len() / 2].as_secs_f64());
     Ok(())
 }
 
@@ -134,29 +132,15 @@ fn plans() {
     println!("plan for 2,047 of 2,048 ranks, 8,192 shards: {:.1} ms (median of 20)", times[10].as_secs_f64() * 1e3);
 }
 
-/// Ten thousand faults in a row in one run.
-fn torture() -> Result<(), ScenarioError> {
-    let text = "name = 'torture'\n[cluster]\nnodes = 8\nnodes_per_host = 2\n[workload]\nsteps = 10000000\nstep_time = '50ms'\n\
-        [probe.end]\nstorm = '12000s'\nrecover_within = '45s'\n\
-        [[fault]]\nat = { step = 5 }\nkind = 'kill'\ntarget = 'one'\nrestart = '150ms'\ntimes = 6000\nevery = '1700ms'\n\
-        [[fault]]\nat = { step = 6 }\nkind = 'kill'\ntarget = 'leader'\nrestart = '150ms'\ntimes = 2000\nevery = '5100ms'\n\
-        [[fault]]\nat = { step = 7 }\nkind = 'stop'\ntarget = 'one'\nfor = '1500ms'\ntimes = 800\nevery = '13s'\n\
-        [[fault]]\nat = { step = 8 }\nkind = 'cut'\nfrom = 'one'\nfor = '1600ms'\none_way = true\ntimes = 800\nevery = '13100ms'\n\
-        [[fault]]\nat = { step = 9 }\nkind = 'store'\nmode = 'unknown'\nfor = '700ms'\ntimes = 800\nevery = '12900ms'\n";
-    let scenario = Scenario::parse(text)?;
-    let began = Instant::now();
-    let run = sim::run(&scenario, 1, None)?;
-    println!(
-        "torture: {} faults in a row, {} epochs, {} steps, {:.0} virtual s in {:.1} s wall, {} violations",
-        run.struck,
-        run.epochs(),
-        run.steps(),
-        run.took.as_secs_f64(),
-        began.elapsed().as_secs_f64(),
-        run.violations.len()
-    );
-    if let Some(failure) = run.failure(&scenario, 1) {
-        println!("{failure}");
+/// Ten thousand faults in a row in one run, and an hour of storm.
+fn long_ones() -> Result<(), ChaosError> {
+    for text in [include_str!("../../configs/chaos/torture.toml"), include_str!("../../configs/chaos/soak.toml")] {
+        let scenario = Scenario::parse(text)?;
+        let report = Report::of(&scenario, scenario.seed, Tier::Sim, Tier::Sim.play(&scenario, scenario.seed)?);
+        println!("{report}");
+        for size in &report.figures.sizes {
+            println!("  {}: at most {} in the first half, {} in the second", size.of, size.early, size.late);
+        }
     }
     Ok(())
 }

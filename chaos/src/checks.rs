@@ -88,6 +88,21 @@ impl fmt::Display for Check {
 }
 
 impl Check {
+    /// What must hold, in one sentence.
+    pub fn says(self) -> &'static str {
+        match self {
+            Self::SameBits => "The state after a step is the same for every history.",
+            Self::SamplesOnce => "Each sample of a pass is used once.",
+            Self::NoStepLost => "A committed step is lost only with the last copy of a shard.",
+            Self::OneEpoch => "One record, plan and leader an epoch, and epochs only grow.",
+            Self::NoGhosts => "Nothing from an ended epoch changes state.",
+            Self::WholeCheckpoints => "What is published reads back; what is damaged is set aside.",
+            Self::Heals => "When faults stop, all is well by a deadline.",
+            Self::NoFalseAlarm => "Nobody is put out without a cause.",
+            Self::Bounded => "Sizes stay bounded.",
+        }
+    }
+
     /// Where a history breaks the property, first places first.
     pub fn run(self, history: &History, promise: &Promise) -> Vec<Violation> {
         match self {

@@ -145,11 +145,27 @@ impl fmt::Display for Kind {
     }
 }
 
+impl fmt::Display for Mode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Away => "away",
+            Self::Late => "late",
+            Self::Unknown => "unknown",
+            Self::ReadOnly => "read_only",
+            Self::Full => "full",
+            Self::Torn => "torn",
+            Self::Flipped => "flipped",
+            Self::Copy => "copy",
+            Self::Update => "update",
+        })
+    }
+}
+
 impl fmt::Display for Fault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}", self.kind)?;
         if let Some(mode) = self.mode {
-            write!(f, " {}", format!("{mode:?}").to_lowercase())?;
+            write!(f, " {mode}")?;
         }
         if let Some(target) = &self.target {
             write!(f, " of {target}")?;
@@ -158,10 +174,18 @@ impl fmt::Display for Fault {
             let arrow = if self.one_way { "->" } else { "--" };
             write!(f, " {from} {arrow} {}", self.to.as_ref().map_or_else(|| "everyone else".into(), ToString::to_string))?;
         }
-        if let Some(lasts) = self.lasts {
-            write!(f, " for {lasts}")?;
+        if self.kind == Kind::Join {
+            write!(f, " of {} new nodes", self.count.unwrap_or(1))?;
         }
-        Ok(())
+        if let Some(factor) = self.factor {
+            write!(f, " by {factor}")?;
+        }
+        let spans = [("in", self.lead), ("taken back after", self.cancel), ("for", self.lasts), ("restarted after", self.restart)];
+        spans.into_iter().filter_map(|(word, span)| Some((word, span?))).try_for_each(|(word, span)| write!(f, ", {word} {span}"))?;
+        let shares = [("losing", self.loss), ("doubling", self.duplicate)];
+        shares.into_iter().filter_map(|(word, share)| Some((word, share?))).try_for_each(|(word, share)| write!(f, ", {word} {share}"))?;
+        let times = [("delayed", self.delay), ("overtaken", self.reorder)];
+        times.into_iter().filter_map(|(word, span)| Some((word, span?))).try_for_each(|(word, span)| write!(f, ", {word} by {span}"))
     }
 }
 
@@ -250,7 +274,7 @@ impl Fault {
         }
         let modes = self.kind.modes();
         if !modes.is_empty() && !self.mode.is_some_and(|mode| modes.contains(&mode)) {
-            let names: Vec<String> = modes.iter().map(|mode| format!("{mode:?}").to_lowercase()).collect();
+            let names: Vec<String> = modes.iter().map(ToString::to_string).collect();
             return Err(format!("say how: `mode`, one of {}", names.join(", ")));
         }
         let shares = [self.loss, self.duplicate].into_iter().flatten();

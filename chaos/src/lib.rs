@@ -4,10 +4,15 @@
 //! It knows `everstep-actors` only; nothing here names a model or an image.
 
 pub mod checks;
+pub mod command;
+pub mod error;
 pub mod fault;
 pub mod history;
 pub mod ledger;
 pub mod local;
+pub mod report;
 pub mod scenario;
+pub mod shrink;
 pub mod sim;
 mod stage;
+pub mod tier;

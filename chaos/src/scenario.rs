@@ -224,7 +224,8 @@ impl Scenario {
         toml::to_string(self).map_err(|error| ScenarioError::Malformed(error.to_string()))
     }
 
-    fn check(&self) -> Result<(), ScenarioError> {
+    /// Whether its faults make sense.
+    pub(crate) fn check(&self) -> Result<(), ScenarioError> {
         for (fault, number) in self.faults.iter().zip(1..) {
             fault.check().map_err(|because| ScenarioError::Fault { number, kind: fault.kind.to_string(), because })?;
         }

@@ -6,12 +6,14 @@
 //! sum that a real step depends on. Everything that is drawn comes from one seed, so a run is the same each time, in each
 //! process. First the faults strike; then comes calm and a deadline to get well.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use crate::checks::{self, Check, Violation};
+use crate::checks::{self, Violation};
+use crate::error::ChaosError;
 use crate::fault::Kind;
 use crate::history::{History, Promise};
 use crate::scenario::{Scenario, ScenarioError};
+use crate::tier::{Played, checks_of};
 
 mod acts;
 mod content;
@@ -22,13 +24,11 @@ mod network;
 mod node;
 mod queue;
 mod rank;
-mod shrink;
 mod store;
 mod swarm;
 mod wire;
 mod world;
 
-pub use shrink::shrink;
 pub use swarm::draw;
 
 /// A deliberate bug, to see that the checks catch it.
@@ -101,7 +101,7 @@ impl Run {
         self.history.entries.iter().filter(|entry| matches!(entry.what, crate::history::Happening::Recorded { .. })).count()
     }
 
-    /// Why the run failed, for people: the first property that did not hold, the last events before it, and how to see it again.
+    /// Why the run failed, for people: the first property that did not hold and the last events before it.
     /// A run in which a scenario with faults struck nobody has failed too.
     pub fn failure(&self, scenario: &Scenario, seed: u64) -> Option<String> {
         use std::fmt::Write as _;
@@ -123,7 +123,7 @@ impl Run {
         for entry in self.history.before(place, 20) {
             let _ = writeln!(text, "  {:>9.3}  node {:<4} {:?}", entry.at.as_secs_f64(), entry.who, entry.what);
         }
-        let _ = writeln!(text, "seed {seed}; replay: everstep chaos replay --tier sim --seed {seed} {}", scenario.name);
+        let _ = writeln!(text, "of `{}` under seed {seed}", scenario.name);
         Some(text)
     }
 }
@@ -138,8 +138,16 @@ pub fn run(scenario: &Scenario, seed: u64, bug: Option<Bug>) -> Result<Run, Scen
         return Err(ScenarioError::Fault { number, kind: fault.kind.to_string(), because });
     }
     let mut run = world::World::new(scenario, seed, bug).play();
-    let mut checks: Vec<Check> = scenario.probe.continuous.invariants.clone();
-    checks.extend(&scenario.probe.end.invariants);
-    run.violations = checks::run(&checks, &run.history, &run.promise);
+    run.violations = checks::run(&checks_of(scenario), &run.history, &run.promise);
     Ok(run)
+}
+
+/// Plays a scenario as one of the tiers.
+///
+/// # Errors
+/// As [`run`].
+pub fn play(scenario: &Scenario, seed: u64) -> Result<Played, ChaosError> {
+    let began = Instant::now();
+    let Run { history, promise, violations, .. } = run(scenario, seed, None)?;
+    Ok(Played { history, promise, violations, wall: began.elapsed() })
 }

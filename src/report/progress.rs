@@ -108,9 +108,9 @@ impl Progress {
     fn message(&self, committed: u64) -> String {
         let mut parts = Vec::new();
         parts.extend(self.loss.map(|loss| format!("loss {loss:.3} ({:+.3} to ln K)", loss - self.ln_k)));
-        parts.push(format!("{:.0} images/s", self.images_per_second));
+        parts.push(format!("{:.0} img/s", self.images_per_second));
         parts.extend(self.knn.map(|knn| format!("kNN {knn:.1} %")));
-        parts.extend(self.checkpoint.map(|step| format!("checkpoint {step}")));
+        parts.extend(self.checkpoint.map(|step| format!("saved {step}")));
         let left = self.total.saturating_sub(committed) as f64;
         parts.extend(self.seconds_per_step.filter(|_| left > 0.0).map(|seconds| format!("{} left", duration(left * seconds))));
         parts.join("  ")
@@ -231,7 +231,7 @@ pub(crate) mod tests {
         progress.on(&evaluated(0, &[(names::KNN, 31.25)]));
         progress.on(&saved(1));
         let lines = progress.on(&step(9, 1000, 4.105));
-        let message = "loss 4.105 (-0.500 to ln K)  256 images/s  kNN 31.2 %  checkpoint 1  45 s left".to_owned();
+        let message = "loss 4.105 (-0.500 to ln K)  256 img/s  kNN 31.2 %  saved 1  45 s left".to_owned();
         assert_eq!(lines, [Line::Bar { position: 10, message }]);
     }
 

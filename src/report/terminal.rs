@@ -25,7 +25,7 @@ impl Terminal {
     /// For a run of `total` steps.
     pub fn new(style: Style, total: u64) -> Self {
         let bar = (style == Style::Bar).then(|| {
-            let template = "{bar:24.cyan/dim} {pos}/{len}  {wide_msg}";
+            let template = "{bar:8.cyan/dim} {pos}/{len}  {wide_msg}";
             let look = ProgressStyle::with_template(template).expect("the template is a constant that the tests draw");
             ProgressBar::with_draw_target(Some(total), ProgressDrawTarget::stderr()).with_style(look)
         });

@@ -319,7 +319,7 @@ impl<'a> World<'a> {
             let copies = node.shelf.held().len() as u64;
             self.history.push(self.now, who, Happening::Size { of: "copies".into(), is: copies, bound: most });
         }
-        if self.nodes.len() < 64 {
+        if self.places.len() < 64 {
             let sizes: Vec<(Who, u64)> = self
                 .places
                 .values()
@@ -331,7 +331,7 @@ impl<'a> World<'a> {
                 .collect();
             let bound = 20_000 + 4_000 * u64::from(self.scenario.cluster.nodes + 16) + 600 * self.shards.len() as u64 * 16;
             for (who, is) in sizes {
-                self.history.push(self.now, who, Happening::Size { of: "machines, printed,".into(), is, bound });
+                self.history.push(self.now, who, Happening::Size { of: "bytes of machines, printed,".into(), is, bound });
             }
         }
         self.queue.push(self.now + MEASURE, Event::Measure);

@@ -8,6 +8,7 @@ pub mod fault;
 pub mod history;
 pub mod ledger;
 pub mod local;
+pub mod process;
 pub mod scenario;
 pub mod sim;
 mod stage;

@@ -10,6 +10,7 @@ pub mod fault;
 pub mod history;
 pub mod ledger;
 pub mod local;
+pub mod process;
 pub mod report;
 pub mod scenario;
 pub mod shrink;

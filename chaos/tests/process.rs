@@ -1,0 +1,60 @@
+//! Plans of the process tier: the program itself, killed, stopped and cut off, ends with the bits of a run in which nothing failed.
+
+use std::path::PathBuf;
+
+use everstep_chaos::process;
+use everstep_chaos::scenario::Scenario;
+
+/// The program: as told, or the one beside this test.
+fn binary() -> Option<PathBuf> {
+    let told = std::env::var_os("EVERSTEP_BINARY").map(PathBuf::from);
+    let beside = || Some(std::env::current_exe().ok()?.parent()?.parent()?.join("everstep"));
+    let binary = told.or_else(beside).filter(|path| path.is_file());
+    if binary.is_none() {
+        println!("skipped: there is no program; build it with `cargo build --release` or name it in EVERSTEP_BINARY");
+    }
+    binary
+}
+
+fn play(name: &str, text: &str) {
+    let Some(binary) = binary() else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let work = "workload = { steps = 150, lanes = 4, samples_per_lane = 4, step_time = '40ms', checkpoint_every = 25 }";
+    let scenario = Scenario::parse(&format!("name = '{name}'\n{work}\n{text}")).unwrap();
+    let run = match process::play(&scenario, 5, &binary, folder.path()) {
+        Err(error) if error.to_string().contains("namespaces are not allowed") => return println!("skipped: {error}"),
+        played => played.unwrap(),
+    };
+    assert!(run.failure(&scenario, 5).is_none(), "{}", run.failure(&scenario, 5).unwrap());
+    assert!(run.done && run.struck >= scenario.faults.len(), "{name}: {} strikes, done: {}", run.struck, run.done);
+    println!("{name}: {:.1} s, {} strikes, {} epochs", run.took.as_secs_f32(), run.struck, run.epochs());
+}
+
+#[test]
+fn processes_that_are_killed_and_stopped_end_with_the_same_bits() {
+    play(
+        "a member is killed, one is stopped, a machine goes",
+        "
+        fault = [
+            { at = { step = 10 }, kind = 'kill', target = 'others' },
+            { at = { step = 40 }, kind = 'stop', target = 'rank=1', for = '1s' },
+            { at = { step = 70 }, kind = 'kill_host', target = 'leader', restart = '200ms' },
+        ]
+        cluster = { nodes = 3, nodes_per_host = 2 }",
+    );
+}
+
+#[test]
+fn a_host_that_is_cut_off_comes_back_and_the_bits_are_the_same() {
+    play(
+        "a host is cut off, paths lose, a node leaves and one comes",
+        "
+        fault = [
+            { at = { step = 20 }, kind = 'cut', from = 'rank=1', for = '3s' },
+            { at = { step = 60 }, kind = 'link', from = 'leader', loss = 0.05, for = '1s' },
+            { at = { step = 90 }, kind = 'drain', target = 'rank=1', lead = '20s' },
+            { at = { step = 100 }, kind = 'join', count = 1 },
+        ]
+        cluster = { nodes = 3 }",
+    );
+}

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use everstep_chaos::tier::Tier;
 
 pub use failure::{ExitCode, Failure};
 
@@ -63,6 +64,9 @@ pub enum Command {
     Audit(RunArgs),
     /// Start a new run from a step of another
     Fork(ForkArgs),
+    /// Break clusters on purpose, and check that no step, sample or bit is lost
+    #[command(subcommand)]
+    Chaos(ChaosCommand),
     /// Show who is in, which step, since when, how fast, and why it waits
     Status(StatusArgs),
 }
@@ -275,6 +279,82 @@ pub struct RunArgs {
     /// JSON on stdout
     #[arg(long)]
     pub json: bool,
+}
+
+/// `everstep chaos`.
+#[derive(Debug, Clone, Subcommand)]
+#[command(after_help = "\
+Examples:
+  everstep chaos run configs/chaos/kill.toml                   in the simulation
+  everstep chaos run configs/chaos/kill.toml --tier process    with this program, in processes and network namespaces
+  everstep chaos sim --ranks 500 --seeds 5                     drawn storms over 500 ranks
+  everstep chaos replay chaos-report/summary.json
+
+Exit code 5: a check did not hold, or no fault struck.")]
+pub enum ChaosCommand {
+    /// Play a plan
+    Run {
+        /// The plan, a TOML file
+        plan: PathBuf,
+        /// Whom faults strike and what is drawn [default: the plan's]
+        #[arg(long, value_name = "N")]
+        seed: Option<u64>,
+        /// sim: machines of the protocol alone; local: real nodes on a ledger; process: this program on images
+        #[arg(long, value_name = "TIER", default_value_t = Tier::Sim)]
+        tier: Tier,
+        /// Where timeline, page, JUnit file and summary go
+        #[arg(long, value_name = "FOLDER", default_value = "chaos-report")]
+        out: PathBuf,
+    },
+    /// Play drawn plans over so many simulated ranks, up to the first that fails, and make that one small
+    Sim {
+        /// Ranks
+        #[arg(long, value_name = "N", default_value_t = 32)]
+        ranks: u32,
+        /// Plans
+        #[arg(long, value_name = "N", default_value_t = 100)]
+        seeds: u64,
+        /// The first seed
+        #[arg(long, value_name = "N", default_value_t = 0)]
+        first: u64,
+        /// Where the report of a failure goes
+        #[arg(long, value_name = "FOLDER", default_value = "chaos-report")]
+        out: PathBuf,
+    },
+    /// Play drawn plans over drawn clusters, simulated, up to the first that fails, and make that one small
+    Swarm {
+        /// Plans
+        #[arg(long, value_name = "N", default_value_t = 1_000)]
+        seeds: u64,
+        /// The first seed
+        #[arg(long, value_name = "N", default_value_t = 0)]
+        first: u64,
+        /// Where the report of a failure goes
+        #[arg(long, value_name = "FOLDER", default_value = "chaos-report")]
+        out: PathBuf,
+    },
+    /// Play again what a report's summary.json or a plan says
+    Replay {
+        /// summary.json, or a plan
+        file: PathBuf,
+        /// Where the report goes
+        #[arg(long, value_name = "FOLDER", default_value = "chaos-report")]
+        out: PathBuf,
+    },
+    /// Make a plan that fails as small as it fails still
+    Shrink {
+        /// The plan
+        plan: PathBuf,
+        /// As for `run`
+        #[arg(long, value_name = "N")]
+        seed: Option<u64>,
+        /// As for `run`
+        #[arg(long, value_name = "TIER", default_value_t = Tier::Sim)]
+        tier: Tier,
+        /// Where the report of the small plan goes
+        #[arg(long, value_name = "FOLDER", default_value = "chaos-report")]
+        out: PathBuf,
+    },
 }
 
 /// A node of a run.

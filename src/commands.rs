@@ -1,6 +1,7 @@
 //! The commands that look at runs and data. Each prints to stdout and returns what the process ends with.
 
 pub mod audit;
+pub mod chaos;
 pub mod checkpoint;
 pub mod data;
 pub mod digest;

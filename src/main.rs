@@ -31,6 +31,7 @@ fn run(cli: Cli) -> Result<ExitCode, Failure> {
         Command::Node => return launch::node::run(),
         Command::Status(args) => return commands::status::run(&args),
         Command::Audit(args) => return commands::audit::run(&args),
+        Command::Chaos(command) => return commands::chaos::run(&command),
         Command::Drain(args) => commands::drain::drain(&args)?,
         Command::Undrain(args) => commands::drain::undrain(&args)?,
         Command::Fork(args) => commands::fork::run(&args)?,

@@ -9,9 +9,6 @@ pub enum ChaosError {
     /// The scenario cannot be used.
     #[error(transparent)]
     Scenario(#[from] ScenarioError),
-    /// Nobody plays this tier.
-    #[error("the {0} tier is not part of this build; play the scenario with --tier sim")]
-    NoTier(Tier),
     /// A tier could not play the scenario to its end.
     #[error("the {tier} tier: {because}")]
     Unplayed {

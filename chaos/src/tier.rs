@@ -1,8 +1,9 @@
 //! The tiers that a scenario can be played in: one vocabulary of faults, one kind of history, the same checks.
 
 use std::fmt;
+use std::path::PathBuf;
 use std::str::FromStr;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
@@ -10,7 +11,7 @@ use crate::checks::{self, Check, Violation};
 use crate::error::ChaosError;
 use crate::history::{History, Promise};
 use crate::scenario::Scenario;
-use crate::sim;
+use crate::{local, process, sim};
 
 /// How much of a run is real.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -40,8 +41,26 @@ pub struct Played {
 /// Plays a scenario under a seed.
 pub type Player = fn(&Scenario, u64) -> Result<Played, ChaosError>;
 
-/// Who plays which tier.
-const PLAYERS: &[(Tier, Player)] = &[(Tier::Sim, sim::play)];
+/// Names the program that the process tier starts; without it, the one that asks.
+const BINARY: &str = "EVERSTEP_BINARY";
+
+fn local_nodes(scenario: &Scenario, seed: u64) -> Result<Played, ChaosError> {
+    real(Instant::now(), local::play(scenario, seed)?)
+}
+
+fn processes(scenario: &Scenario, seed: u64) -> Result<Played, ChaosError> {
+    let unplayed =
+        |error: std::io::Error| ChaosError::Unplayed { tier: Tier::Process, because: format!("{error}; name the program in {BINARY}") };
+    let binary = std::env::var_os(BINARY).map(PathBuf::from).map_or_else(std::env::current_exe, Ok).map_err(unplayed)?;
+    // Runs in which nothing fails are kept there, for every plan of the same work.
+    let folder = std::env::temp_dir().join("everstep-chaos");
+    real(Instant::now(), process::play(scenario, seed, &binary, &folder)?)
+}
+
+fn real(began: Instant, run: sim::Run) -> Result<Played, ChaosError> {
+    let sim::Run { history, promise, violations, .. } = run;
+    Ok(Played { history, promise, violations, wall: began.elapsed() })
+}
 
 /// The checks that a scenario names; all, where it names none.
 pub(crate) fn checks_of(scenario: &Scenario) -> Vec<Check> {
@@ -58,8 +77,12 @@ impl Tier {
     /// # Errors
     /// The tier is not there, or cannot play this scenario.
     pub fn play(self, scenario: &Scenario, seed: u64) -> Result<Played, ChaosError> {
-        let player = PLAYERS.iter().find(|(tier, _)| *tier == self).map(|(_, player)| player);
-        player.ok_or(ChaosError::NoTier(self))?(scenario, seed)
+        let player: Player = match self {
+            Self::Sim => sim::play,
+            Self::Local => local_nodes,
+            Self::Process => processes,
+        };
+        player(scenario, seed)
     }
 }
 

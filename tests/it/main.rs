@@ -4,4 +4,5 @@
 
 mod bad_input;
 mod bench_of_runs;
+mod chaos;
 mod runs;

@@ -21,10 +21,10 @@ const MEASURES: [(&str, &str, &str); 12] = [
         "local",
         "
         workload = { steps = 1000000, step_time = '1ms', checkpoint_every = 2000, shards = 10 }
-        cluster = { nodes = 4, nodes_per_host = 4 }
-        probe.end = { storm = '10m', recover_within = '20s' }
+        cluster = { nodes = 6, nodes_per_host = 6 }
+        probe.end = { storm = '5m', recover_within = '20s' }
         fault = [
-            { at = { step = 5 }, kind = 'kill', target = 'one', restart = '10ms', times = 100000, every = '60ms' },
+            { at = { step = 5 }, kind = 'kill', target = 'one', restart = '10ms', times = 10000, every = '80ms' },
         ]",
     ),
     (
@@ -33,7 +33,7 @@ const MEASURES: [(&str, &str, &str); 12] = [
         "
         workload = { steps = 1000000, step_time = '1ms', checkpoint_every = 500, shards = 10 }
         cluster = { nodes = 5, nodes_per_host = 5 }
-        probe.end = { storm = '3m', recover_within = '30s' }
+        probe.end = { storm = '100s', recover_within = '30s' }
         fault = [
             { at = { step = 5 }, kind = 'kill', target = 'one', restart = '50ms', times = 10000, every = '700ms' },
             { at = { step = 6 }, kind = 'stop', target = 'one', for = '300ms', times = 10000, every = '1900ms' },

@@ -219,20 +219,24 @@ impl Run {
             ranks,
         };
         let log = log.clone();
-        self.launch(folder, seat, Running::runtime(), move |recorded| log.push(recorded), |_, _| {})
+        self.launch(Self::identity(folder), seat, Running::runtime(), move |recorded| log.push(recorded), |_, _| {})
+    }
+
+    /// A new node of the run that lives in `folder`.
+    fn identity(folder: &Path) -> Identity {
+        let ca = RunCa::load_or_create(&folder.join("secrets"), "ledger").expect("the folder of a test can hold a certificate authority");
+        Identity::issue(&ca, Role::Node, std::time::Duration::from_secs(3_600)).expect("a certificate can be issued")
     }
 
     /// Starts a node on a runtime of its own. What happens is told to `happened`, its end to `ended`, from threads of their own.
     fn launch<W: Workload>(
         &self,
-        folder: &Path,
+        identity: Identity,
         seat: Seat<W>,
         runtime: Runtime,
         happened: impl Fn(Recorded) + Send + 'static,
         ended: impl FnOnce(&NodeId, &Result<Ended, NodeError>) + Send + 'static,
     ) -> Running {
-        let ca = RunCa::load_or_create(&folder.join("secrets"), "ledger").expect("the folder of a test can hold a certificate authority");
-        let identity = Identity::issue(&ca, Role::Node, std::time::Duration::from_secs(3_600)).expect("a certificate can be issued");
         let (events_in, mut events) = mpsc::channel(65_536);
         let (id, slot) = (identity.id(), seat.slot);
         let (orders, orders_in) = mpsc::channel(16);

@@ -6,6 +6,7 @@ use everstep_actors::protocol::ids::Step;
 use everstep_actors::protocol::word::Outcome;
 use everstep_actors::roles::node::Order;
 use everstep_actors::roles::watchdog::Patience;
+use everstep_chaos::checks::Check;
 use everstep_chaos::ledger::Ledger;
 use everstep_chaos::local::{self, Log, Run};
 use everstep_chaos::scenario::Scenario;
@@ -144,7 +145,7 @@ fn no_step_was_run_from_a_checkpoint(log: &Log) {
 }
 
 /// Scenarios that take a second or two: the same files play in all tiers.
-const TABLE: [(&str, &str); 10] = [
+const TABLE: [(&str, &str); 12] = [
     ("a member and then the leader are killed", "
         fault = [
             { at = { step = 5 }, kind = 'kill', target = 'rank=1', restart = '100ms' },
@@ -185,6 +186,18 @@ const TABLE: [(&str, &str); 10] = [
             { at = { event = 'damaged' }, kind = 'kill', target = 'all', restart = '50ms' },
         ]
         cluster = { nodes = 2, nodes_per_host = 2 }"),
+    (
+        "a member is cut off until it is put out, and comes back",
+        "
+        fault = [{ at = { step = 6 }, kind = 'cut', from = 'rank=1', for = '1600ms' }]
+        cluster = { nodes = 3 }",
+    ),
+    (
+        "nothing that the leader says arrives",
+        "
+        fault = [{ at = { step = 6 }, kind = 'cut', from = 'leader', one_way = true, for = '1600ms' }]
+        cluster = { nodes = 3 }",
+    ),
     ("one is slow and one hangs for a while", "
         fault = [
             { at = { step = 4 }, kind = 'slow', target = 'one', factor = 5, for = '100ms' },
@@ -204,5 +217,29 @@ fn scenarios_play_with_real_nodes() {
         assert!(run.failure(&scenario, 7).is_none(), "{}", run.failure(&scenario, 7).unwrap());
         assert!(run.done && run.struck >= scenario.faults.len(), "{name}: {} strikes, done: {}", run.struck, run.done);
         println!("{name}: {:.2} s, {} strikes, {} epochs", began.elapsed().as_secs_f32(), run.struck, run.epochs());
+    }
+}
+
+/// The checks see what really happened: without a second copy nobody notices a flipped bit but the plain loop.
+#[test]
+fn a_flipped_bit_that_nobody_votes_against_is_found() {
+    let text = "
+        name = 'alone'
+        workload = { steps = 40, step_time = '2ms', shards = 10 }
+        cluster = { nodes = 2, replicas = 0 }
+        fault = [{ at = { step = 6 }, kind = 'bit_flip', mode = 'update', target = 'rank=1' }]";
+    let run = local::play(&Scenario::parse(text).unwrap(), 7).unwrap();
+    assert!(run.done && run.violations[0].check == Check::SameBits, "{:?}", run.violations);
+}
+
+/// What cannot be had with real nodes is refused before anything starts, with the tier that has it.
+#[test]
+fn what_real_nodes_cannot_have_is_refused() {
+    for (fault, part) in
+        [("kind = 'bit_flip', mode = 'copy', target = 'one'", "simulated tier"), ("kind = 'nan', target = 'one'", "program")]
+    {
+        let text = format!("name = 'refused'\nfault = [{{ at = {{ step = 1 }}, {fault} }}]");
+        let error = local::play(&Scenario::parse(&text).unwrap(), 7).unwrap_err().to_string();
+        assert!(error.starts_with("fault 1") && error.contains(part), "{error}");
     }
 }

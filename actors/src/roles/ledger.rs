@@ -1,9 +1,11 @@
 //! The ledger of committed steps: which samples each step used, durable in the store.
 //!
 //! Every member keeps the lines that are not durable yet, so that a leader that is lost takes none with it: the next one
-//! writes them. A line that two leaders write is the same line twice.
+//! writes them. A leader that came later has fewer lines than others: it says which ones it wrote, and whoever has older ones
+//! writes those. A line that two nodes write is the same line twice.
 
 use std::collections::VecDeque;
+use std::ops::Range;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -57,9 +59,11 @@ impl Tail {
         Step(self.next.load(Ordering::Relaxed))
     }
 
-    /// Steps below this one are durable.
-    pub fn trim(&self, step: Step) {
-        self.lines().retain(|line| line.step >= step);
+    /// These steps are durable. Whether there are lines of steps before them.
+    pub fn trim(&self, durable: &Range<Step>) -> bool {
+        let mut lines = self.lines();
+        lines.retain(|line| !durable.contains(&line.step));
+        lines.front().is_some_and(|line| line.step < durable.start)
     }
 
     /// Lines that wait.
@@ -72,19 +76,20 @@ impl Tail {
         self.lines().is_empty()
     }
 
-    /// Writes all lines as one object; returns one past the last step in it.
+    /// Writes the lines of steps before `end`, all without one, as one object; returns the steps up to the last in it that it has
+    /// without a gap.
     ///
     /// # Errors
     /// The store cannot be written: the lines are still kept.
-    pub async fn save(&self, store: &Store, nonce: &str) -> Result<Option<Step>, StoreError> {
-        let lines: Vec<Line> = self.lines().iter().copied().collect();
+    pub async fn save(&self, store: &Store, nonce: &str, end: Option<Step>) -> Result<Option<Range<Step>>, StoreError> {
+        let lines: Vec<Line> = self.lines().iter().filter(|line| end.is_none_or(|end| line.step < end)).copied().collect();
         let (Some(first), Some(last)) = (lines.first(), lines.last()) else { return Ok(None) };
         let key = format!("ledger/{:010}-{:010}-{nonce}.jsonl", first.step.0, last.step.0);
         let text: String = lines.iter().filter_map(|line| serde_json::to_string(line).ok()).map(|line| line + "\n").collect();
         store.put(&key, bytes::Bytes::from(text)).await?;
-        let done = last.step.next();
-        self.trim(done);
-        Ok(Some(done))
+        self.lines().retain(|line| !lines.contains(line));
+        let whole = lines.windows(2).rposition(|pair| pair[0].step.next() != pair[1].step).map_or(first, |gap| &lines[gap + 1]);
+        Ok(Some(whole.step..last.step.next()))
     }
 
     fn lines(&self) -> MutexGuard<'_, VecDeque<Line>> {
@@ -122,11 +127,11 @@ mod tests {
             first.push(line(step, 1));
             second.push(line(step, 1));
         }
-        assert_eq!(first.save(&store, "a").await.unwrap(), Some(Step(4)));
-        assert_eq!(first.save(&store, "a").await.unwrap(), None);
+        assert_eq!(first.save(&store, "a", None).await.unwrap(), Some(Step(0)..Step(4)));
+        assert_eq!(first.save(&store, "a", None).await.unwrap(), None);
         // The first leader is lost before it says so.
         second.push(line(4, 2));
-        assert_eq!(second.save(&store, "b").await.unwrap(), Some(Step(5)));
+        assert_eq!(second.save(&store, "b", None).await.unwrap(), Some(Step(0)..Step(5)));
         assert_eq!(read(&store).await.unwrap(), [line(0, 1), line(1, 1), line(2, 1), line(3, 1), line(4, 2)]);
     }
 
@@ -135,7 +140,21 @@ mod tests {
         let tail = Tail::default();
         [line(0, 1), line(1, 1), line(1, 2)].into_iter().for_each(|line| tail.push(line));
         assert_eq!(tail.len(), 2);
-        tail.trim(Step(2));
-        assert!(tail.is_empty());
+        assert!(!tail.trim(&(Step(0)..Step(2))) && tail.is_empty());
+    }
+
+    #[tokio::test]
+    async fn a_leader_that_came_later_makes_nobody_drop_older_lines() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::open(&folder.path().display().to_string()).unwrap();
+        let (leader, member) = (Tail::default(), Tail::default());
+        (0..6).for_each(|step| member.push(line(step, 1)));
+        [1, 3, 4, 5].into_iter().for_each(|step| leader.push(line(step, 1)));
+        let durable = leader.save(&store, "a", None).await.unwrap().unwrap();
+        assert_eq!(durable, Step(3)..Step(6), "step 2 is not in it");
+        assert!(member.trim(&durable));
+        assert_eq!(member.save(&store, "b", Some(durable.start)).await.unwrap(), Some(Step(0)..Step(3)));
+        assert!(member.is_empty());
+        assert_eq!(read(&store).await.unwrap(), (0..6).map(|step| line(step, 1)).collect::<Vec<_>>());
     }
 }

@@ -56,7 +56,7 @@ mod routes;
 mod start;
 
 use self::enter::Loaded;
-use self::office::{LeaderOffice, nonce, save_events, save_ledger};
+use self::office::{LeaderOffice, nonce, save_events, save_ledger, save_older};
 use self::routes::{Desks, NodeRouter, Shared, TermView, Wires};
 pub use self::start::run;
 
@@ -407,7 +407,11 @@ impl<W: Workload> NodeActor<W> {
                 self.shared.record(Event::CheckpointSaved { step, bytes, seconds, stall_ms });
             }
             Control::SaveFailed { step, because } => self.shared.record(Event::CheckpointFailed { step, because }),
-            Control::Logged { step } => self.shared.tail.trim(step),
+            Control::Logged { from, step } => {
+                if self.shared.tail.trim(&(from..step)) {
+                    tokio::spawn(save_older(self.shared.clone(), from));
+                }
+            }
             _ => {}
         }
     }

@@ -177,9 +177,11 @@ pub enum Control {
         /// Steps committed.
         step: Step,
     },
-    /// Leader → members: the ledger up to here is durable.
+    /// Leader → members: these steps of the ledger are durable; who has older ones writes them.
     Logged {
-        /// Steps in it.
+        /// The first of them.
+        from: Step,
+        /// One past the last.
         step: Step,
     },
     /// Member → leader: my parts of the checkpoint are durable (JSON records).

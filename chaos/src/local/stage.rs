@@ -188,8 +188,11 @@ impl<'a> Nodes<'a> {
         };
         let telling = self.telling.clone();
         let ending = self.telling.clone();
+        let identity = Run::identity(&self.folder.0);
+        // Told before it can end.
+        let _ = self.telling.send(Told::Started(identity.id(), slot));
         let running = self.run.launch(
-            &self.folder.0,
+            identity,
             seat,
             runtime,
             // A driver that has ended hears nothing more.
@@ -202,7 +205,6 @@ impl<'a> Nodes<'a> {
                 let _ = ending.send(Told::Gone(*id, again, because));
             },
         );
-        let _ = self.telling.send(Told::Started(running.id, slot));
         self.nodes.insert(slot, Node { running, pid, gate, mute, store: faulty, frozen: BTreeMap::new() });
         Ok(())
     }

@@ -383,6 +383,7 @@ impl Stage for Processes<'_> {
         undone.into_iter().for_each(|number| self.relieve(number));
         self.launchers.iter_mut().for_each(Launcher::kill);
         self.launchers.clear();
+        self.nodes.clear();
     }
 }
 

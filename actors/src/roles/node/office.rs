@@ -94,16 +94,23 @@ impl Office for LeaderOffice {
 
 /// Writes the lines of the ledger that are not durable yet, and tells all members how far it is.
 pub(super) async fn save_ledger(shared: &Arc<Shared>) {
-    match shared.tail.save(&shared.store, &nonce(shared.me)).await {
-        Ok(Some(step)) => {
+    match shared.tail.save(&shared.store, &nonce(shared.me), None).await {
+        Ok(Some(durable)) => {
             if let Some(epoch) = shared.epoch().filter(|epoch| epoch.record.leader == shared.me) {
                 for member in epoch.record.everyone().filter(|member| member.node != shared.me) {
-                    shared.send(member.node, Control::Logged { step });
+                    shared.send(member.node, Control::Logged { from: durable.start, step: durable.end });
                 }
             }
         }
         Ok(None) => {}
         Err(error) => tracing::warn!(%error, "the ledger could not be written; its lines are kept by every member"),
+    }
+}
+
+/// Writes the lines of steps before `end` that the leader does not have.
+pub(super) async fn save_older(shared: Arc<Shared>, end: Step) {
+    if let Err(error) = shared.tail.save(&shared.store, &nonce(shared.me), Some(end)).await {
+        tracing::warn!(%error, "older lines of the ledger could not be written; they are kept");
     }
 }
 

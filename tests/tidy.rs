@@ -296,12 +296,12 @@ fn quoted(page: &str) -> (Vec<String>, Vec<String>) {
 fn pages_name_what_exists() {
     let code: String = sources().into_iter().map(|source| source.text).collect();
     let mut complaints = Vec::new();
-    for page in ["README.md", "ARCHITECTURE.md", "CHANGELOG.md"] {
+    for page in ["README.md", "ARCHITECTURE.md", "CHANGELOG.md", "docs/pitfalls.md"] {
         let (names, links) = quoted(page);
         let is_test = |name: &&String| name.matches('_').count() >= 3 && words(name).eq([name.as_str()]);
         let tests = names.iter().filter(is_test).filter(|name| !code.contains(&format!("fn {name}(")));
         complaints.extend(tests.map(|name| format!("{page}: no test is called {name}")));
-        let missing = links.iter().filter(|link| !link.contains("://") && !root().join(link).exists());
+        let missing = links.iter().filter(|link| !link.contains("://") && !root().join(page).with_file_name(link).exists());
         complaints.extend(missing.map(|link| format!("{page}: there is no {link}")));
     }
     assert!(quoted("ARCHITECTURE.md").0.len() > 100 && quoted("README.md").1.len() > 5);

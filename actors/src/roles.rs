@@ -8,6 +8,7 @@ pub mod lane;
 pub mod lease;
 pub mod ledger;
 pub mod loader;
+pub mod log;
 pub mod node;
 pub mod rank;
 pub mod records;

@@ -181,6 +181,22 @@ fn a_hundred_newcomers_make_few_epochs() {
     });
 }
 
+/// Question and answer take longer than the leader's word is waited for after a beginning; the newcomer's state comes on the same paths.
+#[test]
+fn a_newcomer_on_slow_paths_gets_in_while_they_are_slow() {
+    let faults = [
+        "at = { step = 5 }; kind = 'link'; from = 'all'; to = 'all'; delay = '600ms'; for = '60s'",
+        "at = { step = 8 }; kind = 'join'; count = 1",
+    ];
+    holds("nodes = 4", &faults, |run| {
+        let entries = run.history.entries.iter().filter(|entry| entry.at.as_secs() < 50);
+        let of_five = |what: &Happening| matches!(what, Happening::Recorded { members, .. } if members.len() == 5);
+        let after: Vec<&Happening> = entries.map(|entry| &entry.what).skip_while(|what| !of_five(what)).collect();
+        assert!(after.iter().any(|what| matches!(what, Happening::Stable { .. })), "five never made a step together");
+        assert!(after.iter().filter(|what| matches!(what, Happening::Recorded { .. })).count() <= 2, "it was let in again and again");
+    });
+}
+
 #[test]
 fn more_than_ranks_max_stand_by_and_take_over() {
     holds(

@@ -52,3 +52,30 @@ impl Lease {
         store.put(KEY, Bytes::from(body)).await
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::net::endpoint::Options;
+    use crate::roles::watchdog::Patience;
+
+    /// No deadline can be set from outside, so no run can turn their order round.
+    #[test]
+    fn deadlines_nest_with_room_between_them() {
+        let Options { heartbeat, idle, .. } = Options::default();
+        let Patience { turn, handler, lane, first, end } = Patience::default();
+        let table = [
+            ("several beats within the least silence that ends a link", 4 * heartbeat.interval, heartbeat.floor),
+            ("the least silence within the longest", heartbeat.floor, heartbeat.ceiling),
+            ("heartbeats before QUIC's own limit", heartbeat.ceiling, idle),
+            ("several beats of the lease within its silence", 4 * BEAT, SILENCE),
+            ("members notice a dead leader before those who watch its lease", 2 * heartbeat.floor, SILENCE),
+            ("links notice a dead process before it counts as hanging", idle, handler),
+            ("several looks before a node that hangs is ended", 4 * turn, end),
+            ("a first lane has longer than later ones", lane, first),
+        ];
+        for (what, inner, outer) in table {
+            assert!(inner < outer, "{what}: {inner:?} and {outer:?}");
+        }
+    }
+}

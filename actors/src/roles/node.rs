@@ -25,6 +25,7 @@ use super::lane::LaneBoard;
 use super::lease::{BEAT, Lease, SILENCE};
 use super::ledger::{Line, Tail};
 use super::loader::{Loader, LoaderMsg};
+use super::log::Log;
 use super::rank::{RankActor, RankMsg, Superior};
 use super::records;
 use super::transfer::Transfers;

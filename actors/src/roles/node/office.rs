@@ -126,13 +126,9 @@ pub(super) async fn publish(shared: &Shared, draft: Draft, parts: Vec<PartRecord
 
 /// The run's log: what happened since the last save, one object of JSON lines.
 pub(super) async fn save_events(shared: &Shared, epoch: Epoch, step: Step) {
-    let events = std::mem::take(&mut *shared.unsaved.lock().unwrap_or_else(PoisonError::into_inner));
-    let lines: Vec<String> = events.iter().filter_map(|event| serde_json::to_string(event).ok()).collect();
     let key = format!("events/{:010}-{:010}-{}.jsonl", epoch.0, step.0, nonce(shared.me));
-    if !lines.is_empty()
-        && let Err(error) = shared.store.put(&key, bytes::Bytes::from(lines.join("\n") + "\n")).await
-    {
-        tracing::warn!(%error, "the run's log could not be saved");
+    if let Err(error) = shared.log.save(&shared.store, &key).await {
+        tracing::warn!(%error, "the run's log could not be saved: it is kept for the next time");
     }
 }
 

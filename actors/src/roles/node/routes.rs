@@ -30,7 +30,7 @@ pub(super) struct Shared {
     pub(super) images: u64,
     pub(super) committed_at: Mutex<Instant>,
     pub(super) events: mpsc::Sender<Recorded>,
-    pub(super) unsaved: Mutex<Vec<Recorded>>,
+    pub(super) log: Log,
     pub(super) store: Store,
     /// What of this node hangs.
     pub(super) hung: OnceLock<String>,
@@ -128,7 +128,7 @@ impl Shared {
         let recorded = Recorded { at_ms: crate::clock::wall_ms(), recorded_by: self.me, event };
         self.tell(&self.desk, "desk", DeskMsg::Happened(recorded.clone()));
         if self.leads() {
-            self.unsaved.lock().unwrap_or_else(PoisonError::into_inner).push(recorded.clone());
+            self.log.push(recorded.clone());
         }
         if self.events.try_send(recorded).is_err() {
             tracing::warn!("an event was not shown: its reader does not keep up");

@@ -40,7 +40,7 @@ pub async fn run<W: Workload>(args: NodeArgs<W>) -> Result<Ended, NodeError> {
         images: args.images,
         committed_at: Mutex::new(Instant::now()),
         events: args.events,
-        unsaved: Mutex::default(),
+        log: Log::default(),
         store: args.store.clone(),
         hung: OnceLock::new(),
     });

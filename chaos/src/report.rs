@@ -109,7 +109,7 @@ impl Report {
 
     /// How to see the same run again.
     pub fn replay(&self) -> String {
-        let summary = self.folder.as_deref().unwrap_or(Path::new(".")).join(SUMMARY);
+        let summary = self.folder.as_deref().unwrap_or_else(|| Path::new(".")).join(SUMMARY);
         format!("everstep chaos replay {}", summary.display())
     }
 }
@@ -152,7 +152,11 @@ fn failure(history: &History, violations: &[Violation], tallies: &[Tally]) -> Op
         Happening::Begun { step, .. } => Some(step),
         _ => None,
     });
-    let last = history.before(place, SHOWN).iter().map(line).collect();
+    // What each rank applies and sizes would push everything else out.
+    let tells = |(at, entry): &(usize, &Entry)| *at == place || !matches!(entry.what, Happening::Applied { .. } | Happening::Size { .. });
+    let mut last: Vec<String> =
+        history.entries.iter().enumerate().take(place + 1).rev().filter(tells).take(SHOWN).map(|(_, entry)| line(entry)).collect();
+    last.reverse();
     Some(Failure { check, because, step: step.unwrap_or(0), last })
 }
 
@@ -189,5 +193,32 @@ impl fmt::Display for Report {
         let held = self.verdicts.iter().filter(|verdict| verdict.broken == 0).count();
         write!(f, "  {held} of {} checks hold", self.verdicts.len())?;
         self.folder.as_ref().map_or(Ok(()), |folder| write!(f, "; report: {}", folder.join(files::PAGE).display()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::fault::Kind;
+
+    #[test]
+    fn a_strike_that_shows_nowhere_fails_the_run() {
+        let text = "name = 'x'\n[[fault]]\nat = { step = 1 }\nkind = 'store'\nmode = 'away'\n";
+        let scenario = Scenario::parse(text).unwrap();
+        let played = |felt: Option<u64>| {
+            let mut history = History::default();
+            history.push(Duration::from_secs(1), 0, Happening::Struck { fault: 0, strike: 0, kind: Kind::Store, targets: Vec::new() });
+            let said = felt.map(|times| Happening::Felt { strike: 0, times });
+            said.into_iter().for_each(|what| history.push(Duration::from_secs(2), 0, what));
+            let played = Played { history, promise: Default::default(), violations: Vec::new(), wall: Duration::ZERO };
+            Report::of(&scenario, 0, Tier::Sim, played)
+        };
+        assert!(played(Some(3)).holds());
+        for unseen in [played(None), played(Some(0))] {
+            assert_eq!((unseen.tallies[0].injected, unseen.tallies[0].seen), (1, 0));
+            assert!(unseen.to_string().starts_with("faults: fault 1 (store away) struck 1 times and shows nowhere"), "{unseen}");
+        }
     }
 }

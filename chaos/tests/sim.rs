@@ -344,7 +344,7 @@ fn deliberate_bugs_are_caught() {
             Bug::EpochUnchecked => caught(bug, late_words, 60),
             Bug::CoverageByStep => caught(bug, wrong_once, 60),
             Bug::PartDeletedEarly => caught(bug, killed_while_saving, 60),
-            _ => caught(bug, |seed| sim::draw(seed, None), 400),
+            _ => caught(bug, |seed| sim::draw(seed, None), 1_000),
         };
         println!("{name}: {found:?} after {:.2} s", began.elapsed().as_secs_f64());
         assert!(found.is_some(), "{name} was not caught");

@@ -35,7 +35,7 @@ pub(super) struct Curves {
     pub(super) rate: Series,
     /// From when to when each strike of each fault was at work.
     pub(super) strikes: Vec<Vec<(Duration, Duration)>>,
-    /// When properties were seen not to hold.
+    /// When properties were broken first.
     pub(super) broken: Vec<Duration>,
     /// The whole time.
     pub(super) took: Duration,

@@ -103,7 +103,7 @@ fn reason(Failure { check, because, step, last }: &Failure) -> String {
 fn facts(report: &Report) -> String {
     let figures = &report.figures;
     let megabytes = figures.bytes_moved as f64 / 1e6;
-    let seconds = |time: Option<f64>| time.map_or("–".to_owned(), |time| format!("{time:.2} s"));
+    let seconds = |time: Option<f64>| time.map_or_else(|| "–".to_owned(), |time| format!("{time:.2} s"));
     let facts = [
         (format!("{:.1} s", figures.took_s), "time of the run"),
         (figures.steps.to_string(), "steps committed"),
@@ -121,7 +121,10 @@ fn facts(report: &Report) -> String {
 
 fn charts(report: &Report) -> String {
     let history = &report.history;
-    let broken = report.violations.iter().filter_map(|violation| history.entries.get(violation.place)).map(|entry| entry.at).collect();
+    // Whatever follows the first time would paint all over.
+    let first = |verdict: &Verdict| report.violations.iter().find(|violation| violation.check == verdict.check);
+    let broken =
+        report.verdicts.iter().filter_map(first).filter_map(|first| history.entries.get(first.place)).map(|entry| entry.at).collect();
     let curves = Curves::of(history, report.tallies.len(), broken);
     let chart = |what: &str, top: &Series, svg: String| {
         let top = most(top.iter());
@@ -150,7 +153,7 @@ fn charts(report: &Report) -> String {
     let ticks: String = (0..=4u32).map(|tick| format!("<span>{:.0} s</span>", curves.took.as_secs_f64() * f64::from(tick) / 4.0)).collect();
     let _ = writeln!(html, "<div class=\"axis\">{ticks}</div>");
     if !report.violations.is_empty() {
-        html += "<p class=\"bad\">Red lines: properties that did not hold.</p>\n";
+        html += "<p class=\"bad\">Red lines: where each property that does not hold was broken first.</p>\n";
     }
     html
 }

@@ -117,7 +117,7 @@ impl World<'_> {
         self.queue.push(self.now + WATCH, Event::Watch { who: me, epoch });
         // Who was lost while the record was being created is lost to the new leader too.
         for other in everyone.into_iter().filter(|other| *other != me) {
-            if self.network.link(me, other).is_none() {
+            if !self.network.linked(me, other) {
                 let node = self.nodes[other as usize].member.node;
                 self.leader(me, coordinator::Fact::Lost { node, proven: false, because: "its link has ended".into() });
             }

@@ -11,7 +11,7 @@ use super::network::Trouble;
 use super::store;
 use super::world::World;
 use crate::fault::{Fault, Kind, Mode};
-use crate::history::{Happening, Who};
+use crate::history::{Entry, Happening, Who};
 use crate::scenario::{Candidate, Scenario, Target, When};
 
 /// What has to be undone when a strike passes.
@@ -132,6 +132,7 @@ impl World<'_> {
         }
         self.faults.planned -= 1;
         let fault = &self.scenario.faults[number];
+        let place = self.history.entries.len();
         let struck = match fault.kind {
             Kind::Cut | Kind::Link => self.strike_paths(number),
             Kind::Join => self.strike_join(fault),
@@ -152,7 +153,10 @@ impl World<'_> {
             let strike = self.faults.strikes;
             self.faults.strikes += 1;
             let times = targets.len().max(1) as u64;
-            self.say(0, Happening::Struck { fault: number, strike, kind: fault.kind, targets });
+            // It is told before what follows from it.
+            let what = Happening::Struck { fault: number, strike, kind: fault.kind, targets };
+            self.faults_by_event(&what);
+            self.history.entries.insert(place, Entry { at: self.now, who: 0, what });
             // What lasts is felt as long as it lasts, and an update that is to go wrong when it does.
             if undo.is_none() && fault.mode != Some(Mode::Update) {
                 self.say(0, Happening::Felt { strike, times });

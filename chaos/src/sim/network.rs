@@ -69,6 +69,8 @@ pub(super) struct Link {
     pub(super) heard: Duration,
     pub(super) gap: Duration,
     pub(super) probed: bool,
+    /// At the next look nothing will have been heard for too long.
+    pub(super) doomed: bool,
 }
 
 /// See the module's text.
@@ -76,8 +78,8 @@ pub(super) struct Link {
 pub(super) struct Network {
     pub(super) troubles: Vec<Trouble>,
     links: HashMap<(Who, Who), Link, BuildHasherDefault<Mixer>>,
-    /// With whom each node has a link.
-    peers: Vec<BTreeSet<Who>>,
+    /// With whom each node has a link, in order: all of one node lie together.
+    peers: Vec<Vec<Who>>,
     made: u64,
     /// Pairs whose link is broken and not ended yet.
     pub(super) broken: BTreeSet<(Who, Who)>,
@@ -126,6 +128,11 @@ impl Network {
         self.troubles.iter_mut().filter(between).for_each(|trouble| trouble.felt += 1);
     }
 
+    /// Whether two nodes have a link.
+    pub(super) fn linked(&self, a: Who, b: Who) -> bool {
+        self.peers.get(a as usize).is_some_and(|peers| peers.binary_search(&b).is_ok())
+    }
+
     pub(super) fn link(&self, a: Who, b: Who) -> Option<&Link> {
         self.links.get(&pair(a, b))
     }
@@ -138,13 +145,25 @@ impl Network {
     pub(super) fn connect(&mut self, a: Who, b: Who, now: Duration) -> bool {
         let Entry::Vacant(place) = self.links.entry(pair(a, b)) else { return false };
         self.made += 1;
-        place.insert(Link { made: self.made, last: [now; 2], parked: Vec::new(), broken: None, heard: now, gap: BEAT, probed: false });
+        place.insert(Link {
+            made: self.made,
+            last: [now; 2],
+            parked: Vec::new(),
+            broken: None,
+            heard: now,
+            gap: BEAT,
+            probed: false,
+            doomed: false,
+        });
         let most = a.max(b) as usize;
         if self.peers.len() <= most {
-            self.peers.resize_with(most + 1, BTreeSet::new);
+            self.peers.resize_with(most + 1, Vec::new);
         }
-        self.peers[a as usize].insert(b);
-        self.peers[b as usize].insert(a);
+        for (me, other) in [(a, b), (b, a)] {
+            let peers = &mut self.peers[me as usize];
+            let place = peers.partition_point(|peer| *peer < other);
+            peers.insert(place, other);
+        }
         true
     }
 
@@ -152,8 +171,8 @@ impl Network {
     pub(super) fn end(&mut self, a: Who, b: Who) -> Option<Link> {
         let link = self.links.remove(&pair(a, b))?;
         self.broken.remove(&pair(a, b));
-        self.peers[a as usize].remove(&b);
-        self.peers[b as usize].remove(&a);
+        self.peers[a as usize].retain(|peer| *peer != b);
+        self.peers[b as usize].retain(|peer| *peer != a);
         Some(link)
     }
 
@@ -161,9 +180,9 @@ impl Network {
     pub(super) fn pairs(&self, who: Option<Who>) -> Vec<(Who, Who)> {
         match who {
             None => {
-                let above = |(a, peers): (usize, &BTreeSet<Who>)| {
+                let above = |(a, peers): (usize, &Vec<Who>)| {
                     let a = a as Who;
-                    peers.range(a + 1..).map(|b| (a, *b)).collect::<Vec<_>>()
+                    peers[peers.partition_point(|b| *b < a)..].iter().map(|b| (a, *b)).collect::<Vec<_>>()
                 };
                 self.peers.iter().enumerate().flat_map(above).collect()
             }

@@ -20,6 +20,9 @@ use crate::history::{Happening, Who};
 const UNSAID: usize = 64;
 const MS: Duration = Duration::from_millis(1);
 
+/// Who used which samples, the first and one past the last.
+pub(super) type Used = Vec<(Who, u64, u64)>;
+
 /// The gradients of one step in one epoch.
 #[derive(Debug)]
 pub(super) struct Exchange {
@@ -27,7 +30,7 @@ pub(super) struct Exchange {
     weights: u64,
     members: Vec<Who>,
     sums: BTreeMap<Who, u64>,
-    pub(super) used: Vec<(Who, u64, u64)>,
+    pub(super) used: Used,
 }
 
 impl World<'_> {
@@ -137,7 +140,7 @@ impl World<'_> {
             return;
         }
         let version = rank.version;
-        let works = from == me || (self.network.link(me, from).is_some() && !self.network.broken.contains(&super::network::pair(me, from)));
+        let works = from == me || (self.network.linked(me, from) && !self.network.broken.contains(&super::network::pair(me, from)));
         if !works || self.nodes[from as usize].hung > 0 {
             return self.queue.push(self.now + 50 * MS, Event::Fetch { who: me, epoch, from, shards });
         }
@@ -181,7 +184,7 @@ impl World<'_> {
         if rank.plan.is_none() || rank.rank.is_none() || rank.ready || !rank.missing.is_empty() {
             return;
         }
-        let met = |other: &Who| *other == me || self.network.link(me, *other).is_some();
+        let met = |other: &Who| *other == me || self.network.linked(me, *other);
         // From where the last look ended, so that all looks together are one round; links before that may have ended since.
         let (before, after) = rank.members.split_at(rank.unmet.min(rank.members.len()));
         let ahead = after.iter().position(|other| !met(other)).map(|at| before.len() + at);
@@ -275,7 +278,7 @@ impl World<'_> {
         for me in exchange.members.clone() {
             let node = &self.nodes[me as usize];
             let waits = node.alive && node.rank.epoch == epoch && node.rank.work == Work::Waiting(step);
-            let cut = || node.rank.cut.iter().any(|other| members.contains(other) && self.network.link(me, *other).is_none());
+            let cut = || node.rank.cut.iter().any(|other| members.contains(other) && !self.network.linked(me, *other));
             if waits && !broken.contains(&me) && !cut() {
                 let at = self.now + 2 * MS + up_to(&mut self.rng, MS);
                 self.queue.push(at, Event::Reduced { who: me, epoch, step });

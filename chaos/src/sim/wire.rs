@@ -15,6 +15,8 @@ use crate::history::Who;
 
 /// A leader that lives answers a handshake within this.
 const DIAL_MAX: Duration = Duration::from_secs(1);
+/// Beats on lossy paths that are drawn together.
+const BEATS: u32 = 8;
 /// How long members that do not meet try before they tell the leader.
 const MEETING: Duration = Duration::from_secs(2);
 
@@ -148,7 +150,7 @@ impl World<'_> {
             return;
         }
         let id = self.nodes[to as usize].member.node;
-        if self.network.link(from, to).is_some() {
+        if self.network.linked(from, to) {
             if meeting.is_none() {
                 self.queue.push(self.now, Event::Member(from, membership::Fact::Linked(id)));
             }
@@ -180,7 +182,7 @@ impl World<'_> {
     pub(super) fn meet(&mut self, who: Who, epoch: Epoch) {
         let others: Vec<Who> = self.nodes[who as usize].rank.everyone.clone();
         for other in others.into_iter().filter(|other| *other < who) {
-            if self.network.link(who, other).is_none() {
+            if !self.network.linked(who, other) {
                 self.dial(who, other, Some(epoch));
             }
         }
@@ -193,8 +195,7 @@ impl World<'_> {
             return;
         }
         let leader = rank.leader;
-        let unmet: Vec<Who> =
-            rank.members.iter().copied().filter(|other| *other != who && self.network.link(who, *other).is_none()).collect();
+        let unmet: Vec<Who> = rank.members.iter().copied().filter(|other| *other != who && !self.network.linked(who, *other)).collect();
         if !unmet.is_empty() {
             let nodes = unmet.iter().map(|other| self.nodes[*other as usize].member.node).collect();
             self.send(who, leader, Said::Word(Word::Unmet { epoch, nodes }));
@@ -225,7 +226,7 @@ impl World<'_> {
         let mended = works && link.broken.is_some();
         if mended {
             link.broken = None;
-            link.heard = now;
+            (link.heard, link.doomed) = (now, false);
             let parked = std::mem::take(&mut link.parked);
             self.network.broken.remove(&pair(a, b));
             parked.into_iter().for_each(|(from, to, said)| self.send(from, to, said));
@@ -252,24 +253,33 @@ impl World<'_> {
         }
     }
 
-    /// A beat on a lossy link comes through where one of two tries does both ways.
+    /// A beat on a lossy link comes through where one of two tries does both ways. Several beats are drawn at a time.
     pub(super) fn beat(&mut self, a: Who, b: Who, made: u64) {
         let (slot_a, slot_b) = (self.nodes[a as usize].slot, self.nodes[b as usize].slot);
         let loss = self.network.path(slot_a, slot_b).loss.max(self.network.path(slot_b, slot_a).loss);
-        let through = (0..2).any(|_| !chance(&mut self.rng, loss) && !chance(&mut self.rng, loss));
         let now = self.now;
         let Some(link) = self.network.link_mut(a, b).filter(|link| link.made == made) else { return };
         if loss == 0.0 {
-            link.probed = false;
+            (link.probed, link.doomed) = (false, false);
             return;
         }
-        if through && link.broken.is_none() {
-            link.gap = (now - link.heard).max(link.gap.mul_f32(0.99));
-            link.heard = now;
-        } else if now - link.heard > (link.gap * 4).clamp(FLOOR, CEILING) {
+        if link.doomed {
             return self.end_link(a, b, "nothing was heard on a lossy path");
         }
-        self.queue.push(now + BEAT, Event::Beat { a, b, made });
+        let both = (1.0 - loss) * (1.0 - loss);
+        let through = 1.0 - (1.0 - both) * (1.0 - both);
+        let mut at = now;
+        for _ in 0..BEATS {
+            if link.broken.is_none() && chance(&mut self.rng, through) {
+                link.gap = at.saturating_sub(link.heard).max(link.gap.mul_f32(0.99));
+                link.heard = at;
+            } else if at.saturating_sub(link.heard) > (link.gap * 4).clamp(FLOOR, CEILING) {
+                link.doomed = true;
+                break;
+            }
+            at += BEAT;
+        }
+        self.queue.push(at, Event::Beat { a, b, made });
     }
 
     fn end_link(&mut self, a: Who, b: Who, because: &str) {

@@ -21,7 +21,7 @@ use super::faults::Faults;
 use super::network::Network;
 use super::node::{self, Node, RankModel};
 use super::queue::Queue;
-use super::rank::Exchange;
+use super::rank::{Exchange, Used};
 use super::store::Store;
 use super::{Bug, Run};
 use crate::history::{Happening, History, Promise, Who};
@@ -53,7 +53,7 @@ pub(super) struct World<'a> {
     pub(super) store: Store,
     pub(super) exchanges: BTreeMap<(Epoch, Step), Exchange>,
     /// What steps used that ended without a word: the newest of them.
-    pub(super) unsaid: BTreeMap<(Epoch, Step), Vec<(Who, u64, u64)>>,
+    pub(super) unsaid: BTreeMap<(Epoch, Step), Used>,
     pub(super) history: History,
     pub(super) faults: Faults,
     pub(super) rules: Rules,

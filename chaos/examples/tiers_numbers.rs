@@ -22,7 +22,7 @@ const MEASURES: [(&str, &str, &str); 12] = [
         "
         workload = { steps = 1000000, step_time = '1ms', checkpoint_every = 2000, shards = 10 }
         cluster = { nodes = 6, nodes_per_host = 6 }
-        probe.end = { storm = '5m', recover_within = '20s' }
+        probe.end = { storm = '2m', recover_within = '20s' }
         fault = [
             { at = { step = 5 }, kind = 'kill', target = 'one', restart = '10ms', times = 10000, every = '80ms' },
         ]",
@@ -33,18 +33,18 @@ const MEASURES: [(&str, &str, &str); 12] = [
         "
         workload = { steps = 1000000, step_time = '1ms', checkpoint_every = 500, shards = 10 }
         cluster = { nodes = 5, nodes_per_host = 5 }
-        probe.end = { storm = '100s', recover_within = '30s' }
+        probe.end = { storm = '60s', recover_within = '20s' }
         fault = [
-            { at = { step = 5 }, kind = 'kill', target = 'one', restart = '50ms', times = 10000, every = '700ms' },
-            { at = { step = 6 }, kind = 'stop', target = 'one', for = '300ms', times = 10000, every = '1900ms' },
-            { at = { step = 7 }, kind = 'cut', from = 'one', for = '500ms', times = 10000, every = '2900ms' },
-            { at = { step = 8 }, kind = 'link', from = 'all', to = 'all', loss = 0.01, duplicate = 0.02, reorder = '2ms', for = '800ms', times = 10000, every = '1700ms' },
+            { at = { step = 5 }, kind = 'kill', target = 'one', restart = '50ms', times = 10000, every = '2300ms' },
+            { at = { step = 6 }, kind = 'stop', target = 'one', for = '300ms', times = 10000, every = '3700ms' },
+            { at = { step = 7 }, kind = 'cut', from = 'one', for = '500ms', times = 10000, every = '6100ms' },
+            { at = { step = 8 }, kind = 'link', from = 'all', to = 'all', loss = 0.01, duplicate = 0.02, reorder = '2ms', for = '800ms', times = 10000, every = '4300ms' },
             { at = { step = 9 }, kind = 'drain', target = 'one', restart = '50ms', lead = '3s', times = 10000, every = '3700ms' },
             { at = { step = 10 }, kind = 'store', mode = 'unknown', for = '200ms', times = 10000, every = '2300ms' },
             { at = { step = 11 }, kind = 'store', mode = 'away', for = '900ms', times = 10000, every = '7300ms' },
             { at = { step = 12 }, kind = 'bit_flip', mode = 'update', target = 'one', times = 10000, every = '3100ms' },
             { at = { step = 13 }, kind = 'checkpoint', mode = 'torn', times = 10000, every = '5100ms' },
-            { at = { step = 14 }, kind = 'kill', target = 'all', restart = '50ms', times = 10000, every = '17s' },
+            { at = { step = 1000 }, kind = 'kill', target = 'all', restart = '50ms', times = 10000, every = '29s' },
         ]",
     ),
     (
@@ -121,7 +121,7 @@ fn measure(name: &str, tier: &str, text: &str) -> Result<(), ScenarioError> {
     println!("{name}: {}", summary(&run));
     if let Some(text) = run.failure(&scenario, 1) {
         println!("{text}");
-        run.violations.iter().take(8).for_each(|violation| println!("  {}: {}", violation.check, violation.because));
+        run.violations.iter().skip(1).take(8).for_each(|violation| println!("  {}: {}", violation.check, violation.because));
     }
     Ok(())
 }

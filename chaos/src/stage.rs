@@ -89,7 +89,7 @@ enum Due {
     Pass(u32),
     Start(Vec<u32>),
     Stay(Vec<u32>),
-    Deadline(Vec<u32>),
+    Deadline(Vec<NodeId>),
 }
 
 /// What came of a play.
@@ -308,8 +308,8 @@ impl<S: Stage> Driver<'_, S> {
                     }
                 }
                 Due::Stay(slots) => self.stage.stay(&slots),
-                Due::Deadline(slots) => {
-                    let still: Vec<u32> = slots.into_iter().filter(|slot| self.places.contains_key(slot)).collect();
+                Due::Deadline(nodes) => {
+                    let still: Vec<u32> = nodes.into_iter().filter_map(|node| self.slot(node)).collect();
                     self.kill(&still, false);
                     for slot in still {
                         if let Some(after) = self.returns.remove(&slot) {
@@ -416,7 +416,10 @@ impl<S: Stage> Driver<'_, S> {
         let now = self.timeline.now();
         match (fault.cancel, lead) {
             (Some(after), _) => self.lay(now + after.0, Due::Stay(whom.to_vec())),
-            (None, Some(lead)) => self.lay(now + lead, Due::Deadline(whom.to_vec())),
+            (None, Some(lead)) => {
+                let nodes = whom.iter().filter_map(|slot| self.places.get(slot).copied()).collect();
+                self.lay(now + lead, Due::Deadline(nodes));
+            }
             (None, None) => {}
         }
     }

@@ -114,6 +114,8 @@ pub trait Office: Send + Sync + 'static {
     fn over(&self, outcome: Outcome, because: String);
     /// Writes the ledger.
     fn save_ledger(&self);
+    /// Gives the lines of the ledger that are not durable to all members.
+    fn share_ledger(&self);
     /// Sends [`CoordinatorMsg::Tick`] after this time.
     fn wake(&self, after: Duration);
     /// Records an event.
@@ -318,7 +320,10 @@ impl CoordinatorActor {
                 self.office.record(Event::NodeLost { node, rank, because });
             }
             // Every node tells of the beginning itself; the leader makes the ledger of the epoch before durable.
-            Note::Begun { .. } => self.office.save_ledger(),
+            Note::Begun { .. } => {
+                self.office.share_ledger();
+                self.office.save_ledger();
+            }
             Note::Differ(shards) => {
                 let epoch = record.map(|record| record.epoch).unwrap_or_default();
                 let shards = shards.into_iter().map(|(shard, nodes)| (shard.to_string(), nodes)).collect();

@@ -59,6 +59,21 @@ impl Tail {
         Step(self.next.load(Ordering::Relaxed))
     }
 
+    /// All lines that wait.
+    pub fn waiting(&self) -> Vec<Line> {
+        self.lines().iter().copied().collect()
+    }
+
+    /// Takes in lines of steps that were committed before this node came; those that it has itself stay.
+    pub fn learn(&self, others: impl IntoIterator<Item = Line>) {
+        let mut lines = self.lines();
+        let first = lines.front().map(|line| line.step);
+        let older: Vec<Line> = others.into_iter().filter(|line| first.is_none_or(|first| line.step < first)).collect();
+        for line in older.into_iter().rev().take(LINES_MAX.saturating_sub(lines.len())) {
+            lines.push_front(line);
+        }
+    }
+
     /// These steps are durable. Whether there are lines of steps before them.
     pub fn trim(&self, durable: &Range<Step>) -> bool {
         let mut lines = self.lines();
@@ -155,6 +170,10 @@ mod tests {
         assert!(member.trim(&durable));
         assert_eq!(member.save(&store, "b", Some(durable.start)).await.unwrap(), Some(Step(0)..Step(3)));
         assert!(member.is_empty());
+        let newcomer = Tail::default();
+        newcomer.push(line(5, 1));
+        newcomer.learn((3..6).map(|step| line(step, 1)));
+        assert_eq!(newcomer.waiting(), (3..6).map(|step| line(step, 1)).collect::<Vec<_>>());
         assert_eq!(read(&store).await.unwrap(), (0..6).map(|step| line(step, 1)).collect::<Vec<_>>());
     }
 }

@@ -408,6 +408,10 @@ impl<W: Workload> NodeActor<W> {
                 self.shared.record(Event::CheckpointSaved { step, bytes, seconds, stall_ms });
             }
             Control::SaveFailed { step, because } => self.shared.record(Event::CheckpointFailed { step, because }),
+            Control::Lines { lines } => {
+                let line = |(step, epoch, samples, samples_hash)| Line { step, epoch, samples, samples_hash };
+                self.shared.tail.learn(lines.into_iter().map(line));
+            }
             Control::Logged { from, step } => {
                 if self.shared.tail.trim(&(from..step)) {
                     tokio::spawn(save_older(self.shared.clone(), from));

@@ -177,6 +177,11 @@ pub enum Control {
         /// Steps committed.
         step: Step,
     },
+    /// Leader → members of an epoch that begins: lines of the ledger that are not durable yet, for those that came later.
+    Lines {
+        /// Step, epoch, samples and their hash.
+        lines: Vec<(Step, Epoch, u32, u64)>,
+    },
     /// Leader → members: these steps of the ledger are durable; who has older ones writes them.
     Logged {
         /// The first of them.

@@ -56,8 +56,9 @@ impl Sheet {
         let record = part(shard, start..start + new.values.len(), digest(&new.values, &new.slots));
         let mut steps = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         steps.entry(step.0).or_default().insert(shard, record);
-        while steps.len() as u64 > STEPS_KEPT {
-            steps.pop_first();
+        // A run may go back: what counts is how far a step is from this one.
+        if steps.len() as u64 > STEPS_KEPT {
+            steps.retain(|at, _| at.abs_diff(step.0) < STEPS_KEPT);
         }
     }
 

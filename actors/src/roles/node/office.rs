@@ -69,6 +69,15 @@ impl Office for LeaderOffice {
         tokio::spawn(async move { save_ledger(&shared).await });
     }
 
+    fn share_ledger(&self) {
+        let lines: Vec<_> =
+            self.shared.tail.waiting().into_iter().map(|line| (line.step, line.epoch, line.samples, line.samples_hash)).collect();
+        let Some(epoch) = self.shared.epoch().filter(|_| !lines.is_empty()) else { return };
+        for member in epoch.record.everyone().filter(|member| member.node != self.shared.me) {
+            self.shared.send(member.node, Control::Lines { lines: lines.clone() });
+        }
+    }
+
     fn wake(&self, after: Duration) {
         let shared = self.shared.clone();
         tokio::spawn(async move {
@@ -81,9 +90,15 @@ impl Office for LeaderOffice {
         let (shared, keep) = (self.shared.clone(), self.keep);
         let draft = Draft { epoch, step, ..self.draft.clone() };
         tokio::spawn(async move {
-            let result = publish(&shared, draft, parts, keep).await;
-            shared.tell(&shared.coordinator, "coordinator", CoordinatorMsg::Published { step, result });
+            // Whoever goes on from the checkpoint finds every step before it in the ledger.
             save_ledger(&shared).await;
+            let behind = shared.tail.waiting().first().is_some_and(|line| line.step < step);
+            let result = if behind {
+                Err("the ledger of the steps before it could not be written".into())
+            } else {
+                publish(&shared, draft, parts, keep).await
+            };
+            shared.tell(&shared.coordinator, "coordinator", CoordinatorMsg::Published { step, result });
         });
     }
 

@@ -165,7 +165,7 @@ impl Shared {
                 self.tell(&self.rank, "rank", RankMsg::Stable { epoch, step, checkpoint, hold });
             }
             Control::Snapshot { epoch, step } if from_leader => self.tell(&self.rank, "rank", RankMsg::Snapshot { epoch, step }),
-            Control::Published { .. } | Control::SaveFailed { .. } | Control::Logged { .. } => {
+            Control::Published { .. } | Control::SaveFailed { .. } | Control::Lines { .. } | Control::Logged { .. } => {
                 self.tell(&self.node, "node", NodeMsg::Told(from, message));
             }
             Control::AskStatus => self.answer_status(from),

@@ -76,8 +76,8 @@ pub(crate) trait Stage: Books {
     fn stay(&mut self, slots: &[u32]);
     /// Does what lasts; whom it struck.
     fn afflict(&mut self, strike: &Strike<'_>) -> Vec<u32>;
-    /// Ends it.
-    fn relieve(&mut self, number: u32);
+    /// Ends it; how often it showed: nodes that stood still, datagrams and requests that it met.
+    fn relieve(&mut self, number: u32) -> u64;
     /// Ends everything.
     fn finish(&mut self);
 }
@@ -452,12 +452,16 @@ impl<S: Stage> Driver<'_, S> {
         if fault.kind != Kind::BitFlip {
             self.active.insert(number_of_strike);
             self.lay(now + fault.lasts(), Due::Pass(number_of_strike));
+        } else {
+            self.timeline.push(now, 0, Happening::Felt { strike: number_of_strike, times: hidden.len() as u64 });
         }
     }
 
     fn struck(&mut self, number: usize, slots: &[u32]) {
         let now = self.timeline.now();
-        self.struck_at(now, number, slots);
+        let strike = self.struck_at(now, number, slots);
+        // What is done at once has shown by that.
+        self.timeline.push(now, 0, Happening::Felt { strike, times: slots.len().max(1) as u64 });
     }
 
     fn struck_at(&mut self, at: Duration, number: usize, slots: &[u32]) -> u32 {
@@ -471,7 +475,8 @@ impl<S: Stage> Driver<'_, S> {
 
     fn pass(&mut self, strike: u32) {
         if self.active.remove(&strike) {
-            self.stage.relieve(strike);
+            let times = self.stage.relieve(strike);
+            self.timeline.push(self.timeline.now(), 0, Happening::Felt { strike, times });
             self.timeline.push(self.timeline.now(), 0, Happening::Passed { strike });
         }
     }

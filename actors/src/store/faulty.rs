@@ -64,7 +64,7 @@ pub enum Trouble {
 #[derive(Debug)]
 pub struct Faulty {
     inner: Arc<dyn ObjectStore>,
-    troubles: Mutex<BTreeMap<u32, Trouble>>,
+    troubles: Mutex<BTreeMap<u32, (Trouble, u64)>>,
     faults: Mutex<BTreeMap<u64, Fault>>,
     writes: AtomicU64,
     dead: AtomicBool,
@@ -83,16 +83,20 @@ impl Faulty {
 
     /// Lays a trouble on all operations, under a number of the caller's; the one with the highest number counts.
     pub fn trouble(&self, number: u32, trouble: Trouble) {
-        self.troubles.lock().unwrap_or_else(PoisonError::into_inner).insert(number, trouble);
+        self.troubles.lock().unwrap_or_else(PoisonError::into_inner).insert(number, (trouble, 0));
     }
 
-    /// Takes the trouble of this number back.
-    pub fn mend(&self, number: u32) {
-        self.troubles.lock().unwrap_or_else(PoisonError::into_inner).remove(&number);
+    /// Takes the trouble of this number back; how many operations it met.
+    pub fn mend(&self, number: u32) -> u64 {
+        self.troubles.lock().unwrap_or_else(PoisonError::into_inner).remove(&number).map_or(0, |(_, met)| met)
     }
 
     fn troubled(&self) -> Option<Trouble> {
-        self.troubles.lock().unwrap_or_else(PoisonError::into_inner).values().next_back().copied()
+        let mut troubles = self.troubles.lock().unwrap_or_else(PoisonError::into_inner);
+        troubles.values_mut().next_back().map(|(trouble, met)| {
+            *met += 1;
+            *trouble
+        })
     }
 
     /// Holds an operation up as its trouble says, or ends it.

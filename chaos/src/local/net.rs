@@ -1,5 +1,6 @@
 //! The network between nodes of one process: their sockets, with troubles between them.
 
+use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt;
 use std::io::{self, IoSliceMut};
@@ -30,6 +31,8 @@ pub(super) struct Trouble {
     pub(super) delay: Duration,
     pub(super) duplicate: f64,
     pub(super) reorder: Duration,
+    /// Datagrams that it met.
+    pub(super) met: Cell<u64>,
 }
 
 impl Trouble {
@@ -101,11 +104,12 @@ impl Net {
         self.troubled.store(true, Ordering::Release);
     }
 
-    /// Takes it back.
-    pub(super) fn lift(&self, number: u32) {
+    /// Takes it back; how many datagrams it met.
+    pub(super) fn lift(&self, number: u32) -> u64 {
         let mut state = self.lock();
-        state.troubles.remove(&number);
+        let lifted = state.troubles.remove(&number);
         self.troubled.store(!state.troubles.is_empty(), Ordering::Release);
+        lifted.map_or(0, |trouble| trouble.met.get())
     }
 
     /// A socket of the node at a place; once `mute` is set nothing leaves it.
@@ -128,6 +132,7 @@ impl Net {
         let mut chance = |share: f64| share > 0.0 && f64::from(rng.next_u32()) < share * f64::from(u32::MAX);
         let mut copies = 1;
         for trouble in &on_path {
+            trouble.met.set(trouble.met.get() + 1);
             if trouble.cut || chance(trouble.loss) {
                 return Some(Vec::new());
             }

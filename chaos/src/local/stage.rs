@@ -347,6 +347,7 @@ impl Stage for Nodes<'_> {
                     delay: span(fault.delay),
                     duplicate: fault.duplicate.unwrap_or(0.0),
                     reorder: span(fault.reorder),
+                    ..Trouble::default()
                 };
                 self.net.lay(strike.number, trouble);
                 Undo::Path
@@ -365,29 +366,32 @@ impl Stage for Nodes<'_> {
         whom.clone()
     }
 
-    fn relieve(&mut self, number: u32) {
+    fn relieve(&mut self, number: u32) -> u64 {
         match self.undo.remove(&number) {
             Some(Undo::Thaw(slots)) => {
-                for slot in slots {
-                    if let Some(freeze) = self.nodes.get_mut(&slot).and_then(|node| node.frozen.remove(&number)) {
+                for slot in &slots {
+                    if let Some(freeze) = self.nodes.get_mut(slot).and_then(|node| node.frozen.remove(&number)) {
                         freeze.thaw();
                     }
                 }
+                slots.len() as u64
             }
             Some(Undo::Open(slots)) => {
                 self.each(&slots).for_each(|node| node.gate.shut.send_modify(|shut| *shut = shut.saturating_sub(1)));
+                slots.len() as u64
             }
             Some(Undo::Speed(slots, factor)) => {
                 self.each(&slots).for_each(|node| {
                     node.gate.quicken(|slow| (slow / factor).max(1));
                 });
+                slots.len() as u64
             }
             Some(Undo::Path) => self.net.lift(number),
             Some(Undo::Store) => {
                 self.away.remove(&number);
-                self.nodes.values().for_each(|node| node.store.mend(number));
+                self.nodes.values().map(|node| node.store.mend(number)).sum()
             }
-            None => {}
+            None => 0,
         }
     }
 

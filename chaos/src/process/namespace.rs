@@ -105,24 +105,36 @@ impl Network {
             if one_way { &[("o", "output", "daddr")] } else { &[("o", "output", "daddr"), ("i", "input", "saddr")] };
         for (short, hook, side) in directions {
             let chain = format!("add chain inet {TABLE} s{strike}{short} {{ type filter hook {hook} priority 0; }}");
-            let rule = format!("add rule inet {TABLE} s{strike}{short} ip {side} {{ {others} }} {share}drop");
+            let rule = format!("add rule inet {TABLE} s{strike}{short} ip {side} {{ {others} }} {share}counter drop");
             self.inside(&name, &["nft", &format!("{chain}; {rule}")])?;
         }
         self.rules.push((strike, from));
         Ok(())
     }
 
-    /// Takes the filters of a strike away.
-    pub(super) fn lift(&mut self, strike: u32) {
+    /// Takes the filters of a strike away; how many packets they dropped.
+    pub(super) fn lift(&mut self, strike: u32) -> u64 {
+        let mut dropped = 0;
         let (lifted, rest): (Vec<_>, Vec<_>) = self.rules.iter().copied().partition(|(of, _)| *of == strike);
         self.rules = rest;
         for (strike, host) in lifted {
             for short in ["o", "i"] {
+                let (name, chain) = (self.host_name(host), format!("chain inet {TABLE} s{strike}{short}"));
                 // One way has no second chain.
-                let _ = self.inside(&self.host_name(host), &["nft", &format!("delete chain inet {TABLE} s{strike}{short}")]);
+                if let Ok(listed) = self.inside(&name, &["nft", &format!("list {chain}")]) {
+                    dropped += packets(&String::from_utf8_lossy(&listed.stdout));
+                }
+                let _ = self.inside(&name, &["nft", &format!("delete {chain}")]);
             }
         }
+        dropped
     }
+}
+
+/// The packets that the counters of a listed chain have counted.
+fn packets(listed: &str) -> u64 {
+    let words: Vec<&str> = listed.split_whitespace().collect();
+    words.windows(2).filter(|pair| pair[0] == "packets").filter_map(|pair| pair[1].parse::<u64>().ok()).sum()
 }
 
 impl Drop for Network {

@@ -361,26 +361,28 @@ impl Stage for Processes<'_> {
         strike.whom.clone()
     }
 
-    fn relieve(&mut self, number: u32) {
+    fn relieve(&mut self, number: u32) -> u64 {
         match self.undo.remove(&number) {
-            Some(Undo::Continue(pids)) => pids.into_iter().for_each(|pid| signal(pid, Signal::CONT)),
-            Some(Undo::Path) => {
-                if let Ok(network) = &mut self.network {
-                    network.lift(number);
-                }
+            Some(Undo::Continue(pids)) => {
+                pids.iter().for_each(|pid| signal(*pid, Signal::CONT));
+                pids.len() as u64
             }
+            Some(Undo::Path) => self.network.as_mut().map_or(0, |network| network.lift(number)),
             Some(Undo::Disk) => {
                 if let Some(Err(because)) = self.disk.as_mut().map(Disk::mend) {
                     self.ends.push(because);
                 }
+                1
             }
-            None => {}
+            None => 0,
         }
     }
 
     fn finish(&mut self) {
         let undone: Vec<u32> = self.undo.keys().copied().collect();
-        undone.into_iter().for_each(|number| self.relieve(number));
+        for number in undone {
+            self.relieve(number);
+        }
         self.launchers.iter_mut().for_each(Launcher::kill);
         self.launchers.clear();
         self.nodes.clear();

@@ -176,3 +176,22 @@ fn a_swarm_plays_every_seed_and_says_so() {
     let quiet = command::swarm(0, 0, None, folder.path(), |_, _| {}).unwrap();
     assert!(!quiet.holds() && quiet.to_string().contains("which proves nothing"), "{quiet}");
 }
+
+/// Nobody gets well within a millisecond: a plan that asks for it fails, and what does not matter is left out of it.
+#[test]
+fn a_failing_plan_is_made_small_and_fails_again_when_it_is_replayed() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut scenario = plan("leader");
+    scenario.probe.end.recover_within = "1ms".parse().unwrap();
+    let file = folder.path().join("plan.toml");
+    std::fs::write(&file, scenario.to_toml().unwrap()).unwrap();
+    let small = command::shrink(&file, Some(2), Tier::Sim, folder.path()).unwrap();
+    assert!(
+        small.scenario.faults.len() <= 1 && small.scenario.cluster.nodes < scenario.cluster.nodes,
+        "{}",
+        small.scenario.to_toml().unwrap()
+    );
+    let again = command::replay(&folder.path().join(SUMMARY), &folder.path().join("again")).unwrap();
+    assert_eq!(again.failure, small.failure);
+    assert_eq!(again.failure.map(|failure| failure.check), Some("heals".to_owned()));
+}

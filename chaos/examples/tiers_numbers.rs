@@ -24,7 +24,7 @@ const MEASURES: [(&str, &str, &str); 12] = [
         cluster = { nodes = 6, nodes_per_host = 6 }
         probe.end = { storm = '2m', recover_within = '20s' }
         fault = [
-            { at = { step = 5 }, kind = 'kill', target = 'one', restart = '10ms', times = 10000, every = '80ms' },
+            { at = { step = 5 }, kind = 'kill', target = 'one', restart = '10ms', times = 10000, every = '250ms' },
         ]",
     ),
     (

@@ -239,7 +239,7 @@ impl<S: Stage> Driver<'_, S> {
                 let who = self.timeline.who(node);
                 let Some(slot) = self.slot(node) else { return };
                 self.places.remove(&slot);
-                let comes_back = self.returns.remove(&slot).or((again && self.scenario.cluster.relaunch).then_some(AGAIN));
+                let comes_back = self.returns.remove(&slot).or_else(|| (again && self.scenario.cluster.relaunch).then_some(AGAIN));
                 self.timeline.push(now, who, Happening::Ended { comes_back: comes_back.is_some(), because });
                 if let Some(after) = comes_back {
                     self.lay(now + after, Due::Start(vec![slot]));

@@ -1,5 +1,7 @@
 //! Plans of the process tier: the program itself, killed, stopped and cut off, ends with the bits of a run in which nothing failed.
 
+#![expect(clippy::unwrap_used, clippy::print_stdout, reason = "what helpers unwrap fails the test, and people are told what was skipped")]
+
 use std::path::PathBuf;
 
 use everstep_chaos::process;

@@ -412,10 +412,8 @@ impl<W: Workload> NodeActor<W> {
                 let line = |(step, epoch, samples, samples_hash)| Line { step, epoch, samples, samples_hash };
                 self.shared.tail.learn(lines.into_iter().map(line));
             }
-            Control::Logged { from, step } => {
-                if self.shared.tail.trim(&(from..step)) {
-                    tokio::spawn(save_older(self.shared.clone(), from));
-                }
+            Control::Logged { from, step } if self.shared.tail.trim(&(from..step)) => {
+                tokio::spawn(save_older(self.shared.clone(), from));
             }
             _ => {}
         }

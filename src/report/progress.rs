@@ -220,6 +220,8 @@ pub(crate) mod tests {
                 members: vec![member(0), member(1)],
                 because: "the run starts".into(),
                 state_from: "seed".into(),
+                state_epoch: Epoch(0),
+                copies: Vec::new(),
                 moved_bytes: 0,
             },
         )

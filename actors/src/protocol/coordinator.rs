@@ -28,6 +28,7 @@ mod change;
 mod doubt;
 mod end;
 mod steps;
+mod stuck;
 #[cfg(test)]
 mod tests;
 
@@ -127,13 +128,6 @@ pub enum Fact {
         /// Whether its process is known to have ended, and its copies with it.
         proven: bool,
         /// How it was noticed.
-        because: String,
-    },
-    /// A node is there and does not get on with its work.
-    Stalled {
-        /// Who.
-        node: NodeId,
-        /// What it hangs in.
         because: String,
     },
     /// What became of [`Act::Create`].
@@ -350,6 +344,8 @@ pub struct Coordinator {
     /// Versions of which copies differed: never gone on from.
     rejected: BTreeSet<Version>,
     rehash: bool,
+    /// Whether anything gets on.
+    progress: stuck::Progress,
     /// The step that is being computed more than once, what its lanes did, and who was found wrong.
     audit: Option<audit::Audit>,
     traces: BTreeMap<u32, Vec<Call>>,
@@ -415,6 +411,7 @@ impl Coordinator {
             suspects: BTreeMap::new(),
             rejected: BTreeSet::new(),
             rehash: false,
+            progress: stuck::Progress::default(),
             audit: None,
             traces: BTreeMap::new(),
             convicted: BTreeSet::new(),
@@ -455,7 +452,7 @@ impl Coordinator {
         }
     }
 
-    /// Whose word is waited for, in whatever stage the epoch is: who of these does not get on is to be named with [`Fact::Stalled`].
+    /// Whose word is waited for, in whatever stage the epoch is.
     pub fn awaited(&self) -> Vec<NodeId> {
         let node = |rank: Rank| self.record.members.get(rank.0 as usize).map(|member| member.node);
         match &self.stage {
@@ -483,7 +480,6 @@ impl Coordinator {
             Fact::Traces { epoch, step, lanes } => self.traced(epoch, step, lanes),
             Fact::Bad { epoch, step, because } => self.is_bad(epoch, step, because),
             Fact::Lost { node, proven, because } => self.lost(now, node, proven, because, &mut acts),
-            Fact::Stalled { node, because } => self.put_out(now, node, because, &mut acts),
             Fact::Created(creation) => self.created(now, creation, &mut acts),
             Fact::Newest(newest) => self.newest(now, newest, &mut acts),
             Fact::Checkpoint(step) => self.found(step, &mut acts),

@@ -41,6 +41,8 @@ struct LaneState {
     waiting: u32,
     since: Instant,
     done: bool,
+    /// Its batch has not come.
+    loading: bool,
     calls: Vec<Call>,
 }
 
@@ -51,6 +53,8 @@ pub struct Stretch {
     pub lane: u32,
     /// Since when.
     pub since: Instant,
+    /// It waits for its batch.
+    pub loading: bool,
 }
 
 impl LaneBoard {
@@ -66,12 +70,21 @@ impl LaneBoard {
         turn
     }
 
+    /// A lane asks for its batch.
+    pub fn load(&self, turn: u64, lane: u32) {
+        let mut state = self.lock();
+        if state.turn == turn {
+            let calls = Vec::new();
+            state.lanes.insert(lane, LaneState { waiting: 0, since: Instant::now(), done: false, loading: true, calls });
+        }
+    }
+
     /// A lane begins to compute.
     pub fn start(&self, turn: u64, lane: u32) {
         let mut state = self.lock();
         if state.turn == turn {
             let now = Instant::now();
-            state.lanes.insert(lane, LaneState { waiting: 0, since: now, done: false, calls: Vec::new() });
+            state.lanes.insert(lane, LaneState { waiting: 0, since: now, done: false, loading: false, calls: Vec::new() });
             state.compute(now);
         }
     }
@@ -127,11 +140,11 @@ impl LaneBoard {
         (state.computed.as_secs_f64(), calls)
     }
 
-    /// Who computes, and the longest that any lane has computed at a stretch before, if one has come to an end.
+    /// Who computes or waits for its batch, and the longest that any lane has computed at a stretch before, if one has come to an end.
     pub fn stretches(&self) -> (Vec<Stretch>, Option<Duration>) {
         let state = self.lock();
         let computing = state.lanes.iter().filter(|(_, at)| at.waiting == 0 && !at.done);
-        (computing.map(|(lane, at)| Stretch { lane: *lane, since: at.since }).collect(), state.longest)
+        (computing.map(|(lane, at)| Stretch { lane: *lane, since: at.since, loading: at.loading }).collect(), state.longest)
     }
 }
 

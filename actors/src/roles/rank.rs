@@ -330,6 +330,7 @@ impl<W: Workload> RankActor<W> {
     fn start_lane(&self, myself: &Mailbox<RankMsg>, term: &Term, step: Step, lane: Lane, turn: u64) {
         let epoch = term.exchange.epoch();
         let (reply, batch) = oneshot::channel();
+        self.board.load(turn, lane.0);
         if self.loader.try_send(LoaderMsg::Take { step, lane, reply }).is_err() {
             return self.fail(term, Outcome::Lost, "the loader does not keep up with its mailbox".into());
         }

@@ -21,7 +21,7 @@ pub struct Patience {
     pub handler: Duration,
     /// A lane hangs when it computes at a stretch for this long and eight times longer than any lane before it.
     pub lane: Duration,
-    /// The same before any lane has come back once: kernels are compiled, devices wake up.
+    /// The same before any lane has come back once: kernels are compiled, devices wake up. Also for a batch that does not come.
     pub first: Duration,
     /// A node that was told that it hangs ends within this.
     pub end: Duration,
@@ -54,6 +54,8 @@ pub enum Hung {
     },
     /// A lane, in computing.
     Lane(u32),
+    /// The loader: a lane's batch does not come.
+    Loader(u32),
 }
 
 /// Who is told.
@@ -104,7 +106,10 @@ impl Watchdog {
         let lane_max = longest.map_or(self.patience.first, |longest| (longest * LANE_TIMES).max(self.patience.lane));
         let handlers =
             table.at_work().into_iter().map(|(name, handler, since)| (Hung::Actor { name, handler }, since, self.patience.handler));
-        let computing = stretches.into_iter().map(|stretch| (Hung::Lane(stretch.lane), stretch.since, lane_max));
+        let computing = stretches.into_iter().map(|stretch| match stretch.loading {
+            true => (Hung::Loader(stretch.lane), stretch.since, self.patience.first),
+            false => (Hung::Lane(stretch.lane), stretch.since, lane_max),
+        });
         let mut seen = HashMap::new();
         for (what, since, limit) in handlers.chain(computing) {
             let looks = self.seen.get(&(what.clone(), since)).copied().unwrap_or(0) + 1;
@@ -112,7 +117,7 @@ impl Watchdog {
                 let because = says(&what, limit);
                 match what {
                     Hung::Actor { .. } => master.actor_hangs(because.clone()),
-                    Hung::Lane(_) => master.lane_hangs(because.clone()),
+                    Hung::Lane(_) | Hung::Loader(_) => master.lane_hangs(because.clone()),
                 }
                 self.told = Some((because, 0));
                 return;
@@ -133,6 +138,7 @@ fn says(what: &Hung, limit: Duration) -> String {
     let seconds = limit.as_secs();
     match what {
         Hung::Actor { name, handler } => format!("its actor `{name}` hangs in the handler `{handler}`, for {seconds} s"),
+        Hung::Loader(lane) => format!("the batch of lane {lane} has not come for {seconds} s: its loader or its data hang"),
         Hung::Lane(lane) => format!("lane {lane} computes for {seconds} s without an end, much longer than ever before: it hangs"),
     }
 }

@@ -7,7 +7,7 @@ use everstep_actors::protocol::coordinator::{self, Coordinator, Creation, Note};
 use everstep_actors::protocol::ids::{Epoch, Rank, Step, Version};
 use everstep_actors::protocol::membership::{self, LeaseView};
 use everstep_actors::protocol::record::EpochRecord;
-use everstep_actors::protocol::word::{Origin, Outcome};
+use everstep_actors::protocol::word::{Origin, Outcome, Word};
 
 use super::Bug;
 use super::content;
@@ -227,7 +227,7 @@ impl World<'_> {
         self.queue.push(self.now + LEASE, Event::Lease { who: me, epoch: term });
     }
 
-    /// Heartbeats say what each rank is at and since when: who stands still and keeps the others waiting is named.
+    /// A node whose rank hangs finds that by itself, and says so to the leader.
     pub(super) fn watch(&mut self, me: Who, term: Epoch) {
         let now = self.now;
         let limit = Duration::from_secs(4) + 6 * self.scenario.workload.step_time.0;
@@ -243,7 +243,9 @@ impl World<'_> {
         if overdue {
             let stuck = awaited.into_iter().find(|node| self.nodes[who(*node) as usize].hung > 0);
             if let Some(node) = stuck {
-                self.leader(me, coordinator::Fact::Stalled { node, because: "its rank does not get on".into() });
+                let epoch = self.nodes[me as usize].office.as_ref().map_or(term, |office| office.machine.record().epoch);
+                let word = Word::Failed { epoch, outcome: Outcome::Lost, because: "its rank hangs".into() };
+                self.leader(me, coordinator::Fact::Said { from: node, word });
             }
         }
     }

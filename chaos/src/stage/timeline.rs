@@ -145,8 +145,11 @@ impl Timeline {
         let who = self.who(recorded.recorded_by);
         match &recorded.event {
             Event::Waiting { because } => self.push(at, who, Happening::Note { text: because.clone() }),
-            Event::EpochBegan { epoch, step, leader, members, state_from, state_epoch, copies, .. } => {
+            Event::EpochBegan { epoch, step, leader, members, state_from, state_epoch, copies, moved_bytes, .. } => {
                 self.look();
+                if recorded.recorded_by == *leader {
+                    self.push(at, who, Happening::Moved { epoch: epoch.0, bytes: *moved_bytes });
+                }
                 self.inside.insert(recorded.recorded_by, epoch.0);
                 self.begun(at, (*epoch, *leader), (step.0, state_epoch.0, state_from), members, copies);
             }

@@ -83,6 +83,8 @@ impl Coordinator {
             let missing = self.rules.ranks_start.max(self.rules.ranks_min).saturating_sub(self.record.members.len() as u32);
             self.wait(&format!("waiting for {missing} more of {} ranks", self.rules.ranks_start.max(self.rules.ranks_min)), acts);
             acts.push(Act::WakeAt(self.since + START_MAX));
+            // A run whose steps are all done needs no ranks.
+            acts.push(Act::LookForCheckpoint);
         } else if (nothing && self.fallback) || (self.unheard() == 0 && self.nobody_left(now)) {
             self.stage = Stage::Looking;
             acts.push(Act::LookForCheckpoint);
@@ -117,6 +119,9 @@ impl Coordinator {
     }
 
     pub(super) fn found(&mut self, step: Option<Step>, acts: &mut Vec<Act>) {
+        if let (Stage::Idle, None, Some(step)) = (&self.stage, &self.begun, step.filter(|step| *step >= self.rules.steps)) {
+            return self.finish(step, acts);
+        }
         if self.stage != Stage::Looking {
             return;
         }

@@ -292,6 +292,7 @@ impl Coordinator {
         if now >= self.look_at && self.stage != Stage::Over {
             self.look_at = now + (self.rules.grace / 8).max(LOOK);
             acts.extend([Act::LookForNewer, Act::WakeAt(self.look_at)]);
+            self.look_for_progress(now, acts);
         }
         let settled = self.settle.take_if(|at| now >= *at).is_some();
         match &self.stage {

@@ -44,6 +44,7 @@ impl Coordinator {
         }
         let (epoch, done) = (self.record.epoch, step.next());
         self.count_bad(step, acts);
+        self.got_on(now);
         self.known = Some(done);
         self.name_the_odd(acts);
         self.attempts = 0;

@@ -433,7 +433,7 @@ fn whose_word_is_missing_is_named_in_every_stage() {
     assert_eq!(desk.machine.awaited(), [node(0)]);
     desk.ready(0);
     assert_eq!(desk.machine.awaited(), [node(0), node(1)]);
-    desk.on(Fact::Stalled { node: node(0), because: "hangs".into() });
+    desk.said(0, Word::Failed { epoch: desk.epoch(), outcome: Outcome::Lost, because: "hangs".into() });
     assert!(desk.has(|act| matches!(act, Act::Send(to, Word::Bye { .. }) if *to == node(0))) && desk.has(|act| *act == Act::Deposed));
 }
 
@@ -577,6 +577,44 @@ fn who_finds_all_places_taken_stands_by() {
     assert_eq!(desk.after(Duration::from_secs(1)).created(), []);
     desk.lost(2, true);
     assert_eq!(desk.created(), [(3, vec![0, 1, 3, 5])], "it takes the place that has become free");
+}
+
+#[test]
+fn what_does_not_get_on_meets_again_and_who_says_nothing_then_is_put_out() {
+    let mut desk = Desk::stepping();
+    desk.run_step();
+    let look = |desk: &mut Desk, seconds: u64| {
+        for _ in 0..seconds {
+            desk.after(Duration::from_secs(1));
+        }
+    };
+    look(&mut desk, 55);
+    assert_eq!(desk.created(), [], "patience");
+    look(&mut desk, 10);
+    assert_eq!(desk.created(), [(3, vec![0, 1, 2, 3])]);
+    desk.on(Fact::Created(Creation::Mine));
+    for n in [0, 1, 3] {
+        let held = Desk::stepping().held(n, 1, 2);
+        desk.holdings(n, &held);
+    }
+    look(&mut desk, 65);
+    assert_eq!(desk.created().last(), Some(&(4, vec![0, 1, 3])));
+    assert!(desk.has(|act| matches!(act, Act::Send(to, Word::Bye { .. }) if *to == node(2))));
+}
+
+#[test]
+fn a_start_with_too_few_ranks_ends_at_once_where_all_steps_are_done() {
+    let mut desk = Desk::new(rules(), record(9, Claim::Silence, &[0]), None);
+    desk.machine.settle = None;
+    desk.holdings(0, &[]);
+    assert!(desk.has(|act| *act == Act::LookForCheckpoint));
+    desk.on(Fact::Checkpoint(Some(Step(100))));
+    assert!(desk.has(|act| matches!(act, Act::Over(Outcome::Done, _))));
+    // Where some are left, it waits for its ranks.
+    let mut desk = Desk::new(rules(), record(1, Claim::Fresh, &[0]), None);
+    desk.holdings(0, &[]);
+    desk.on(Fact::Checkpoint(Some(Step(50))));
+    assert!(!desk.has(|act| matches!(act, Act::Over(..))) && desk.begins().is_none());
 }
 
 #[test]

@@ -4,6 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use burn::tensor::Device;
+use everstep_actors::protocol::coordinator::{Care, OnBadStep};
 use everstep_actors::protocol::shard::default_shard_values;
 use everstep_actors::workload::Workload as _;
 
@@ -95,6 +96,16 @@ pub fn device(name: &str) -> Result<Device, Failure> {
             Err(Failure::new(ExitCode::Config, format!("`device.name` is \"{other}\", which this build does not offer: use \"flex\"")))
         }
     }
+}
+
+/// What is done about results that may be wrong, from `[guard]` and `[audit]`.
+pub fn care(recipe: &Recipe) -> Care {
+    let on_bad_step = match recipe.guard.on_bad_step {
+        config::Policy::Skip => OnBadStep::Skip,
+        config::Policy::Recheck => OnBadStep::Recheck,
+        config::Policy::Stop => OnBadStep::Stop,
+    };
+    Care { audit_every: recipe.audit.every, on_bad_step, bad_steps_max: recipe.guard.bad_steps_max }
 }
 
 /// Values of a shard of the recipe's model.

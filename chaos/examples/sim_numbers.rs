@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use everstep_actors::protocol::coordinator::{Act, Coordinator, Creation, Fact, Rules};
+use everstep_actors::protocol::coordinator::{Act, Care, Coordinator, Creation, Fact, Rules};
 use everstep_actors::protocol::ids::{Epoch, NodeId, Rank, ShardId, Step, UnitId, Version};
 use everstep_actors::protocol::plan::{Site, plan};
 use everstep_actors::protocol::record::{Claim, EpochRecord, Member};
@@ -81,6 +81,7 @@ fn new_epoch() {
         grace: Duration::from_secs(5),
         quiet: Duration::from_millis(300),
         attempts: 4,
+        care: Care::default(),
     };
     let members: Vec<Member> = (0..RANKS).map(|n| Member::new(node(n), "10.0.0.1:4000", &format!("host{:03}", n / 8), n % 8)).collect();
     let claim = Claim::Releases(Vec::new());

@@ -1,6 +1,5 @@
 //! `[guard]` and `[audit]`: what is done about results that may be wrong.
 
-use everstep_actors::protocol::coordinator::{Care, OnBadStep};
 use serde::{Deserialize, Serialize};
 
 use super::{check, error::Invalid};
@@ -49,16 +48,4 @@ impl Guard {
 pub struct Audit {
     /// Steps between audits; each costs the time of a step and a change of lanes. 0 for never, which is the default.
     pub every: u64,
-}
-
-impl Audit {
-    /// Both sections as the coordinator wants them.
-    pub fn care(&self, guard: &Guard) -> Care {
-        let on_bad_step = match guard.on_bad_step {
-            Policy::Skip => OnBadStep::Skip,
-            Policy::Recheck => OnBadStep::Recheck,
-            Policy::Stop => OnBadStep::Stop,
-        };
-        Care { audit_every: self.every, on_bad_step, bad_steps_max: guard.bad_steps_max }
-    }
 }

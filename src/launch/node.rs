@@ -118,7 +118,7 @@ fn start(
             mixed: recipe.cluster.mixed_hardware,
         },
         patience: Patience::default(),
-        care: recipe.audit.care(&recipe.guard),
+        care: setup::care(&recipe),
         loss_max: recipe.guard.loss_max.unwrap_or(f64::INFINITY),
         images: recipe.images_per_step(),
         steps: Step(briefing.steps),

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::protocol::audit::{Call, Computation, outvoted};
+use crate::protocol::ids::Lane;
 
 /// What is done about results that may be wrong.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -140,7 +141,7 @@ impl Coordinator {
     /// Who computes each lane in this epoch.
     fn lanes(&self) -> Vec<NodeId> {
         let plan = self.begun.iter().map(|(plan, _)| plan);
-        let of = plan.flat_map(|plan| (0..self.rules.lanes).filter_map(|lane| plan.rank_of(super::super::ids::Lane(lane))));
+        let of = plan.flat_map(|plan| (0..self.rules.lanes).filter_map(|lane| plan.rank_of(Lane(lane))));
         of.filter_map(|rank| self.record.members.get(rank.0 as usize)).map(|member| member.node).collect()
     }
 

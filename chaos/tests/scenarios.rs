@@ -112,7 +112,7 @@ async fn nodes_come_and_leave_in_the_middle() {
         let leaving = nodes.iter().position(|node| (node.id == leader) == leader_leaves).unwrap();
         let leaving = nodes.remove(leaving);
         leaving.orders.send(Order::Leave { because: "its machine is wanted back".into(), deadline: None }).await.unwrap();
-        assert_eq!(leaving.ended().await.unwrap().outcome, Outcome::Left);
+        assert_eq!(leaving.ended().await.unwrap().outcome, Outcome::Left, "{}", story(&log));
         for node in nodes {
             assert_eq!(node.ended().await.unwrap().outcome, Outcome::Done);
         }
@@ -240,4 +240,10 @@ fn what_real_nodes_cannot_have_is_refused() {
         let error = local::play(&Scenario::parse(&text).unwrap(), 7).unwrap_err().to_string();
         assert!(error.starts_with("fault 1") && error.contains(part), "{error}");
     }
+}
+
+/// What happened apart from steps, for who reads why a story went wrong.
+fn story(log: &Log) -> String {
+    let told = log.events().into_iter().filter(|event| !matches!(event.event, Event::StepCommitted { step, .. } if step.0 % 50 != 0));
+    told.map(|event| format!("{event:?}")).collect::<Vec<_>>().join("\n")
 }

@@ -212,7 +212,7 @@ fn more_than_ranks_max_stand_by_and_take_over() {
 fn a_rank_that_hangs_while_it_beats_is_put_out() {
     for target in ["leader", "next"] {
         holds("nodes = 4", &[&format!("at = {{ step = 9 }}; kind = 'hang'; target = '{target}'; for = '20s'")], |run| {
-            assert!(any(run, |what| matches!(what, Happening::Ended { because, .. } if because.contains("does not get on"))));
+            assert!(any(run, |what| matches!(what, Happening::Ended { because, .. } if because.contains("its rank hangs"))));
         });
     }
 }

@@ -155,6 +155,8 @@ struct Released {
     told: Option<NodeId>,
     /// Another node has created the next epoch: this one looks for it and leads on no more.
     overtaken: bool,
+    /// The leader has resigned: it is still there, and what it holds is asked for.
+    resigned: bool,
     because: String,
 }
 
@@ -287,6 +289,9 @@ impl Membership {
             }
             Word::Resign { epoch, because } if followed && self.record().is_some_and(|record| record.epoch == epoch) => {
                 self.release(now, format!("its leader leaves: {because}"), acts);
+                if let Some(released) = &mut self.released {
+                    released.resigned = true;
+                }
             }
             // A coordinator takes these where there is one; here is none, or not yet.
             Word::Join { .. } => acts.push(Act::Send(from, Word::NotLeading)),

@@ -14,7 +14,7 @@ impl Membership {
     pub(super) fn release(&mut self, now: Duration, because: String, acts: &mut Vec<Act>) {
         let Some(current) = self.current.as_ref().filter(|_| self.released.is_none()) else { return };
         acts.push(Act::Fence(current.record.epoch));
-        self.released = Some(Released { since: now, held: None, told: None, overtaken: false, because });
+        self.released = Some(Released { since: now, held: None, told: None, overtaken: false, resigned: false, because });
         acts.push(Act::WakeAt(now + WATCH));
     }
 
@@ -70,13 +70,15 @@ impl Membership {
             }
         }
         self.releases.insert(me, held);
-        let (since, overtaken) = (released.since, released.overtaken);
+        let (since, overtaken, resigned) = (released.since, released.overtaken, released.resigned);
+        // A leader that leaves is let go by the next epoch, if it is in it.
+        let leader = Some(current.record.leader).filter(|leader| resigned && self.links.contains(leader) && !self.gone.contains(leader));
         // How many of the line have had their turn: who stands further back than that is not counted, for lines may be long.
         let turns = (now.saturating_sub(since).as_nanos() / IN_LINE.as_nanos()) as u32 + 1;
         let position = self.line().take(turns as usize).position(|node| node == me);
         match position {
             Some(position) => {
-                let all = self.line().all(|node| self.releases.contains_key(&node));
+                let all = self.line().chain(leader).all(|node| self.releases.contains_key(&node));
                 let due = since + IN_LINE * position as u32 + if all { Duration::ZERO } else { STRAGGLERS };
                 if now < due {
                     acts.push(Act::WakeAt(due));

@@ -77,7 +77,7 @@ fn run(steps: u64, audit_every: u64) -> Run {
 
 /// Three nodes, the last of them unwell; how each ended, and what was told.
 async fn with(run: &Run, ill: Ill) -> (Vec<Outcome>, Vec<Recorded>, Running3) {
-    let folder = tempfile::tempdir().unwrap();
+    let folder = tempfile::tempdir().expect("a folder can be had");
     let log = Log::default();
     let mut nodes: Vec<Running> = (0..2).map(|slot| run.start(folder.path(), 3, slot, &log)).collect();
     let unwell = Arc::new(Unwell { ledger: Arc::new(run.ledger.clone()), with: ill });
@@ -85,7 +85,7 @@ async fn with(run: &Run, ill: Ill) -> (Vec<Outcome>, Vec<Recorded>, Running3) {
     let odd = nodes[2].id;
     let mut ended = Vec::new();
     for node in nodes {
-        ended.push(node.ended().await.unwrap().outcome);
+        ended.push(node.ended().await.expect("a node can be started").outcome);
     }
     let same = run.saved(folder.path()).await == (run.steps, run.ledger.expected(run.steps));
     (ended, log.events(), Running3 { odd, same })

@@ -90,7 +90,9 @@ mod tests {
             for ((member, (start, end)), cost) in members.iter().zip(placed).zip(costs) {
                 pace.add(*member, end - start, f64::from(end - start) * cost);
             }
-            said = said.or(pace.speeds(&members, placed));
+            // Every step is told.
+            let now = pace.speeds(&members, placed);
+            said = said.or(now);
         }
         said
     }

@@ -4,7 +4,8 @@
 //! that was stopped as a whole has not hung. What it finds it says once; a node that does not end by that is ended for it.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Weak};
+use std::sync::Arc;
+use std::sync::mpsc::{self, RecvTimeoutError};
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -68,21 +69,25 @@ pub trait Master: Send + Sync + 'static {
     fn end(&self, because: String);
 }
 
-/// Watches until the table is dropped by all others.
+/// A watchdog at work; it ends when this is dropped.
+#[derive(Debug)]
+pub struct Watching {
+    _until: mpsc::Sender<()>,
+}
+
+/// Starts a watchdog over a node's actors and lanes.
 ///
 /// # Errors
 /// There are no threads to be had.
-pub fn watch(table: &Arc<ActorTable>, lanes: &Arc<LaneBoard>, master: Weak<dyn Master>, patience: Patience) -> std::io::Result<()> {
-    let (table, lanes) = (Arc::downgrade(table), Arc::downgrade(lanes));
+pub fn watch(table: Arc<ActorTable>, lanes: Arc<LaneBoard>, master: Arc<dyn Master>, patience: Patience) -> std::io::Result<Watching> {
+    let (until, over) = mpsc::channel();
     std::thread::Builder::new().name("watchdog".into()).spawn(move || {
         let mut watchdog = Watchdog { patience, ..Watchdog::default() };
-        loop {
-            std::thread::sleep(patience.turn);
-            let (Some(table), Some(lanes), Some(master)) = (table.upgrade(), lanes.upgrade(), master.upgrade()) else { return };
+        while over.recv_timeout(patience.turn) == Err(RecvTimeoutError::Timeout) {
             watchdog.look(&table, &lanes, &*master);
         }
     })?;
-    Ok(())
+    Ok(Watching { _until: until })
 }
 
 /// What was seen at the last look, and for how many looks.

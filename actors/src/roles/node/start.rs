@@ -61,7 +61,7 @@ pub async fn run<W: Workload>(args: NodeArgs<W>) -> Result<Ended, NodeError> {
     let finished: Finished = Arc::new(Mutex::new(Some(finished)));
     let board = Arc::new(LaneBoard::default());
     let master: Arc<dyn Master> = Arc::new(hang::Hang { shared: shared.clone(), finished: finished.clone() });
-    watchdog::watch(&table, &board, Arc::downgrade(&master), args.patience)
+    let watching = watchdog::watch(table.clone(), board.clone(), master, args.patience)
         .map_err(|error| NodeError::Spawn("watchdog", error.to_string()))?;
     let (writer, _) = CheckpointWriter::spawn(
         None,
@@ -173,7 +173,7 @@ pub async fn run<W: Workload>(args: NodeArgs<W>) -> Result<Ended, NodeError> {
     node.stop(None);
     // The root actor stops its children first; one that hangs goes with the process.
     let _ = tokio::time::timeout(PARTING_MAX, node_task).await;
-    drop(master);
+    drop(watching);
     Ok(ended)
 }
 

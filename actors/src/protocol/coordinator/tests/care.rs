@@ -27,8 +27,8 @@ impl Desk {
         self.on(Fact::Created(Creation::Mine));
         let members: Vec<u8> = self.machine.record().members.iter().map(|member| member.node.0[0]).collect();
         for n in &members {
-            let mut held = Desk::stepping().held(*n, 1, 2);
-            held.extend(Desk::stepping().held(*n, 2, 2));
+            let mut held = Self::stepping().held(*n, 1, 2);
+            held.extend(Self::stepping().held(*n, 2, 2));
             self.holdings(*n, &held);
         }
         assert_eq!(self.begins().map(|(step, _)| step), Some(1), "the version that is being checked was gone on from");

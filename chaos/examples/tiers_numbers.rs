@@ -51,7 +51,7 @@ const MEASURES: [(&str, &str, &str); 12] = [
         "kills",
         "process",
         "
-        workload = { steps = 2400, lanes = 4, samples_per_lane = 4, step_time = '40ms', checkpoint_every = 50 }
+        workload = { steps = 5000, lanes = 4, samples_per_lane = 4, step_time = '40ms', checkpoint_every = 50 }
         cluster = { nodes = 4, nodes_per_host = 4 }
         probe.end = { storm = '10m', recover_within = '200s' }
         fault = [

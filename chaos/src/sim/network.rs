@@ -17,7 +17,7 @@ pub(super) const FLOOR: Duration = Duration::from_millis(1200);
 /// Silence that ends a link at most.
 pub(super) const CEILING: Duration = Duration::from_secs(4);
 /// Time between two heartbeats.
-pub(super) const BEAT: Duration = Duration::from_millis(150);
+pub(super) const BEAT: Duration = Duration::from_millis(250);
 /// One way between two hosts.
 pub(super) const PASSAGE: Duration = Duration::from_micros(500);
 

@@ -39,7 +39,7 @@ pub struct Heartbeat {
 
 impl Default for Heartbeat {
     fn default() -> Self {
-        Self { interval: Duration::from_millis(150), floor: Duration::from_millis(1200), ceiling: Duration::from_secs(4) }
+        Self { interval: Duration::from_millis(250), floor: Duration::from_millis(1200), ceiling: Duration::from_secs(4) }
     }
 }
 

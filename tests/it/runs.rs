@@ -93,6 +93,27 @@ fn a_second_terminal_joins_and_the_first_leaves() {
     assert_eq!(bench.digest("shared"), bench.digest("whole"));
 }
 
+/// A launcher that is killed alone leaves no orphans: its ranks see that it is gone, hand over what they hold and end; nothing is lost.
+#[test]
+fn ranks_whose_launcher_was_killed_hand_over_and_end() {
+    let bench = Bench::new();
+    let mut stays = bench.start("train recipe.toml --run orphans --ranks 1 --json --set run.steps=160");
+    stays.until_step(3);
+    let mut goes = bench.start("train recipe.toml --run orphans --ranks 1 --json --set run.steps=160");
+    let two = |event: &serde_json::Value| event["event"] == "epoch_began" && event["members"].as_array().is_some_and(|all| all.len() == 2);
+    let joined = goes.until(two);
+    goes.until(|event| event["event"] == "step_committed");
+    signal(goes.pid(), "KILL");
+    let alone = stays.until(|event| event["event"] == "epoch_began" && event["epoch"].as_u64() > joined["epoch"].as_u64());
+    assert_eq!(alone["members"].as_array().map(Vec::len), Some(1), "{alone}");
+    assert!(alone["because"].as_str().is_some_and(|because| because.contains("launcher is gone")), "{alone}");
+    let stays = stays.end();
+    assert_eq!(stays.code, 0, "{stays:?}");
+    assert!(stays.events("epoch_began").iter().skip(1).all(|event| event["state_from"] == "copies"), "{stays:?}");
+    assert_eq!(bench.run("train recipe.toml --run whole --ranks 1 --json --set run.steps=160").code, 0);
+    assert_eq!(bench.digest("orphans"), bench.digest("whole"));
+}
+
 /// A notice that this machine is about to go: its ranks hand over what they hold and leave.
 #[test]
 fn a_machine_that_is_taken_away_hands_over_and_leaves() {

@@ -30,13 +30,17 @@ struct Loads<'a> {
     twice_fair: usize,
     of: Vec<usize>,
     order: BTreeSet<(usize, u32)>,
+    /// The least that two copies can have in common.
+    least: u8,
 }
 
 impl<'a> Loads<'a> {
     fn new(sites: &'a [Site], copies: usize, shards: &[Shard]) -> Self {
         let total: usize = shards.iter().map(|shard| shard.range.len()).sum();
         let order = (0..sites.len() as u32).map(|rank| (0, rank)).collect();
-        Self { sites, twice_fair: (2 * total * copies).div_ceil(sites.len()), of: vec![0; sites.len()], order }
+        let several = |of: fn(&Site) -> &str| sites.windows(2).any(|pair| of(&pair[0]) != of(&pair[1]));
+        let least = if several(|site| &site.zone) { 0 } else { 2 - u8::from(several(|site| &site.host)) };
+        Self { sites, twice_fair: (2 * total * copies).div_ceil(sites.len()), of: vec![0; sites.len()], order, least }
     }
 
     fn add(&mut self, rank: Rank, values: usize) {
@@ -62,12 +66,7 @@ impl<'a> Loads<'a> {
 
     /// The least that a further copy can have in common with these.
     fn best(&self, others: &[Rank]) -> u8 {
-        let Some(first) = others.first().map(|rank| &self.sites[rank.0 as usize]) else { return 0 };
-        if self.sites.iter().any(|site| site.zone != first.zone) {
-            0
-        } else {
-            u8::from(self.sites.iter().all(|site| site.host == first.host)) + 1
-        }
+        if others.is_empty() { 0 } else { self.least }
     }
 }
 

@@ -8,51 +8,17 @@
 //! then is the runtime's, tiny frames of its collective calls included.
 #![allow(clippy::print_stdout)]
 
-use std::ops::Range;
-use std::sync::Arc;
 use std::time::Duration;
 
 use everstep_actors::protocol::coordinator::Care;
-use everstep_actors::protocol::ids::{Step, UnitId};
+use everstep_actors::protocol::ids::Step;
 use everstep_actors::roles::watchdog::Patience;
-use everstep_actors::workload::{Batch, LaneError, LaneReport, NewShard, Partials, Peers, ShardView, Sums, Unit, Workload};
-use everstep_chaos::ledger::Ledger;
+use everstep_chaos::ledger::{Altered, Ledger};
 use everstep_chaos::local::{Log, Run};
 
 const RANKS: u32 = 4;
 /// Clock ticks of `/proc/self/stat` in a second.
 const TICKS: f64 = 100.0;
-
-/// The ledger, whose lanes take as long as real ones and compute nothing meanwhile.
-struct Asleep {
-    ledger: Arc<Ledger>,
-    time: Duration,
-}
-
-impl Workload for Asleep {
-    fn units(&self) -> &[Unit] {
-        self.ledger.units()
-    }
-    fn lanes(&self) -> u32 {
-        self.ledger.lanes()
-    }
-    fn slots(&self) -> usize {
-        self.ledger.slots()
-    }
-    fn init(&self, unit: UnitId, range: Range<usize>) -> Vec<f32> {
-        self.ledger.init(unit, range)
-    }
-    async fn lane(self: Arc<Self>, step: Step, batch: Batch, peers: Peers) -> Result<LaneReport, LaneError> {
-        tokio::time::sleep(self.time).await;
-        self.ledger.clone().lane(step, batch, peers).await
-    }
-    fn partials(&self, shard: ShardView<'_>, gradient: &[f32]) -> Partials {
-        self.ledger.partials(shard, gradient)
-    }
-    fn update(&self, step: Step, shard: ShardView<'_>, gradient: &[f32], sums: &Sums) -> NewShard {
-        self.ledger.update(step, shard, gradient, sums)
-    }
-}
 
 /// Processor time of this process so far, in seconds.
 fn processor_s() -> f64 {
@@ -81,7 +47,8 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     };
     let folder = tempfile::tempdir()?;
     let log = Log::default();
-    let workload = Arc::new(Asleep { ledger: Arc::new(run.ledger.clone()), time: Duration::from_millis(step_ms) });
+    // Lanes take as long as real ones and compute nothing meanwhile.
+    let workload = Altered::new(&run.ledger, Box::new(move |_, _| Box::pin(tokio::time::sleep(Duration::from_millis(step_ms)))));
     let nodes: Vec<_> = (0..RANKS).map(|slot| run.start_with(workload.clone(), folder.path(), RANKS, slot, &log)).collect();
     // The first steps connect, and fill what is filled once.
     let first = steps / 10;

@@ -9,6 +9,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::fault::Kind;
+use crate::scenario::Scenario;
 
 /// A node: one incarnation, numbered in the order of starts.
 pub type Who = u32;
@@ -228,6 +229,22 @@ pub struct Promise {
     pub ranks_min: u32,
     /// Ranks that compute at most.
     pub ranks_max: u32,
+}
+
+impl Promise {
+    /// What a scenario promises, with the digests of a run in which nothing failed, where they are known.
+    pub(crate) fn of(scenario: &Scenario, digests: BTreeMap<u64, u64>) -> Self {
+        let Scenario { cluster, workload, probe, .. } = scenario;
+        Self {
+            steps: workload.steps,
+            batch: u64::from(workload.lanes) * u64::from(workload.samples_per_lane),
+            digests,
+            grace: cluster.grace.0,
+            recover_within: probe.end.recover_within.0,
+            ranks_min: cluster.ranks_min,
+            ranks_max: cluster.ranks_max,
+        }
+    }
 }
 
 /// See the module's text.

@@ -5,7 +5,9 @@
 //! units change with every step by a rule that a plain loop can redo ([`Ledger::expected`]), so
 //! that stale gathers, torn sums and shards of mixed versions show as well.
 
+use std::future::Future;
 use std::ops::Range;
+use std::pin::Pin;
 use std::sync::Arc;
 
 use everstep_actors::protocol::ids::{Lane, Step, UnitId};
@@ -161,5 +163,58 @@ impl Workload for Ledger {
     fn update(&self, _: Step, shard: ShardView<'_>, gradient: &[f32], _: &Sums) -> NewShard {
         let values = self.updated(shard.id.unit.0 as usize, shard.values, gradient);
         NewShard { values, slots: vec![gradient.to_vec()] }
+    }
+}
+
+/// What is done before a lane of a ledger computes: it may take its time, or change the batch.
+pub type Before = Box<dyn Fn(Step, &mut Batch) -> Pin<Box<dyn Future<Output = ()> + Send>> + Send + Sync>;
+
+/// A ledger whose lanes do something else first: for nodes that are slow, hang or compute wrongly.
+pub struct Altered {
+    ledger: Arc<Ledger>,
+    before: Before,
+}
+
+impl Altered {
+    /// The ledger with `before` before each lane.
+    pub fn new(ledger: &Ledger, before: Before) -> Arc<Self> {
+        Arc::new(Self { ledger: Arc::new(ledger.clone()), before })
+    }
+}
+
+impl std::fmt::Debug for Altered {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Altered({:?})", self.ledger)
+    }
+}
+
+impl Workload for Altered {
+    fn units(&self) -> &[Unit] {
+        self.ledger.units()
+    }
+
+    fn lanes(&self) -> u32 {
+        self.ledger.lanes()
+    }
+
+    fn slots(&self) -> usize {
+        self.ledger.slots()
+    }
+
+    fn init(&self, unit: UnitId, range: Range<usize>) -> Vec<f32> {
+        self.ledger.init(unit, range)
+    }
+
+    async fn lane(self: Arc<Self>, step: Step, mut batch: Batch, peers: Peers) -> Result<LaneReport, LaneError> {
+        (self.before)(step, &mut batch).await;
+        self.ledger.clone().lane(step, batch, peers).await
+    }
+
+    fn partials(&self, shard: ShardView<'_>, gradient: &[f32]) -> Partials {
+        self.ledger.partials(shard, gradient)
+    }
+
+    fn update(&self, step: Step, shard: ShardView<'_>, gradient: &[f32], sums: &Sums) -> NewShard {
+        self.ledger.update(step, shard, gradient, sums)
     }
 }

@@ -18,10 +18,11 @@ use tokio::runtime::Runtime;
 use tokio::sync::{Notify, mpsc};
 use tokio::task::JoinHandle;
 
-use crate::checks::{self, Check};
+use crate::checks;
 use crate::history::Promise;
 use crate::ledger::Ledger;
 use crate::scenario::{Scenario, ScenarioError};
+use crate::tier::checks_of;
 use crate::{sim, stage as tier};
 
 mod net;
@@ -36,18 +37,8 @@ pub fn play(scenario: &Scenario, seed: u64) -> Result<sim::Run, ScenarioError> {
     let mut nodes = stage::Nodes::new(scenario, seed).map_err(ScenarioError::Malformed)?;
     let played = tier::play(scenario, seed, &mut nodes)?;
     let (ledger, shards) = nodes.plain();
-    let promise = Promise {
-        steps: scenario.workload.steps,
-        batch: u64::from(scenario.workload.lanes) * u64::from(scenario.workload.samples_per_lane),
-        digests: work::undisturbed(&ledger, &shards, played.reached),
-        grace: scenario.cluster.grace.0,
-        recover_within: scenario.probe.end.recover_within.0,
-        ranks_min: scenario.cluster.ranks_min,
-        ranks_max: scenario.cluster.ranks_max,
-    };
-    let mut wanted: Vec<Check> = scenario.probe.continuous.invariants.clone();
-    wanted.extend(&scenario.probe.end.invariants);
-    let violations = checks::run(&wanted, &played.history, &promise);
+    let promise = Promise::of(scenario, work::undisturbed(&ledger, &shards, played.reached));
+    let violations = checks::run(&checks_of(scenario), &played.history, &promise);
     let tier::Played { history, struck, took, done, .. } = played;
     let events = history.entries.len() as u64;
     Ok(sim::Run { history, promise, violations, trace: 0, events, struck, took, done, standing: Vec::new() })

@@ -3,6 +3,7 @@
 //!
 //! In the end the state has the digest of a run in which nothing failed, and the program's own audit finds nothing.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -10,6 +11,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use crate::checks::{self, Check, Violation};
 use crate::history::{Happening, Promise};
 use crate::scenario::{Scenario, ScenarioError};
+use crate::tier::checks_of;
 use crate::{sim, stage as tier};
 
 mod disk;
@@ -115,18 +117,8 @@ pub fn play(scenario: &Scenario, seed: u64, binary: &Path, folder: &Path) -> Res
             history.push(took, pid, Happening::Size { of: of.into(), is, bound });
         }
     }
-    let promise = Promise {
-        steps: scenario.workload.steps,
-        batch: u64::from(scenario.workload.lanes) * u64::from(scenario.workload.samples_per_lane),
-        digests: std::collections::BTreeMap::new(),
-        grace: scenario.cluster.grace.0,
-        recover_within: scenario.probe.end.recover_within.0,
-        ranks_min: scenario.cluster.ranks_min,
-        ranks_max: scenario.cluster.ranks_max,
-    };
-    let mut wanted: Vec<Check> = scenario.probe.continuous.invariants.clone();
-    wanted.extend(&scenario.probe.end.invariants);
-    let mut violations = checks::run(&wanted, &history, &promise);
+    let promise = Promise::of(scenario, BTreeMap::new());
+    let mut violations = checks::run(&checks_of(scenario), &history, &promise);
     let place = history.entries.len().saturating_sub(1);
     let mut complain = |check: Check, because: String| violations.push(Violation { check, place, because });
     processes.ends.drain(..).for_each(|because| complain(Check::Heals, because));

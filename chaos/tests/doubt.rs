@@ -1,23 +1,14 @@
 //! Nodes that are there and do not do what they should: they hang, they are slow, they compute wrongly. Real nodes, the ledger.
 
-use std::ops::Range;
-use std::sync::Arc;
 use std::time::Duration;
 
 use everstep_actors::event::{Event, Recorded};
 use everstep_actors::protocol::coordinator::Care;
-use everstep_actors::protocol::ids::{Step, UnitId};
+use everstep_actors::protocol::ids::Step;
 use everstep_actors::protocol::word::Outcome;
 use everstep_actors::roles::watchdog::Patience;
-use everstep_actors::workload::{Batch, LaneError, LaneReport, NewShard, Partials, Peers, ShardView, Sums, Unit, Workload};
-use everstep_chaos::ledger::Ledger;
+use everstep_chaos::ledger::{Altered, Before, Ledger};
 use everstep_chaos::local::{Log, Run, Running};
-
-/// The ledger on a node with something wrong with it.
-struct Unwell {
-    ledger: Arc<Ledger>,
-    with: Ill,
-}
 
 #[derive(Clone, Copy)]
 enum Ill {
@@ -29,33 +20,18 @@ enum Ill {
     Wrong(Step),
 }
 
-impl Workload for Unwell {
-    fn units(&self) -> &[Unit] {
-        self.ledger.units()
-    }
-    fn lanes(&self) -> u32 {
-        self.ledger.lanes()
-    }
-    fn slots(&self) -> usize {
-        self.ledger.slots()
-    }
-    fn init(&self, unit: UnitId, range: Range<usize>) -> Vec<f32> {
-        self.ledger.init(unit, range)
-    }
-    async fn lane(self: Arc<Self>, step: Step, mut batch: Batch, peers: Peers) -> Result<LaneReport, LaneError> {
-        match self.with {
-            Ill::Hangs(at) if step >= at => std::future::pending().await,
-            Ill::Slow(time) => tokio::time::sleep(time).await,
-            Ill::Wrong(at) if step == at => drop(batch.samples.pop()),
-            Ill::Hangs(_) | Ill::Wrong(_) => {}
-        }
-        self.ledger.clone().lane(step, batch, peers).await
-    }
-    fn partials(&self, shard: ShardView<'_>, gradient: &[f32]) -> Partials {
-        self.ledger.partials(shard, gradient)
-    }
-    fn update(&self, step: Step, shard: ShardView<'_>, gradient: &[f32], sums: &Sums) -> NewShard {
-        self.ledger.update(step, shard, gradient, sums)
+impl Ill {
+    fn before(self) -> Before {
+        Box::new(move |step, batch| match self {
+            Self::Hangs(at) if step >= at => Box::pin(std::future::pending()),
+            Self::Slow(time) => Box::pin(tokio::time::sleep(time)),
+            Self::Hangs(_) | Self::Wrong(_) => {
+                if matches!(self, Self::Wrong(at) if step == at) {
+                    batch.samples.pop();
+                }
+                Box::pin(std::future::ready(()))
+            }
+        })
     }
 }
 
@@ -80,8 +56,7 @@ async fn with(run: &Run, ill: Ill) -> (Vec<Outcome>, Vec<Recorded>, Running3) {
     let folder = tempfile::tempdir().expect("a folder can be had");
     let log = Log::default();
     let mut nodes: Vec<Running> = (0..2).map(|slot| run.start(folder.path(), 3, slot, &log)).collect();
-    let unwell = Arc::new(Unwell { ledger: Arc::new(run.ledger.clone()), with: ill });
-    nodes.push(run.start_with(unwell, folder.path(), 3, 2, &log));
+    nodes.push(run.start_with(Altered::new(&run.ledger, ill.before()), folder.path(), 3, 2, &log));
     let odd = nodes[2].id;
     let mut ended = Vec::new();
     for node in nodes {

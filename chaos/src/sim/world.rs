@@ -139,15 +139,7 @@ impl<'a> World<'a> {
         // A machine that asks to be woken in the past spins.
         let (woken, most) = (self.woken, WAKES_MAX * (self.nodes.len() as u64 + self.now.as_secs() * self.places.len() as u64 + 1));
         self.history.push(self.now, 0, Happening::Size { of: "wakes".into(), is: woken, bound: most });
-        let promise = Promise {
-            steps: workload.steps,
-            batch: u64::from(workload.lanes) * u64::from(workload.samples_per_lane),
-            digests: content::undisturbed(workload.shards, workload.lanes, workload.samples_per_lane, last),
-            grace: self.scenario.cluster.grace.0,
-            recover_within: self.scenario.probe.end.recover_within.0,
-            ranks_min: self.scenario.cluster.ranks_min,
-            ranks_max: self.scenario.cluster.ranks_max,
-        };
+        let promise = Promise::of(self.scenario, content::undisturbed(workload.shards, workload.lanes, workload.samples_per_lane, last));
         let struck = self.history.struck().count();
         let (took, done) = (self.now, self.done);
         let machine = |(_, who): (&u32, &Who)| {

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use everstep_actors::event::Recorded;
 use everstep_actors::protocol::ids::NodeId;
+use everstep_actors::protocol::record::EpochRecord;
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{RngCore, SeedableRng};
 
@@ -120,6 +121,8 @@ struct Driver<'a, S> {
     /// Places that left and come back so long after.
     returns: BTreeMap<u32, Duration>,
     joined: u32,
+    /// The ranks of the start have been together.
+    whole: bool,
     calm: Option<Duration>,
     well: Option<Duration>,
     done: Option<Duration>,
@@ -161,6 +164,7 @@ pub(crate) fn play(scenario: &Scenario, seed: u64, stage: &mut impl Stage) -> Re
         damaged: Vec::new(),
         returns: BTreeMap::new(),
         joined: 0,
+        whole: false,
         calm: None,
         well: None,
         done: None,
@@ -263,9 +267,15 @@ impl<S: Stage> Driver<'_, S> {
         let news = self.timeline.news();
         let reached = self.timeline.reached();
         let scenario = self.scenario;
+        // Launchers are not alike in speed: the first may have made steps before the last one is there.
+        let known = |node: NodeId| self.places.values().any(|at| *at == node);
+        let together = |record: &EpochRecord| {
+            record.members.len() as u32 >= scenario.ranks_start() && record.members.iter().all(|member| known(member.node))
+        };
+        self.whole |= self.timeline.newest.as_ref().is_some_and(together);
         for (number, fault) in scenario.faults.iter().enumerate() {
             let due = match &fault.at.when {
-                When::Step(step) => reached.is_some_and(|reached| reached >= *step),
+                When::Step(step) => self.whole && reached.is_some_and(|reached| reached >= *step),
                 When::Event { name, nth } => news.iter().any(|(of, count)| of == name && count == nth),
                 When::Time(_) => false,
             };

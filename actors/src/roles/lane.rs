@@ -91,7 +91,7 @@ impl LaneBoard {
 
     /// A lane has ended.
     pub fn end(&self, turn: u64, lane: u32) {
-        self.update(turn, lane, |state, now| {
+        self.update(turn, |state, now| {
             let idle = state.lanes.get_mut(&lane).is_none_or(|lane| std::mem::replace(&mut lane.done, true) || lane.waiting > 0);
             if !idle {
                 state.pause(now, lane);
@@ -100,7 +100,7 @@ impl LaneBoard {
     }
 
     fn wait(&self, turn: u64, lane: u32) {
-        self.update(turn, lane, |state, now| {
+        self.update(turn, |state, now| {
             let Some(at) = state.lanes.get_mut(&lane) else { return };
             at.waiting += 1;
             if at.waiting == 1 {
@@ -110,7 +110,7 @@ impl LaneBoard {
     }
 
     fn go_on(&self, turn: u64, lane: u32, call: Option<Call>) {
-        self.update(turn, lane, |state, now| {
+        self.update(turn, |state, now| {
             let Some(at) = state.lanes.get_mut(&lane) else { return };
             at.waiting -= 1;
             at.calls.extend(call);
@@ -121,7 +121,7 @@ impl LaneBoard {
         });
     }
 
-    fn update(&self, turn: u64, _: u32, change: impl FnOnce(&mut State, Instant)) {
+    fn update(&self, turn: u64, change: impl FnOnce(&mut State, Instant)) {
         let mut state = self.lock();
         if state.turn == turn {
             change(&mut state, Instant::now());

@@ -59,7 +59,10 @@ impl Gathered {
         let of = |lane: &LaneMetrics| lane.metrics.iter().find(|(name, _)| name == LOSS).map(|(_, loss)| f64::from(*loss));
         let losses: Vec<f64> = self.lanes.values().filter_map(of).collect();
         let loss = tree::sum(&losses)? / losses.len() as f64;
-        (!loss.is_finite() || loss > loss_max).then(|| format!("its loss is {loss:.4}, beyond {loss_max}"))
+        if !loss.is_finite() {
+            return Some("its loss is not finite".to_owned());
+        }
+        (loss > loss_max).then(|| format!("its loss is {loss:.4}, beyond {loss_max}"))
     }
 
     /// Means over lanes, in lane order along the canonical tree, the share of time spent waiting, and the samples used.

@@ -281,7 +281,9 @@ mod tests {
         board.start(turn, 0);
         board.end(turn, 0);
         assert_eq!((board.result().0, board.stretches().0.len()), (0.0, 0));
-        assert_eq!(next, turn + 1);
+        board.start(next, 0);
+        board.end(turn, 0);
+        assert_eq!(board.stretches().0.len(), 1, "a lane of this step was ended by one of the step before");
     }
 
     #[tokio::test]

@@ -496,4 +496,6 @@ fn a_leader_with_nothing_after_all_others_died_uses_the_store_at_once() {
     desk.on(Fact::Created(Creation::Mine));
     desk.holdings(0, &[]);
     assert!(desk.has(|act| *act == Act::LookForCheckpoint), "{:?}", desk.acts);
+    desk.on(Fact::Checkpoint(Some(Step(20))));
+    assert_eq!(desk.begins(), Some((20, Origin::Checkpoint { step: Step(20) })));
 }

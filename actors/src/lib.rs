@@ -6,6 +6,7 @@
 pub mod alone;
 pub mod checkpoint;
 pub mod clock;
+pub mod desk;
 pub mod event;
 pub mod net;
 pub mod protocol;

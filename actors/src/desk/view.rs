@@ -1,0 +1,334 @@
+//! The payload: a flat list of items that name their parents and children.
+//!
+//! References are paths: `run`, `node/<id>`, `rank/3`, `actor/<node id>/<name>`, `lane/7`, `shard/<unit>/<n>`, `checkpoint/<step>`,
+//! `event/<number>`, `link/<node id>/<node id>`. Node ids stand as people see them, shortened as everywhere else.
+
+use std::collections::BTreeMap;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// Raised whenever a field is renamed, removed or changes its meaning; new fields do not raise it.
+pub const SCHEMA_VERSION: u32 = 1;
+
+/// A run, or a part of it, at one moment.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct View {
+    /// The version of this schema.
+    pub schema_version: u32,
+    /// The node that answered; empty where the store did.
+    pub answered_by: String,
+    /// Whether a leader answered for the whole run, one node for itself, or only the store.
+    pub scope: Scope,
+    /// When the answer was made, milliseconds since the Unix epoch.
+    pub as_of_ms: u64,
+    /// What could not be had, one sentence each: a member that did not answer, a list that was cut.
+    pub missing: Vec<String>,
+    /// Items that matched the question before its limit cut them.
+    pub matched: u64,
+    /// The items, in the order asked for.
+    pub items: Vec<Item>,
+}
+
+/// Who an answer speaks for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Scope {
+    /// The leader, for the run.
+    Run,
+    /// One node, for itself.
+    Node,
+    /// Nobody: what was durable in the store.
+    Store,
+}
+
+/// One thing.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Item {
+    /// Its name in every command.
+    pub reference: String,
+    /// The reference of what it belongs to; empty for the run.
+    pub parent: String,
+    /// References of what belongs to it.
+    pub children: Vec<String>,
+    /// One word: what it is doing or how it is (`computing`, `waiting`, `silent`, `intact`, …).
+    pub state: String,
+    /// Since when, milliseconds since the Unix epoch; 0 where that is not known.
+    pub since_ms: u64,
+    /// When this was true, by the clock of the node that told it.
+    pub as_of_ms: u64,
+    /// What is particular to its kind.
+    #[serde(flatten)]
+    pub properties: Properties,
+}
+
+/// What is particular to a kind.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(tag = "kind", content = "properties", rename_all = "snake_case")]
+pub enum Properties {
+    /// The run.
+    Run(RunView),
+    /// A process of the run.
+    Node(NodeView),
+    /// A node's place in the plan.
+    Rank(RankView),
+    /// An actor of a node.
+    Actor(ActorView),
+    /// A fixed slice of the global batch.
+    Lane(LaneView),
+    /// A part of the state.
+    Shard(ShardView),
+    /// A checkpoint in the store.
+    Checkpoint(CheckpointView),
+    /// Something that happened.
+    Event(EventView),
+    /// A connection between two nodes, as one end sees it.
+    Link(LinkView),
+}
+
+/// The run.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
+pub struct RunView {
+    /// Its name, as its certificates carry it.
+    pub name: String,
+    /// Steps committed.
+    pub step: u64,
+    /// Steps of the run.
+    pub steps: u64,
+    /// The current epoch, 0 before the first.
+    pub epoch: u64,
+    /// Why it began.
+    pub epoch_because: String,
+    /// When it began, milliseconds since the Unix epoch.
+    pub epoch_since_ms: u64,
+    /// Reference of the leader's node; empty if there is none.
+    pub leader: String,
+    /// Why nothing is computed; absent while steps are.
+    pub waiting: Option<String>,
+    /// Whether an operator paused it.
+    pub paused: bool,
+    /// Milliseconds since the last step was committed.
+    pub progress_age_ms: u64,
+    /// Mean over the last 20 steps.
+    pub images_per_s: f64,
+    /// Means over lanes of the last step (`loss`, `entropy`, `lr`, …).
+    pub metrics: BTreeMap<String, f64>,
+    /// Seconds of the last step, attributed: `data`, `compute`, `exchange`, `update`, `vote`, each a mean over ranks.
+    pub phases: BTreeMap<String, f64>,
+    /// Ranks that compute.
+    pub ranks: u32,
+    /// Lanes of a step.
+    pub lanes: u32,
+    /// The newest checkpoint's step.
+    pub checkpoint: Option<u64>,
+    /// Steps whose ledger lines are durable.
+    pub ledger: u64,
+    /// Bytes of shards that moved when the epoch began.
+    pub moved_bytes: u64,
+}
+
+/// A process of the run.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
+pub struct NodeView {
+    /// Its whole id.
+    pub id: String,
+    /// Its label `host`.
+    pub host: String,
+    /// Its label `zone`; empty where nobody said.
+    pub zone: String,
+    /// Where others dial it.
+    pub address: String,
+    /// Its operating-system process id.
+    pub pid: u32,
+    /// Its rank in the plan, if it has one.
+    pub rank: Option<u32>,
+    /// Whether it leads.
+    pub leads: bool,
+    /// The build, as its certificate and terms say.
+    pub build: String,
+    /// When it started, milliseconds since the Unix epoch.
+    pub started_ms: u64,
+    /// Its resident memory.
+    pub resident_bytes: u64,
+    /// Its open files and sockets.
+    pub open_files: u32,
+    /// CPU time since its start, seconds.
+    pub cpu_s: f64,
+    /// Milliseconds since the leader heard it last; 0 for the leader itself.
+    pub heard_age_ms: u64,
+    /// Why it is leaving, if it is.
+    pub draining: Option<String>,
+}
+
+/// A rank.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
+pub struct RankView {
+    /// Its number.
+    pub rank: u32,
+    /// Reference of its node.
+    pub node: String,
+    /// Steps committed, as it knows.
+    pub step: u64,
+    /// Its lanes, first and one past the last.
+    pub lanes: (u32, u32),
+    /// Shards that it owns.
+    pub owns: u32,
+    /// Bytes of them, optimizer slots included.
+    pub owned_bytes: u64,
+    /// Bytes of copies that it keeps for others.
+    pub copies_bytes: u64,
+    /// The phase that it is in: `data`, `compute`, `exchange`, `update`, `vote`, `idle`.
+    pub phase: String,
+    /// Seconds of its last step by phase.
+    pub phases: BTreeMap<String, f64>,
+    /// How many times as long as the median rank it computes for one lane.
+    pub pace: f64,
+}
+
+/// An actor.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
+pub struct ActorView {
+    /// Its name, unique in its node.
+    pub name: String,
+    /// What kind of actor: `rank`, `loader`, `link`, `coordinator`, ….
+    pub actor_kind: String,
+    /// Reference of its node.
+    pub node: String,
+    /// Messages that wait.
+    pub depth: u64,
+    /// The most that ever waited.
+    pub high_water: u64,
+    /// The most that may wait.
+    pub capacity: u64,
+    /// Age of the oldest message that waits, milliseconds.
+    pub oldest_ms: Option<u64>,
+    /// The handler at work.
+    pub handler: Option<String>,
+    /// For how long, milliseconds.
+    pub handler_ms: Option<u64>,
+    /// Messages handled.
+    pub handled: u64,
+    /// How often it was started anew.
+    pub restarts: u32,
+    /// Its last failure.
+    pub error: Option<ErrorView>,
+    /// The last things it did, oldest first.
+    pub recent: Vec<Recent>,
+}
+
+/// Something an actor did.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
+pub struct Recent {
+    /// When, milliseconds since the Unix epoch.
+    pub at_ms: u64,
+    /// What.
+    pub what: String,
+}
+
+/// A failure, and what lies under it.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
+pub struct ErrorView {
+    /// When, milliseconds since the Unix epoch.
+    pub at_ms: u64,
+    /// One sentence.
+    pub message: String,
+    /// The first cause of it, one sentence.
+    pub root_cause: String,
+    /// The reference at which the root cause lies.
+    pub root: String,
+    /// Whether it only passes on what happened elsewhere.
+    pub is_propagated: bool,
+}
+
+/// A lane.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
+pub struct LaneView {
+    /// Its number.
+    pub lane: u32,
+    /// Reference of the rank that computes it.
+    pub rank: String,
+    /// The step that it is in.
+    pub step: u64,
+    /// What it does: `loading`, `computing`, `waits for <call>`, `done`, `idle`.
+    pub doing: String,
+    /// Seconds of its last step.
+    pub busy_s: f64,
+    /// Seconds of those in which it waited for others.
+    pub wait_s: f64,
+}
+
+/// A shard.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
+pub struct ShardView {
+    /// The unit that it is cut from.
+    pub unit: String,
+    /// Values of it.
+    pub values: u64,
+    /// Bytes, optimizer slots included.
+    pub bytes: u64,
+    /// Reference of the rank that owns it.
+    pub owner: String,
+    /// References of the ranks that keep copies.
+    pub copies: Vec<String>,
+    /// Steps committed in the owner's version.
+    pub step: u64,
+    /// Steps by which the oldest copy is behind.
+    pub lag: u64,
+}
+
+/// A checkpoint.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
+pub struct CheckpointView {
+    /// Steps committed when it was taken.
+    pub step: u64,
+    /// Size in the store.
+    pub bytes: u64,
+    /// Files of it.
+    pub parts: u32,
+    /// Where its manifest lies.
+    pub manifest: String,
+    /// Seconds from snapshot to manifest, where that is known.
+    pub seconds: Option<f64>,
+    /// How long the ranks were held up, milliseconds, where that is known.
+    pub stall_ms: Option<f64>,
+}
+
+/// Something that happened.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
+pub struct EventView {
+    /// When, milliseconds since the Unix epoch.
+    pub at_ms: u64,
+    /// Reference of the node that recorded it.
+    pub recorded_by: String,
+    /// Its name in the log (`epoch_began`, `node_lost`, …).
+    pub event: String,
+    /// `info`, `warning` or `error`.
+    pub severity: String,
+    /// One sentence.
+    pub text: String,
+    /// Its epoch, where it has one.
+    pub epoch: Option<u64>,
+    /// Its step, where it has one.
+    pub step: Option<u64>,
+}
+
+/// One end of a connection.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
+pub struct LinkView {
+    /// Reference of the node that tells.
+    pub from: String,
+    /// Reference of the node at the other end.
+    pub to: String,
+    /// Round-trip time, milliseconds.
+    pub rtt_ms: f64,
+    /// Milliseconds since a heartbeat came.
+    pub heard_age_ms: u64,
+    /// Silence after which the other end is given up, milliseconds.
+    pub patience_ms: u64,
+    /// Bytes sent.
+    pub sent_bytes: u64,
+    /// Bytes received.
+    pub received_bytes: u64,
+    /// Packets lost on the way out.
+    pub lost_packets: u64,
+}

@@ -189,6 +189,22 @@ pub enum EvalCommand {
     Knn(KnnArgs),
     /// A linear layer on frozen features; the best of a few learning rates
     Linear(ProbeArgs),
+    /// How evenly images fall to the prototypes; few in use are the sign of a collapse
+    Prototypes(PrototypesArgs),
+}
+
+/// `everstep eval prototypes`.
+#[derive(Debug, Clone, Args)]
+pub struct PrototypesArgs {
+    /// Which state
+    #[command(flatten)]
+    pub state: StateArgs,
+    /// Images, labelled or not
+    #[arg(long, value_name = "PATH")]
+    pub data: String,
+    /// One JSON object on stdout
+    #[arg(long)]
+    pub json: bool,
 }
 
 /// What `eval knn` and `eval linear` share.

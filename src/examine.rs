@@ -8,6 +8,7 @@ mod batches;
 mod exam;
 mod images;
 mod parallel;
+mod prototypes;
 mod run;
 mod subject;
 
@@ -15,6 +16,7 @@ pub use baseline::{Baselines, CALIBRATION_IMAGES, PIXELS_SIDE_MAX, random_init};
 pub use exam::Exam;
 pub use images::{Labelled, LeftOut, open_source};
 pub(crate) use parallel::in_order;
+pub use prototypes::{PrototypeUse, prototype_use};
 pub use run::{RECIPE_KEY, Run, Weights};
 pub use subject::Subject;
 

@@ -5,10 +5,10 @@ use std::fmt::Write as _;
 use serde::Serialize;
 
 use super::output::{print, print_json};
-use crate::cli::{EvalCommand, Failure, KnnArgs, ProbeArgs};
+use crate::cli::{EvalCommand, Failure, KnnArgs, ProbeArgs, PrototypesArgs};
 use crate::eval::knn::Knn;
 use crate::eval::linear::{self, Linear};
-use crate::examine::{Exam, Labelled, LeftOut, Probe, Subject, open_source};
+use crate::examine::{Exam, Labelled, LeftOut, Probe, PrototypeUse, Run, Subject, open_source, prototype_use};
 use crate::report::tame;
 
 /// What is told of an evaluation.
@@ -41,7 +41,38 @@ pub fn run(command: &EvalCommand) -> Result<(), Failure> {
             let fit = |exam: &Exam<'_>, features: &_| exam.probe(features, &linear::Settings::default());
             evaluate(probe, "linear", |recipe| recipe, fit, linear_text)
         }
+        EvalCommand::Prototypes(args) => prototypes(args),
     }
+}
+
+/// The use of a run's prototypes over images.
+#[derive(Debug, Serialize)]
+struct Use {
+    run: String,
+    step: u64,
+    #[serde(flatten)]
+    result: PrototypeUse,
+}
+
+fn prototypes(args: &PrototypesArgs) -> Result<(), Failure> {
+    let run = Run::open(&args.state.run)?;
+    let source = open_source(&args.data)?;
+    let (step, weights) = run.weights(args.state.step)?;
+    let result = prototype_use(run.job(), &weights, &source, &Probe::of(run.recipe()))?;
+    if args.json {
+        return print_json(&Use { run: args.state.run.clone(), step, result });
+    }
+    let PrototypeUse { entropy, prototypes, unused, largest, images, left_out } = result;
+    let place = &args.state.run;
+    let text = format!(
+        "prototypes of {place} at step {step}: {:.1} % of the entropy of even use\n  \
+         {images} images; {unused} of {prototypes} prototypes unused, the most used one is nearest to {:.1} %\n",
+        100.0 * entropy,
+        100.0 * largest
+    );
+    let mut left = String::new();
+    unreadable(&mut left, "", &left_out);
+    print(&(text + &left))
 }
 
 fn evaluate<R: Serialize>(
@@ -107,11 +138,13 @@ fn remarks<R>(outcome: &Outcome<R>) -> String {
         if left_out.unlabelled > 0 {
             let _ = writeln!(text, "  {} {set} images without a label were left out", left_out.unlabelled);
         }
-        if let Some(bad) = left_out.unreadable.first() {
-            let (count, name) = (left_out.unreadable.len(), tame(&bad.name));
-            let _ =
-                writeln!(text, "  {count} {set} images that cannot be decoded were left out, for instance {name}: {}", tame(&bad.reason));
-        }
+        unreadable(&mut text, set, left_out);
     }
     text
+}
+
+fn unreadable(text: &mut String, set: &str, left_out: &LeftOut) {
+    let Some(bad) = left_out.unreadable.first() else { return };
+    let (count, name, space) = (left_out.unreadable.len(), tame(&bad.name), if set.is_empty() { "" } else { " " });
+    let _ = writeln!(text, "  {count} {set}{space}images that cannot be decoded were left out, for instance {name}: {}", tame(&bad.reason));
 }

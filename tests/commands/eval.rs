@@ -157,6 +157,37 @@ fn random_init_has_the_runs_first_weights_and_statistics_of_the_images() {
     assert!(difference < 0.03, "{difference}");
 }
 
+#[test]
+fn the_use_of_prototypes_is_counted_over_all_images() {
+    let (run, sets) = (Run::new(), sets(20));
+    run.save(10);
+    std::fs::write(std::path::Path::new(&sets.train).join("no-label.jpg"), jpeg(0, 1)).unwrap();
+    std::fs::write(std::path::Path::new(&sets.train).join("bad.jpg"), b"nothing").unwrap();
+    let arguments = ["eval", "prototypes", "--run", run.place(), "--data", &sets.train];
+    let told: serde_json::Value = serde_json::from_str(&succeed(&[&arguments[..], &["--json"]].concat())).unwrap();
+    assert_eq!((told["images"].as_u64(), told["step"].as_u64()), (Some(41), Some(10)), "{told}");
+    assert_eq!(told["left_out"]["unreadable"].as_array().unwrap().len(), 1);
+    let text = succeed(&arguments);
+    assert!(text.contains("41 images;") && text.contains("bad.jpg"), "{text}");
+
+    // One prototype where the images are, all others on the far side: a collapse.
+    let opened = examine::Run::open(run.place()).unwrap();
+    let (_, mut weights) = opened.weights(None).unwrap();
+    let model = opened.job().model();
+    let id = model.prototypes_id().0 as usize;
+    let source = open_source(&sets.train).unwrap();
+    let probe = Probe::of(opened.recipe());
+    let even = examine::prototype_use(opened.job(), &weights, &source, &probe).unwrap();
+    assert!(even.entropy > 0.0 && even.unused < even.prototypes - 1, "{even:?}");
+    let first = weights[id][..model.dim()].to_vec();
+    let turned = |k| first.iter().map(move |v| if k == 0 { *v } else { -*v });
+    weights[id] = Arc::new((0..model.count()).flat_map(turned).collect());
+    let collapsed = examine::prototype_use(opened.job(), &weights, &source, &probe).unwrap();
+    let sides = collapsed.prototypes - collapsed.unused;
+    assert!(sides <= 2 && collapsed.entropy < even.entropy, "{collapsed:?}");
+    assert!((0.5..=1.0).contains(&collapsed.largest), "{collapsed:?}");
+}
+
 #[derive(Debug)]
 struct OneLane;
 

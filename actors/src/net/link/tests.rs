@@ -2,5 +2,6 @@
 
 mod bad_peers;
 mod harness;
+mod paths;
 mod silence;
 mod transfers;

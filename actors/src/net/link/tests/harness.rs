@@ -2,12 +2,12 @@
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use quinn::{ClientConfig, Connection, RecvStream, SendStream};
 use tokio::net::UdpSocket;
-use tokio::sync::mpsc;
+use tokio::sync::{Notify, mpsc};
 use tokio::time::timeout;
 
 use crate::net::endpoint::{Endpoint, Options};
@@ -158,11 +158,15 @@ impl Raw {
     }
 }
 
-/// A path between two nodes that can be cut in each direction, or lose one packet in some.
+/// A path between two nodes that can be cut in each direction, lose one packet in some or all that are large, and change its sender.
 #[derive(Default)]
 pub(super) struct Path {
     to_server: AtomicU32,
     to_client: AtomicU32,
+    /// Larger packets are lost, 0: none are.
+    longest: AtomicUsize,
+    swallowed: AtomicUsize,
+    rebind: Notify,
 }
 
 /// Loses every packet.
@@ -172,8 +176,7 @@ impl Path {
     /// Starts a relay to `server`; of `n` packets each way the last is lost (0: none).
     pub(super) async fn to(server: SocketAddr) -> (Arc<Self>, SocketAddr) {
         let path = Arc::new(Self::default());
-        let (front, back) = (UdpSocket::bind(loopback()).await.unwrap(), UdpSocket::bind(loopback()).await.unwrap());
-        back.connect(server).await.unwrap();
+        let (front, mut back) = (UdpSocket::bind(loopback()).await.unwrap(), towards(server).await);
         let address = front.local_addr().unwrap();
         let relay = path.clone();
         tokio::spawn(async move {
@@ -183,11 +186,12 @@ impl Path {
                 tokio::select! {
                     Ok((length, from)) = front.recv_from(&mut there) => {
                         client = from;
-                        if passes(&relay.to_server, count) { let _ = back.send(&there[..length]).await; }
+                        if passes(&relay.to_server, count) && relay.fits(length) { let _ = back.send(&there[..length]).await; }
                     }
                     Ok(length) = back.recv(&mut here) => {
-                        if passes(&relay.to_client, count) { let _ = front.send_to(&here[..length], client).await; }
+                        if passes(&relay.to_client, count) && relay.fits(length) { let _ = front.send_to(&here[..length], client).await; }
                     }
+                    () = relay.rebind.notified() => back = towards(server).await,
                 }
             }
         });
@@ -197,6 +201,30 @@ impl Path {
         self.to_server.store(to_server, Ordering::Relaxed);
         self.to_client.store(to_client, Ordering::Relaxed);
     }
+    /// From now on the server sees the client's packets come from another port.
+    pub(super) fn rebind(&self) {
+        self.rebind.notify_one();
+    }
+    /// From now on packets of more than so many bytes vanish, both ways.
+    pub(super) fn swallow(&self, longest: usize) {
+        self.longest.store(longest, Ordering::Relaxed);
+    }
+    /// Packets that vanished because they were large.
+    pub(super) fn swallowed(&self) -> usize {
+        self.swallowed.load(Ordering::Relaxed)
+    }
+    fn fits(&self, length: usize) -> bool {
+        let longest = self.longest.load(Ordering::Relaxed);
+        let fits = longest == 0 || length <= longest;
+        self.swallowed.fetch_add(usize::from(!fits), Ordering::Relaxed);
+        fits
+    }
+}
+
+async fn towards(server: SocketAddr) -> UdpSocket {
+    let socket = UdpSocket::bind(loopback()).await.unwrap();
+    socket.connect(server).await.unwrap();
+    socket
 }
 
 fn passes(lost: &AtomicU32, count: u32) -> bool {

@@ -3,6 +3,7 @@
 //! Every node answers for itself; the leader asks all members and answers for the run. Pages, tables, plots and checks are made from
 //! [`view::View`] alone, so that nobody sees something that another command cannot show.
 
+pub mod answer;
 pub mod order;
 pub mod question;
 pub mod view;

@@ -1,5 +1,7 @@
 //! What happened, as data: the one stream that feeds progress, status, the run's log and the checks.
 
+pub mod words;
+
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
@@ -86,6 +88,20 @@ pub enum Event {
         /// Hash of their ids, in lane order.
         #[serde(default)]
         samples_hash: u64,
+        /// Seconds of the step by phase (`data`, `compute`, `exchange`, `update`, `vote`), means over ranks.
+        #[serde(default)]
+        phases: BTreeMap<String, f64>,
+    },
+    /// An operator ordered something of a node, and what came of it.
+    Ordered {
+        /// The operator: role and id of the certificate.
+        by: String,
+        /// Of which node.
+        node: NodeId,
+        /// The order in words (`drain`, `pause`, …).
+        order: String,
+        /// What the node said to it.
+        answer: String,
     },
     /// Copies of shards differed; the step was computed again.
     CopiesDiffered {

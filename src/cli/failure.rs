@@ -24,6 +24,10 @@ pub enum ExitCode {
     Unreachable = 4,
     /// The run, or a checkpoint, is not well.
     Unhealthy = 5,
+    /// What was waited for did not come in time.
+    Timeout = 6,
+    /// What was waited for did not come in time.
+    Timeout = 6,
     /// The request would do harm.
     Refused = 7,
     /// Everstep is at fault.
@@ -44,6 +48,8 @@ impl ExitCode {
             Self::NotFound,
             Self::Unreachable,
             Self::Unhealthy,
+            Self::Timeout,
+            Self::Timeout,
             Self::Refused,
             Self::Internal,
             Self::TryAgain,

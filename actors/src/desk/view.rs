@@ -1,12 +1,16 @@
 //! The payload: a flat list of items that name their parents and children.
 //!
 //! References are paths: `run`, `node/<id>`, `rank/3`, `actor/<node id>/<name>`, `lane/7`, `shard/<unit>/<n>`, `checkpoint/<step>`,
-//! `event/<number>`, `link/<node id>/<node id>`. Node ids stand as people see them, shortened as everywhere else.
+//! `event/<node>/<number>`, `link/<node id>/<node id>`. Node ids stand as people see them, shortened as everywhere else.
 
 use std::collections::BTreeMap;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use super::question::Kind;
+use crate::event::Recorded;
 
 /// Raised whenever a field is renamed, removed or changes its meaning; new fields do not raise it.
 pub const SCHEMA_VERSION: u32 = 1;
@@ -113,7 +117,7 @@ pub struct RunView {
     pub images_per_s: f64,
     /// Means over lanes of the last step (`loss`, `entropy`, `lr`, …).
     pub metrics: BTreeMap<String, f64>,
-    /// Seconds of the last step, attributed: `data`, `compute`, `exchange`, `update`, `vote`, each a mean over ranks.
+    /// Seconds of a step, attributed: `data`, `compute`, `exchange`, `update`, `vote`, each a mean over ranks and the last 16 steps.
     pub phases: BTreeMap<String, f64>,
     /// Ranks that compute.
     pub ranks: u32,
@@ -125,6 +129,10 @@ pub struct RunView {
     pub ledger: u64,
     /// Bytes of shards that moved when the epoch began.
     pub moved_bytes: u64,
+    /// Samples of the steps that this node saw committed.
+    pub samples: u64,
+    /// How often a step's seconds were at most each of these bounds (`0.1`, `1`, …, `+Inf`), cumulative; with `sum` their sum.
+    pub step_seconds: BTreeMap<String, f64>,
 }
 
 /// A process of the run.
@@ -158,6 +166,8 @@ pub struct NodeView {
     pub heard_age_ms: u64,
     /// Why it is leaving, if it is.
     pub draining: Option<String>,
+    /// When its certificate ends, milliseconds since the Unix epoch, where that is known.
+    pub certificate_until_ms: Option<u64>,
 }
 
 /// A rank.
@@ -179,7 +189,7 @@ pub struct RankView {
     pub copies_bytes: u64,
     /// The phase that it is in: `data`, `compute`, `exchange`, `update`, `vote`, `idle`.
     pub phase: String,
-    /// Seconds of its last step by phase.
+    /// Seconds of a step by phase, means of its last 16 steps.
     pub phases: BTreeMap<String, f64>,
     /// How many times as long as the median rank it computes for one lane.
     pub pace: f64,
@@ -331,4 +341,84 @@ pub struct LinkView {
     pub received_bytes: u64,
     /// Packets lost on the way out.
     pub lost_packets: u64,
+    /// Control messages that wait to be sent.
+    pub control_waiting: u64,
+    /// Frames of numbers that wait to be sent.
+    pub data_waiting: u64,
+}
+
+impl Item {
+    /// An event as an item; `number` counts the events of the node that recorded it, from 0.
+    pub fn of_event(recorded: &Recorded, number: u64) -> Self {
+        let event = &recorded.event;
+        let recorder = recorded.recorded_by.to_string();
+        Self {
+            reference: format!("event/{recorder}/{number}"),
+            parent: format!("node/{recorder}"),
+            children: Vec::new(),
+            state: event.severity().name().to_owned(),
+            since_ms: recorded.at_ms,
+            as_of_ms: recorded.at_ms,
+            properties: Properties::Event(EventView {
+                at_ms: recorded.at_ms,
+                recorded_by: format!("node/{recorder}"),
+                event: event.name().to_owned(),
+                severity: event.severity().name().to_owned(),
+                text: event.sentence(),
+                epoch: event.epoch().map(|epoch| epoch.0),
+                step: event.step().map(|step| step.0),
+            }),
+        }
+    }
+
+    /// Its kind.
+    pub fn kind(&self) -> Kind {
+        match &self.properties {
+            Properties::Run(_) => Kind::Run,
+            Properties::Node(_) => Kind::Node,
+            Properties::Rank(_) => Kind::Rank,
+            Properties::Actor(_) => Kind::Actor,
+            Properties::Lane(_) => Kind::Lane,
+            Properties::Shard(_) => Kind::Shard,
+            Properties::Checkpoint(_) => Kind::Checkpoint,
+            Properties::Event(_) => Kind::Event,
+            Properties::Link(_) => Kind::Link,
+        }
+    }
+
+    /// A field by its name: `reference`, `parent`, `state`, `since_ms`, `as_of_ms`, `kind`, or one of its properties
+    /// (`phases.compute` for one that lies deeper).
+    pub fn field(&self, name: &str) -> Option<Value> {
+        let mut value = match name {
+            "reference" => return Some(self.reference.clone().into()),
+            "parent" => return Some(self.parent.clone().into()),
+            "state" => return Some(self.state.clone().into()),
+            "since_ms" => return Some(self.since_ms.into()),
+            "as_of_ms" => return Some(self.as_of_ms.into()),
+            _ => serde_json::to_value(&self.properties).ok()?,
+        };
+        if name == "kind" {
+            return value.get_mut("kind").map(Value::take);
+        }
+        let mut at = value.get_mut("properties")?;
+        for part in name.split('.') {
+            at = at.get_mut(part)?;
+        }
+        Some(at.take())
+    }
+}
+
+impl View {
+    /// The item of this reference.
+    pub fn item(&self, reference: &str) -> Option<&Item> {
+        self.items.iter().find(|item| item.reference == reference)
+    }
+
+    /// The run, if it is in the view.
+    pub fn run(&self) -> Option<&RunView> {
+        self.items.iter().find_map(|item| match &item.properties {
+            Properties::Run(run) => Some(run),
+            _ => None,
+        })
+    }
 }

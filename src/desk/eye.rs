@@ -1,0 +1,22 @@
+//! Where faces look: a live run, or what its store remembers.
+
+use async_trait::async_trait;
+use everstep_actors::desk::question::Question;
+use everstep_actors::desk::view::View;
+use everstep_actors::event::Recorded;
+
+/// A sight of one run. Whatever shows something to people sees it through this.
+#[async_trait]
+pub trait Eye: Send + Sync + 'static {
+    /// The answer to a question: the leader's, or a member's, or the store's; [`View::scope`] says whose.
+    ///
+    /// # Errors
+    /// One sentence with the remedy: there is no such run, or nothing of it can be read.
+    async fn look(&self, question: &Question) -> Result<View, String>;
+
+    /// Everything that happened, as far as it is durable, in order of time.
+    ///
+    /// # Errors
+    /// One sentence: the store cannot be read.
+    async fn events(&self) -> Result<Vec<Recorded>, String>;
+}

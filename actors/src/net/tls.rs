@@ -1,6 +1,7 @@
 //! Who is who: a certificate authority for each run, a certificate for each process, and the node id in it.
 
 pub(crate) mod identity;
+mod pem;
 
 use std::fmt::Write as _;
 use std::fs::{self, OpenOptions};
@@ -46,6 +47,28 @@ pub enum TlsError {
     /// A certificate does not say who it is for.
     #[error("the certificate names no everstep role: {0}")]
     NoRole(String),
+    /// A certificate's file cannot be read or written.
+    #[error("{path}: {error}; a certificate and its key are to be there, in a file that you can read and write")]
+    File {
+        /// Where.
+        path: PathBuf,
+        /// What the file system said.
+        error: std::io::Error,
+    },
+    /// The PEM holds no certificate that can be used.
+    #[error("this is no certificate of a run ({0}); ask whoever holds the run's authority for a new one")]
+    NoCertificate(String),
+    /// It was good once.
+    #[error("the certificate of this {role} has expired {ago_s} s ago; ask whoever holds the run's authority for a new one")]
+    Expired {
+        /// What it allowed.
+        role: Role,
+        /// Seconds since its end.
+        ago_s: u64,
+    },
+    /// A renewed certificate is for somebody else.
+    #[error("a certificate can only be renewed for the same key, role and run: {0}")]
+    OtherKey(String),
     /// The library could not make or use a key.
     #[error("making a certificate failed: {0}")]
     Make(String),

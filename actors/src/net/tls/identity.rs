@@ -1,11 +1,14 @@
 //! The certificate of one process, and what a peer's certificate says about it.
 
 use std::fmt;
+use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use quinn::crypto::rustls::{QuicClientConfig, QuicServerConfig};
-use rcgen::{CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, KeyPair, KeyUsagePurpose, PKCS_ED25519, SanType};
+use rcgen::{
+    CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, KeyPair, KeyUsagePurpose, PKCS_ED25519, PublicKeyData, SanType,
+};
 use rustls::client::Resumption;
 use rustls::crypto::CryptoProvider;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer, UnixTime};
@@ -20,7 +23,7 @@ use crate::protocol::ids::NodeId;
 pub(crate) const SERVER_NAME: &str = "everstep";
 
 /// Clocks of two machines may differ by this much.
-const SKEW: Duration = Duration::from_secs(300);
+pub(super) const SKEW: Duration = Duration::from_secs(300);
 
 /// What a certificate allows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -43,13 +46,28 @@ impl fmt::Display for Role {
     }
 }
 
-/// Certificate and key of one process. The key is fresh and never leaves it.
+impl FromStr for Role {
+    type Err = TlsError;
+    fn from_str(name: &str) -> Result<Self, TlsError> {
+        match name {
+            "node" => Ok(Self::Node),
+            "admin" => Ok(Self::Admin),
+            "viewer" => Ok(Self::Viewer),
+            other => Err(TlsError::NoRole(format!("`{other}` is none"))),
+        }
+    }
+}
+
+/// Certificate and key of one process or person. The key is fresh, and leaves the process only by [`Identity::write`].
 #[derive(Clone)]
 pub struct Identity {
-    me: Peer,
-    certificate: CertificateDer<'static>,
-    key: Arc<KeyPair>,
-    roots: Arc<RootCertStore>,
+    pub(super) me: Peer,
+    /// First and last second in which handshakes accept the certificate, since the Unix epoch.
+    pub(super) valid: (u64, u64),
+    pub(super) certificate: CertificateDer<'static>,
+    pub(super) authority: CertificateDer<'static>,
+    pub(super) key: Arc<KeyPair>,
+    pub(super) roots: Arc<RootCertStore>,
 }
 
 impl fmt::Debug for Identity {
@@ -64,29 +82,52 @@ impl Identity {
     /// # Errors
     /// [`TlsError::Make`] when the library cannot make it.
     pub fn issue(ca: &RunCa, role: Role, valid_for: Duration) -> Result<Self, TlsError> {
-        let now = Duration::from_secs(UnixTime::now().as_secs());
+        let now = now();
         Self::issue_between(ca, role, now.saturating_sub(SKEW), now + valid_for)
     }
 
     /// As [`Identity::issue`], with both ends given as time since the Unix epoch.
     pub(crate) fn issue_between(ca: &RunCa, role: Role, from: Duration, to: Duration) -> Result<Self, TlsError> {
         let key = KeyPair::generate_for(&PKCS_ED25519)?;
-        let mut params = CertificateParams::default();
-        params.distinguished_name = DistinguishedName::new();
-        params.distinguished_name.push(DnType::CommonName, role.to_string());
-        params.subject_alt_names = vec![SanType::URI(format!("everstep://{}/{role}", ca.run).try_into()?)];
-        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
-        if role == Role::Node {
-            params.subject_alt_names.push(SanType::DnsName(SERVER_NAME.try_into()?));
-            params.extended_key_usages.push(ExtendedKeyUsagePurpose::ServerAuth);
+        let certificate = certify(ca, role, from, to, &key)?;
+        Self::of_parts(certificate, ca.certificate.clone(), Arc::new(key))
+    }
+
+    /// The same key with a fresh certificate, so that the id stays.
+    ///
+    /// # Errors
+    /// [`TlsError::OtherKey`] when `ca` is that of another run, [`TlsError::Make`] when the library cannot make it.
+    pub fn renewed(&self, ca: &RunCa, valid_for: Duration) -> Result<Self, TlsError> {
+        if ca.certificate != self.authority {
+            return Err(TlsError::OtherKey(format!("the authority is that of another run than {self:?}")));
         }
-        params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
-        let epoch = rcgen::date_time_ymd(1970, 1, 1);
-        (params.not_before, params.not_after) = (epoch + from, epoch + to);
-        let certificate = params.signed_by(&key, &ca.issuer)?.der().clone();
+        let now = now();
+        let certificate = certify(ca, self.me.role, now.saturating_sub(SKEW), now + valid_for, &*self.key)?;
+        Self::of_parts(certificate, self.authority.clone(), self.key.clone())
+    }
+
+    pub(super) fn of_parts(
+        certificate: CertificateDer<'static>,
+        authority: CertificateDer<'static>,
+        key: Arc<KeyPair>,
+    ) -> Result<Self, TlsError> {
         let mut roots = RootCertStore::empty();
-        roots.add(ca.certificate.clone())?;
-        Ok(Self { me: Peer::of_certificate(&certificate)?, certificate, key: Arc::new(key), roots: Arc::new(roots) })
+        roots.add(authority.clone())?;
+        let (_, parsed) = x509_parser::parse_x509_certificate(&certificate).map_err(|error| TlsError::NoRole(error.to_string()))?;
+        let second = |time: x509_parser::time::ASN1Time| u64::try_from(time.timestamp()).unwrap_or(0);
+        let valid = (second(parsed.validity().not_before), second(parsed.validity().not_after));
+        Ok(Self { me: Peer::of_certificate(&certificate)?, valid, certificate, authority, key, roots: Arc::new(roots) })
+    }
+
+    /// The last moment in which handshakes accept the certificate, milliseconds since the Unix epoch. Links that are up stay.
+    pub fn until_ms(&self) -> u64 {
+        self.valid.1.saturating_mul(1000)
+    }
+
+    /// When to renew it, milliseconds since the Unix epoch: two thirds of its life are over.
+    pub fn renew_at_ms(&self) -> u64 {
+        let (from, to) = self.valid;
+        (from + to.saturating_sub(from) / 3 * 2).saturating_mul(1000)
     }
 
     /// Who this process is.
@@ -143,8 +184,36 @@ impl Identity {
     }
 }
 
+/// A certificate of the run's authority for a key.
+pub(super) fn certify(
+    ca: &RunCa,
+    role: Role,
+    from: Duration,
+    to: Duration,
+    key: &impl PublicKeyData,
+) -> Result<CertificateDer<'static>, TlsError> {
+    let mut params = CertificateParams::default();
+    params.distinguished_name = DistinguishedName::new();
+    params.distinguished_name.push(DnType::CommonName, role.to_string());
+    params.subject_alt_names = vec![SanType::URI(format!("everstep://{}/{role}", ca.run).try_into()?)];
+    params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
+    if role == Role::Node {
+        params.subject_alt_names.push(SanType::DnsName(SERVER_NAME.try_into()?));
+        params.extended_key_usages.push(ExtendedKeyUsagePurpose::ServerAuth);
+    }
+    params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+    let epoch = rcgen::date_time_ymd(1970, 1, 1);
+    (params.not_before, params.not_after) = (epoch + from, epoch + to);
+    Ok(params.signed_by(key, &ca.issuer)?.der().clone())
+}
+
+/// The time by which certificates are judged, since the Unix epoch.
+pub(super) fn now() -> Duration {
+    Duration::from_secs(UnixTime::now().as_secs())
+}
+
 /// AES-128-GCM first: with AES in hardware it moves 1.7 times the bytes of ChaCha20 per core.
-fn provider() -> Arc<CryptoProvider> {
+pub(crate) fn provider() -> Arc<CryptoProvider> {
     let mut provider = rustls::crypto::aws_lc_rs::default_provider();
     provider.cipher_suites.sort_by_key(|suite| suite.suite() != CipherSuite::TLS13_AES_128_GCM_SHA256);
     Arc::new(provider)
@@ -162,28 +231,30 @@ pub struct Peer {
 }
 
 impl Peer {
+    /// The id of who has a key.
+    pub(super) fn id_of_key(key: &impl PublicKeyData) -> NodeId {
+        Self::id_of_spki(&key.subject_public_key_info())
+    }
+
+    fn id_of_spki(der: &[u8]) -> NodeId {
+        let mut id = [0; 16];
+        id.copy_from_slice(&blake3::hash(der).as_bytes()[..16]);
+        NodeId(id)
+    }
+
     /// Reads a certificate that the handshake has verified.
     ///
     /// # Errors
     /// [`TlsError::NoRole`] when there is no `everstep://<run>/<role>` among its names.
     pub fn of_certificate(certificate: &CertificateDer<'_>) -> Result<Self, TlsError> {
         let (_, parsed) = x509_parser::parse_x509_certificate(certificate).map_err(|error| TlsError::NoRole(error.to_string()))?;
-        let hash = blake3::hash(parsed.public_key().raw);
-        let mut id = [0; 16];
-        id.copy_from_slice(&hash.as_bytes()[..16]);
         let names = parsed.subject_alternative_name().ok().flatten().map(|extension| &extension.value.general_names);
         let uri = names.into_iter().flatten().find_map(|name| match name {
             GeneralName::URI(uri) => uri.strip_prefix("everstep://")?.split_once('/'),
             _ => None,
         });
         let (run, role) = uri.ok_or_else(|| TlsError::NoRole("it has no `everstep://` name".into()))?;
-        let role = match role {
-            "node" => Role::Node,
-            "admin" => Role::Admin,
-            "viewer" => Role::Viewer,
-            other => return Err(TlsError::NoRole(format!("`{other}` is none"))),
-        };
-        Ok(Self { id: NodeId(id), role, run: run.to_owned() })
+        Ok(Self { id: Self::id_of_spki(parsed.public_key().raw), role: role.parse()?, run: run.to_owned() })
     }
 
     /// Who is at the other end of a connection.

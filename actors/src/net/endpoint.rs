@@ -20,7 +20,7 @@ use crate::net::tls::{Identity, Peer, Role, TlsError};
 use crate::net::{Reject, Router};
 use crate::protocol::ids::NodeId;
 
-pub use options::Options;
+pub use options::{CONTROL_BYTES_MAX, Options};
 pub use socket::Socket;
 
 /// Why an endpoint could not be opened.

@@ -1,5 +1,6 @@
 //! A node's one door: a UDP socket on which it dials and is dialled.
 
+mod error;
 mod options;
 mod socket;
 
@@ -7,79 +8,21 @@ use std::fmt;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use quinn::{
-    ClientConfig, ConnectionError, EndpointConfig, Incoming, ServerConfig, TokioRuntime, TransportErrorCode, ValidationTokenConfig,
-};
+use quinn::{ClientConfig, EndpointConfig, Incoming, ServerConfig, TokioRuntime, TransportConfig, ValidationTokenConfig};
 use ractor::ActorCell;
 use tokio::sync::{Mutex, Semaphore, mpsc};
 use tokio::time::timeout;
 
-use crate::net::link::{CLOSED, Established, Link, LinkDown, REFUSED, TAG_CONTROL, TAG_HEARTBEAT, start};
+use crate::net::endpoint::error::{explain, not_connected};
+use crate::net::link::{CLOSED, Established, Link, REFUSED, TAG_CONTROL, TAG_HEARTBEAT, start};
 use crate::net::tls::identity::SERVER_NAME;
 use crate::net::tls::{Identity, Peer, Role, TlsError};
 use crate::net::{Reject, Router};
 use crate::protocol::ids::NodeId;
 
+pub use error::{BindError, ConnectError};
 pub use options::Options;
 pub use socket::Socket;
-
-/// Why an endpoint could not be opened.
-#[derive(Debug, thiserror::Error)]
-pub enum BindError {
-    /// Somebody else has the port.
-    #[error("UDP port {port} on {ip} is in use by another process; stop that one, or choose another port (0 takes a free one)", port = .0.port(), ip = .0.ip())]
-    InUse(SocketAddr),
-    /// The system does not allow it or has no such address.
-    #[error("cannot listen on UDP {address}: {error}; give an address of this machine and a port above 1023")]
-    Io {
-        /// Where.
-        address: SocketAddr,
-        /// What the system said.
-        error: std::io::Error,
-    },
-    /// Keys or certificates do not work.
-    #[error(transparent)]
-    Tls(#[from] TlsError),
-}
-
-/// Why a peer could not be reached.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum ConnectError {
-    /// Nobody answers: it may come up later.
-    #[error("no node answers at {address}: {reason}; check that it runs and that UDP passes in both directions")]
-    Unreachable {
-        /// Who was dialled.
-        address: SocketAddr,
-        /// What was seen.
-        reason: String,
-    },
-    /// Somebody answers and the two cannot work together: dialling again will not help.
-    #[error("the node at {address} and this one refuse each other: {reason}")]
-    Refused {
-        /// Who was dialled.
-        address: SocketAddr,
-        /// Why, with the remedy.
-        reason: String,
-    },
-    /// Another node than the expected one answers.
-    #[error("at {address} answers node {found}, not {expected}; the address is out of date")]
-    OtherNode {
-        /// Who was dialled.
-        address: SocketAddr,
-        /// Who was meant.
-        expected: NodeId,
-        /// Who answered.
-        found: NodeId,
-    },
-    /// This endpoint is closed, or cannot dial such an address.
-    #[error("cannot dial {address} from this endpoint: {reason}")]
-    Local {
-        /// Who was to be dialled.
-        address: SocketAddr,
-        /// Why.
-        reason: String,
-    },
-}
 
 /// A node's socket, its identity, and the links that come in by it.
 pub struct Endpoint<R: Router> {
@@ -89,8 +32,9 @@ pub struct Endpoint<R: Router> {
 
 struct Inner<R: Router> {
     quic: quinn::Endpoint,
-    client: ClientConfig,
-    identity: Identity,
+    transport: Arc<TransportConfig>,
+    doors: std::sync::Mutex<Doors>,
+    me: Peer,
     router: Arc<R>,
     options: Options,
     supervisor: Option<ActorCell>,
@@ -98,9 +42,17 @@ struct Inner<R: Router> {
     links: std::sync::Mutex<Vec<Link<R::Control>>>,
 }
 
+/// The certificate that handshakes show, and how.
+struct Doors {
+    until_ms: u64,
+    client: ClientConfig,
+    /// Only nodes have a certificate that a dialler accepts.
+    server: Option<ServerConfig>,
+}
+
 impl<R: Router> fmt::Debug for Endpoint<R> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Endpoint").field("identity", &self.inner.identity).field("quic", &self.inner.quic).finish_non_exhaustive()
+        f.debug_struct("Endpoint").field("me", &self.inner.me).field("quic", &self.inner.quic).finish_non_exhaustive()
     }
 }
 
@@ -142,16 +94,17 @@ impl<R: Router> Endpoint<R> {
         server.transport_config(transport.clone()).validation_token_config(tokens);
         server.max_incoming(options.handshakes * 4).incoming_buffer_size(64 << 10).incoming_buffer_size_total(8 << 20);
         let mut client = ClientConfig::new(Arc::new(identity.client()?));
-        client.transport_config(transport);
+        client.transport_config(transport.clone());
 
         let mut config = EndpointConfig::default();
         config.max_udp_payload_size(socket.max_payload()).expect("Socket keeps it within QUIC's limits").rng_seed(options.seed);
         let address = socket.local_addr();
-        // Only nodes have a certificate that a dialler accepts.
         let server = (identity.peer().role == Role::Node).then_some(server);
+        let doors = std::sync::Mutex::new(Doors { until_ms: identity.until_ms(), client, server: server.clone() });
         let quic = quinn::Endpoint::new_with_abstract_socket(config, server, socket.into_inner(), Arc::new(TokioRuntime))
             .map_err(|error| BindError::Io { address, error })?;
-        let inner = Arc::new(Inner { quic, client, identity, router, options, supervisor, links: std::sync::Mutex::default() });
+        let me = identity.peer().clone();
+        let inner = Arc::new(Inner { quic, transport, doors, me, router, options, supervisor, links: std::sync::Mutex::default() });
         let (arrived, accepted) = mpsc::channel(inner.options.handshakes);
         tokio::spawn(listen(inner.clone(), arrived));
         Ok(Self { inner, accepted: Mutex::new(accepted) })
@@ -167,7 +120,34 @@ impl<R: Router> Endpoint<R> {
 
     /// Who this node is.
     pub fn id(&self) -> NodeId {
-        self.inner.identity.id()
+        self.inner.me.id
+    }
+
+    /// From now on handshakes show this certificate; links that are up stay up. It must be for the same key, role and run.
+    ///
+    /// # Errors
+    /// [`TlsError::OtherKey`] when it is not, [`TlsError::Make`] when the library cannot use it.
+    pub fn renew(&self, identity: &Identity) -> Result<(), TlsError> {
+        if *identity.peer() != self.inner.me {
+            return Err(TlsError::OtherKey(format!("{:?} is not {:?}", identity.peer(), self.inner.me)));
+        }
+        let (client, crypto) = (Arc::new(identity.client()?), Arc::new(identity.server()?));
+        let mut doors = self.inner.doors();
+        let mut dialling = ClientConfig::new(client);
+        dialling.transport_config(self.inner.transport.clone());
+        doors.client = dialling;
+        doors.until_ms = identity.until_ms();
+        if let Some(server) = &mut doors.server {
+            // All else stays, the key of retry tokens too: handshakes that have begun go on.
+            server.crypto = crypto;
+            self.inner.quic.set_server_config(Some(server.clone()));
+        }
+        Ok(())
+    }
+
+    /// The last moment in which handshakes succeed with the certificate that is shown now, milliseconds since the Unix epoch.
+    pub fn certificate_until_ms(&self) -> u64 {
+        self.inner.doors().until_ms
     }
 
     /// Whether this node should be the one that dials `peer`, where either could: the lower id does.
@@ -245,7 +225,7 @@ impl<R: Router> Inner<R> {
     async fn dial(&self, address: SocketAddr, expected: Option<NodeId>) -> Result<Link<R::Control>, ConnectError> {
         let local = |error: &dyn fmt::Display| ConnectError::Local { address, reason: error.to_string() };
         let refused = |reason: String| ConnectError::Refused { address, reason };
-        let connecting = self.quic.connect_with(self.client.clone(), address, SERVER_NAME).map_err(|error| local(&error))?;
+        let connecting = self.quic.connect_with(self.doors().client.clone(), address, SERVER_NAME).map_err(|error| local(&error))?;
         let connection = connecting.await.map_err(|error| not_connected(address, error))?;
         let peer = Peer::of_connection(&connection).map_err(|error| refused(error.to_string()))?;
         if let Some(expected) = expected.filter(|expected| *expected != peer.id) {
@@ -272,7 +252,7 @@ impl<R: Router> Inner<R> {
             }
         };
         self.router.up(&peer).map_err(|reject| refused(turned_away(&connection, &reject)))?;
-        let established = Established { me: self.identity.id(), peer, dialled: true, connection, control, heartbeat };
+        let established = Established { me: self.me.id, peer, dialled: true, connection, control, heartbeat };
         self.start(established).await.map_err(|error| local(&error))
     }
 
@@ -299,7 +279,7 @@ impl<R: Router> Inner<R> {
         prioritise(&control.0, &heartbeat.0);
         self.router.up(&peer).map_err(|reject| turned_away(&connection, &reject))?;
         heartbeat.0.write_all(&[TAG_HEARTBEAT]).await.map_err(|error| error.to_string())?;
-        let established = Established { me: self.identity.id(), peer, dialled: false, connection, control, heartbeat };
+        let established = Established { me: self.me.id, peer, dialled: false, connection, control, heartbeat };
         self.start(established).await
     }
 
@@ -310,6 +290,10 @@ impl<R: Router> Inner<R> {
         links.retain(|link| link.is_down().is_none());
         links.push(link.clone());
         Ok(link)
+    }
+
+    fn doors(&self) -> std::sync::MutexGuard<'_, Doors> {
+        self.doors.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 
     fn links(&self) -> std::sync::MutexGuard<'_, Vec<Link<R::Control>>> {
@@ -327,34 +311,4 @@ fn prioritise(control: &quinn::SendStream, heartbeat: &quinn::SendStream) {
 fn turned_away(connection: &quinn::Connection, reject: &Reject) -> String {
     connection.close(REFUSED.into(), reject.0.as_bytes());
     reject.0.clone()
-}
-
-fn not_connected(address: SocketAddr, error: ConnectionError) -> ConnectError {
-    match error {
-        ConnectionError::TimedOut => ConnectError::Unreachable { address, reason: "no answer".into() },
-        ConnectionError::LocallyClosed => ConnectError::Local { address, reason: "it is closed".into() },
-        ConnectionError::ConnectionClosed(ref close) if close.error_code == TransportErrorCode::CONNECTION_REFUSED => {
-            ConnectError::Unreachable { address, reason: "it has too much to do or takes no links".into() }
-        }
-        ConnectionError::Reset => ConnectError::Unreachable { address, reason: "it was just restarted".into() },
-        error => ConnectError::Refused { address, reason: explain(error) },
-    }
-}
-
-/// What TLS alerts mean here (RFC 8446 §6.2), whichever end raised them.
-fn explain(error: ConnectionError) -> String {
-    let (code, here) = match &error {
-        ConnectionError::TransportError(error) => (error.code, true),
-        ConnectionError::ConnectionClosed(close) => (close.error_code, false),
-        _ => return LinkDown::from(error).to_string(),
-    };
-    let alert = u64::from(code).checked_sub(0x100).filter(|alert| *alert < 0x100);
-    let whose = if here { "its certificate" } else { "our certificate" };
-    match alert {
-        Some(48 | 51) => format!("{whose} is of another run; give both nodes the same --run and --secrets"),
-        Some(45) => format!("{whose} has expired (or the two clocks differ); restart that node to get a new one"),
-        Some(116 | 42) => format!("{whose} is missing or unusable; a node must show one of the run's authority"),
-        Some(120) => "the two speak different protocol versions; run the same release on both".into(),
-        _ => error.to_string(),
-    }
 }

@@ -3,5 +3,6 @@
 mod bad_peers;
 mod harness;
 mod paths;
+mod renewal;
 mod silence;
 mod transfers;

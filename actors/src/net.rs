@@ -3,6 +3,7 @@
 pub mod endpoint;
 pub mod link;
 pub mod mailbox;
+pub mod renewal;
 pub mod tls;
 
 use crate::net::link::{Link, LinkDown};

@@ -2,6 +2,7 @@
 
 pub(crate) mod identity;
 mod pem;
+mod token;
 
 use std::fmt::Write as _;
 use std::fs::{self, OpenOptions};
@@ -14,6 +15,7 @@ use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivatePkcs8KeyDer};
 
 pub use identity::{Identity, Peer, Role};
+pub use token::{Applicant, JoinToken, TokenError, Tokens};
 
 /// The one protocol that two nodes can agree on.
 pub const ALPN: &[u8] = b"everstep/1";

@@ -1,6 +1,7 @@
 //! How things travel: quinn with mutual TLS, one link per peer.
 
 pub mod endpoint;
+pub mod join;
 pub mod link;
 pub mod mailbox;
 pub mod renewal;

@@ -1,5 +1,6 @@
 //! Short-lived certificates of processes that live long: a new one in time, for the same key, without dropping links.
 
+use std::fmt::Display;
 use std::sync::Weak;
 use std::time::Duration;
 
@@ -8,7 +9,7 @@ use tokio::time::sleep;
 use crate::clock::wall_ms;
 use crate::net::Router;
 use crate::net::endpoint::Endpoint;
-use crate::net::tls::{Identity, TlsError};
+use crate::net::tls::Identity;
 
 /// No two attempts are closer together than this.
 const PAUSE: Duration = Duration::from_millis(if cfg!(test) { 20 } else { 1000 });
@@ -16,10 +17,11 @@ const PAUSE: Duration = Duration::from_millis(if cfg!(test) { 20 } else { 1000 }
 /// Renews the certificate of an endpoint when two thirds of its life are over, for as long as the endpoint is there. `renewed`
 /// makes or fetches the next one. When it fails it is asked again after a tenth of what is left: links that are up do not need
 /// the certificate, new ones do.
-pub async fn keep_renewed<R, F>(endpoint: Weak<Endpoint<R>>, mut identity: Identity, mut renewed: impl FnMut(Identity) -> F)
+pub async fn keep_renewed<R, F, E>(endpoint: Weak<Endpoint<R>>, mut identity: Identity, mut renewed: impl FnMut(Identity) -> F)
 where
     R: Router,
-    F: Future<Output = Result<Identity, TlsError>>,
+    F: Future<Output = Result<Identity, E>>,
+    E: Display,
 {
     let mut at_ms = identity.renew_at_ms();
     loop {
@@ -30,7 +32,8 @@ where
         }
         let next = renewed(identity.clone()).await;
         let Some(endpoint) = endpoint.upgrade() else { return };
-        match next.and_then(|next| endpoint.renew(&next).map(|()| next)) {
+        let next = next.map_err(|error| error.to_string());
+        match next.and_then(|next| endpoint.renew(&next).map(|()| next).map_err(|error| error.to_string())) {
             Ok(next) => {
                 tracing::debug!(until_ms = next.until_ms(), "certificate renewed");
                 (at_ms, identity) = (next.renew_at_ms(), next);

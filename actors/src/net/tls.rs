@@ -161,6 +161,15 @@ impl RunCa {
         }
     }
 
+    /// The authority's certificate: no secret.
+    pub(crate) fn certificate(&self) -> &CertificateDer<'static> {
+        &self.certificate
+    }
+
+    pub(crate) fn sign(&self, params: &CertificateParams, key: &KeyPair) -> Result<CertificateDer<'static>, TlsError> {
+        Ok(params.signed_by(key, &self.issuer)?.der().clone())
+    }
+
     /// The run's name, as it stands in certificates.
     pub fn run(&self) -> &str {
         &self.run

@@ -23,7 +23,7 @@ use crate::protocol::ids::NodeId;
 pub(crate) const SERVER_NAME: &str = "everstep";
 
 /// Clocks of two machines may differ by this much.
-pub(super) const SKEW: Duration = Duration::from_secs(300);
+pub(crate) const SKEW: Duration = Duration::from_secs(300);
 
 /// What a certificate allows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -140,6 +140,16 @@ impl Identity {
         &self.me
     }
 
+    /// What is shown of the key.
+    pub(crate) fn public_key(&self) -> [u8; 32] {
+        super::token::raw(&self.key)
+    }
+
+    /// Whom it trusts, the certificate that it shows, and the key.
+    pub(crate) fn for_client(&self) -> (Arc<RootCertStore>, Vec<CertificateDer<'static>>, PrivateKeyDer<'static>) {
+        (self.roots.clone(), vec![self.certificate.clone()], self.private_key())
+    }
+
     /// For dialling: TLS 1.3, own certificate shown, the peer's checked, no 0-RTT, no resumption.
     pub(crate) fn client(&self) -> Result<QuicClientConfig, TlsError> {
         let mut config = rustls::ClientConfig::builder_with_provider(provider())
@@ -208,7 +218,7 @@ pub(super) fn certify(
 }
 
 /// The time by which certificates are judged, since the Unix epoch.
-pub(super) fn now() -> Duration {
+pub(crate) fn now() -> Duration {
     Duration::from_secs(UnixTime::now().as_secs())
 }
 

@@ -156,7 +156,7 @@ impl Applicant {
 
     /// What is shown of it: an Ed25519 public key.
     pub fn public_key(&self) -> [u8; 32] {
-        std::array::from_fn(|n| self.0.public_key_raw().get(n).copied().unwrap_or(0))
+        raw(&self.0)
     }
 
     /// The identity that comes of the answer to `token`.
@@ -283,6 +283,13 @@ fn keep(dir: &Path, token: &JoinToken, by: NodeId, now_s: u64) -> Result<(), Tok
     }
 }
 
+impl super::Peer {
+    /// The id of the node that has this Ed25519 key.
+    pub(crate) fn id_of_public_key(key: [u8; 32]) -> NodeId {
+        Self::id_of_key(&PublicKey(key))
+    }
+}
+
 struct PublicKey([u8; 32]);
 
 impl PublicKeyData for PublicKey {
@@ -292,6 +299,11 @@ impl PublicKeyData for PublicKey {
     fn algorithm(&self) -> &'static SignatureAlgorithm {
         &PKCS_ED25519
     }
+}
+
+/// The 32 bytes of an Ed25519 public key.
+pub(super) fn raw(key: &KeyPair) -> [u8; 32] {
+    std::array::from_fn(|n| key.public_key_raw().get(n).copied().unwrap_or(0))
 }
 
 fn fingerprint(certificate: &CertificateDer<'_>) -> [u8; 16] {

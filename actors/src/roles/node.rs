@@ -53,6 +53,7 @@ use crate::workload::{Source, Sums, Workload};
 pub mod enter;
 mod hang;
 mod office;
+mod permits;
 mod routes;
 mod start;
 

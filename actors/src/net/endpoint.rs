@@ -7,11 +7,12 @@ mod socket;
 use std::fmt;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use quinn::{ClientConfig, EndpointConfig, Incoming, ServerConfig, TokioRuntime, TransportConfig, ValidationTokenConfig};
 use ractor::ActorCell;
 use tokio::sync::{Mutex, Semaphore, mpsc};
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 
 use crate::net::endpoint::error::{explain, not_connected};
 use crate::net::link::{CLOSED, Established, Link, REFUSED, TAG_CONTROL, TAG_HEARTBEAT, start};
@@ -23,6 +24,9 @@ use crate::protocol::ids::NodeId;
 pub use error::{BindError, ConnectError};
 pub use options::Options;
 pub use socket::Socket;
+
+/// How long QUIC keeps a connection that failed before it knew the path: three times its first guess of a round trip's limit.
+const LINGERING: Duration = Duration::from_secs(3);
 
 /// A node's socket, its identity, and the links that come in by it.
 pub struct Endpoint<R: Router> {
@@ -40,6 +44,8 @@ struct Inner<R: Router> {
     supervisor: Option<ActorCell>,
     /// The links that live, and some that have ended since the last one began.
     links: std::sync::Mutex<Vec<Link<R::Control>>>,
+    /// Peers that are known by their certificate and have no link yet.
+    arriving: std::sync::Mutex<Vec<Peer>>,
 }
 
 /// The certificate that handshakes show, and how.
@@ -104,7 +110,17 @@ impl<R: Router> Endpoint<R> {
         let quic = quinn::Endpoint::new_with_abstract_socket(config, server, socket.into_inner(), Arc::new(TokioRuntime))
             .map_err(|error| BindError::Io { address, error })?;
         let me = identity.peer().clone();
-        let inner = Arc::new(Inner { quic, transport, doors, me, router, options, supervisor, links: std::sync::Mutex::default() });
+        let inner = Arc::new(Inner {
+            quic,
+            transport,
+            doors,
+            me,
+            router,
+            options,
+            supervisor,
+            links: Default::default(),
+            arriving: Default::default(),
+        });
         let (arrived, accepted) = mpsc::channel(inner.options.handshakes);
         tokio::spawn(listen(inner.clone(), arrived));
         Ok(Self { inner, accepted: Mutex::new(accepted) })
@@ -174,6 +190,12 @@ impl<R: Router> Endpoint<R> {
         self.accepted.lock().await.recv().await
     }
 
+    /// Connections that QUIC keeps, handshakes among them.
+    #[cfg(test)]
+    pub(crate) fn connections(&self) -> usize {
+        self.inner.quic.open_connections()
+    }
+
     /// Closes all links as [`Link::close`] does, then the socket.
     pub async fn close(&self, reason: &str) {
         let links = std::mem::take(&mut *self.inner.links());
@@ -212,11 +234,14 @@ async fn listen<R: Router>(inner: Arc<Inner<R>>, arrived: mpsc::Sender<Link<R::C
         tokio::spawn(async move {
             let _permit = permit;
             let address = incoming.remote_address();
-            match timeout(inner.options.handshake, inner.welcome(incoming)).await {
-                Ok(Ok(link)) => drop(arrived.send(link).await),
-                Ok(Err(reason)) => tracing::warn!(%address, %reason, "a peer was not let in"),
-                Err(_) => tracing::warn!(%address, "a peer was not let in: it did not finish its handshake in time"),
-            }
+            let reason = match timeout(inner.options.handshake, inner.welcome(incoming)).await {
+                Ok(Ok(link)) => return drop(arrived.send(link).await),
+                Ok(Err(reason)) => reason,
+                Err(_) => "it did not finish its handshake in time".into(),
+            };
+            tracing::warn!(%address, %reason, "a peer was not let in");
+            // QUIC keeps what has failed for a while: it counts as long as that.
+            sleep(LINGERING).await;
         });
     }
 }
@@ -260,6 +285,8 @@ impl<R: Router> Inner<R> {
     async fn welcome(&self, incoming: Incoming) -> Result<Link<R::Control>, String> {
         let connection = incoming.accept().map_err(explain)?.await.map_err(explain)?;
         let peer = Peer::of_connection(&connection).map_err(|error| error.to_string())?;
+        let who = peer.clone();
+        let arriving = self.arrive(&who).map_err(|reject| turned_away(&connection, &reject))?;
         let (mut control, mut heartbeat) = (None, None);
         while control.is_none() || heartbeat.is_none() {
             let mut stream = connection.accept_bi().await.map_err(explain)?;
@@ -280,7 +307,38 @@ impl<R: Router> Inner<R> {
         self.router.up(&peer).map_err(|reject| turned_away(&connection, &reject))?;
         heartbeat.0.write_all(&[TAG_HEARTBEAT]).await.map_err(|error| error.to_string())?;
         let established = Established { me: self.me.id, peer, dialled: false, connection, control, heartbeat };
-        self.start(established).await
+        let link = self.start(established).await;
+        drop(arriving);
+        link
+    }
+
+    /// Counts a peer among those that arrive, unless it has or there are too many links of its kind.
+    fn arrive<'a>(&'a self, peer: &'a Peer) -> Result<impl Drop + 'a, Reject> {
+        struct Arriving<'a>(&'a std::sync::Mutex<Vec<Peer>>, &'a Peer);
+        impl Drop for Arriving<'_> {
+            fn drop(&mut self) {
+                let mut arriving = self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+                if let Some(at) = arriving.iter().position(|peer| peer == self.1) {
+                    arriving.swap_remove(at);
+                }
+            }
+        }
+        let mut arriving = self.arriving.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let links = self.links();
+        let live = links.iter().filter(|link| link.is_down().is_none()).map(Link::certificate);
+        let (mut same, mut guests) = (0, 0);
+        for other in live.chain(arriving.iter()) {
+            same += usize::from(other.id == peer.id);
+            guests += usize::from(other.role != Role::Node);
+        }
+        if same >= self.options.links_each {
+            return Err(Reject(format!("you have {same} links to this node already; close some")));
+        }
+        if peer.role != Role::Node && guests >= self.options.max_guests {
+            return Err(Reject(format!("{guests} others look at this node already; ask another node, or later")));
+        }
+        arriving.push(peer.clone());
+        Ok(Arriving(&self.arriving, peer))
     }
 
     async fn start(&self, established: Established) -> Result<Link<R::Control>, String> {

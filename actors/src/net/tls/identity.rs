@@ -189,6 +189,18 @@ impl Identity {
         QuicClientConfig::try_from(config).unwrap()
     }
 
+    /// A client that shows the certificate of `stolen` and has only its own key.
+    #[cfg(test)]
+    pub(crate) fn posing_as(&self, stolen: &Self) -> QuicClientConfig {
+        let key = provider().key_provider.load_private_key(self.private_key()).unwrap();
+        let shown = rustls::sign::CertifiedKey::new(vec![stolen.certificate.clone()], key);
+        let config = rustls::ClientConfig::builder_with_provider(provider()).with_protocol_versions(&[&rustls::version::TLS13]).unwrap();
+        let config = config.with_root_certificates(self.roots.clone());
+        let mut config = config.with_client_cert_resolver(Arc::new(rustls::sign::SingleCertAndKey::from(shown)));
+        config.alpn_protocols = vec![ALPN.to_vec()];
+        QuicClientConfig::try_from(config).unwrap()
+    }
+
     fn private_key(&self) -> PrivateKeyDer<'static> {
         PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(self.key.serialize_der()))
     }

@@ -15,8 +15,8 @@ use quinn::{EndpointConfig, Incoming, TokioRuntime, TransportConfig, VarInt};
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
-use crate::clock::wall_ms;
 use crate::net::endpoint::{BindError, Socket};
+use crate::net::tls::identity::now_ms;
 use crate::net::tls::{Applicant, Identity, JoinToken, Peer, Role, TlsError, TokenError, Tokens};
 
 /// The most that either side says.
@@ -95,10 +95,10 @@ impl JoinDesk {
     /// Serves guests until the future is dropped.
     pub async fn serve(&self) {
         let seats = Arc::new(Semaphore::new(GUESTS));
-        let mut renew_at_ms = tls::renew_at_ms(wall_ms());
+        let mut renew_at_ms = tls::renew_at_ms(now_ms());
         while let Some(incoming) = self.quic.accept().await {
-            if wall_ms() >= renew_at_ms {
-                renew_at_ms = tls::renew_at_ms(wall_ms());
+            if now_ms() >= renew_at_ms {
+                renew_at_ms = tls::renew_at_ms(now_ms());
                 match tls::server(self.tokens.lock().unwrap_or_else(PoisonError::into_inner).authority(), transport()) {
                     Ok(server) => self.quic.set_server_config(Some(server)),
                     Err(error) => tracing::warn!(%error, "the desk's own certificate could not be renewed"),
@@ -172,11 +172,11 @@ fn decide(said: &[u8], known: Option<&Peer>, tokens: &Mutex<Tokens>) -> Result<(
     let mut tokens = tokens.lock().unwrap_or_else(PoisonError::into_inner);
     match known {
         None => {
-            let pem = tokens.redeem(token, *key, wall_ms()).map_err(|error| error.to_string())?;
+            let pem = tokens.redeem(token, *key, now_ms()).map_err(|error| error.to_string())?;
             Ok((pem, format!("a token was taken and node {id} got its certificate")))
         }
         Some(peer) if peer.role == Role::Node && peer.id == id => {
-            let pem = tokens.renew(*key, wall_ms()).map_err(|error| error.to_string())?;
+            let pem = tokens.renew(*key, now_ms()).map_err(|error| error.to_string())?;
             Ok((pem, format!("the certificate of node {id} was renewed")))
         }
         Some(peer) => Err(format!("the certificate of {} {} cannot be renewed for node {id}", peer.role, peer.id)),

@@ -6,10 +6,10 @@ use std::time::Duration;
 
 use tokio::time::sleep;
 
-use crate::clock::wall_ms;
 use crate::net::Router;
 use crate::net::endpoint::Endpoint;
 use crate::net::tls::Identity;
+use crate::net::tls::identity::now_ms;
 
 /// No two attempts are closer together than this.
 const PAUSE: Duration = Duration::from_millis(if cfg!(test) { 20 } else { 1000 });
@@ -25,7 +25,7 @@ where
 {
     let mut at_ms = identity.renew_at_ms();
     loop {
-        sleep(Duration::from_millis(at_ms.saturating_sub(wall_ms())).max(PAUSE)).await;
+        sleep(Duration::from_millis(at_ms.saturating_sub(now_ms())).max(PAUSE)).await;
         // Whoever closes the endpoint need not end this task.
         if endpoint.strong_count() == 0 {
             return;
@@ -39,9 +39,9 @@ where
                 (at_ms, identity) = (next.renew_at_ms(), next);
             }
             Err(error) => {
-                let left_ms = identity.until_ms().saturating_sub(wall_ms());
+                let left_ms = identity.until_ms().saturating_sub(now_ms());
                 tracing::warn!(%error, left_s = left_ms / 1000, "the certificate could not be renewed; new links need one");
-                at_ms = wall_ms() + left_ms / 10;
+                at_ms = now_ms() + left_ms / 10;
             }
         }
     }

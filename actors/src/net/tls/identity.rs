@@ -234,6 +234,11 @@ pub(crate) fn now() -> Duration {
     Duration::from_secs(UnixTime::now().as_secs())
 }
 
+/// The same in milliseconds, to whole seconds.
+pub(crate) fn now_ms() -> u64 {
+    UnixTime::now().as_secs().saturating_mul(1000)
+}
+
 /// AES-128-GCM first: with AES in hardware it moves 1.7 times the bytes of ChaCha20 per core.
 pub(crate) fn provider() -> Arc<CryptoProvider> {
     let mut provider = rustls::crypto::aws_lc_rs::default_provider();

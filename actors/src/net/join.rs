@@ -18,6 +18,7 @@ use tokio::time::timeout;
 use crate::net::endpoint::{BindError, Socket};
 use crate::net::tls::identity::now_ms;
 use crate::net::tls::{Applicant, Identity, JoinToken, Peer, Role, TlsError, TokenError, Tokens};
+use crate::protocol::ids::NodeId;
 
 /// The most that either side says.
 const LONGEST: usize = 4096;
@@ -53,6 +54,24 @@ pub enum JoinError {
     /// The answer or the own key cannot be used.
     #[error(transparent)]
     Tls(#[from] TlsError),
+}
+
+/// What a guest got: for the record.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Given {
+    /// Its first certificate, for a token.
+    Joined(NodeId),
+    /// The next certificate for the same key.
+    Renewed(NodeId),
+}
+
+impl fmt::Display for Given {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Joined(node) => write!(f, "a token was taken and node {node} got its certificate"),
+            Self::Renewed(node) => write!(f, "the certificate of node {node} was renewed"),
+        }
+    }
 }
 
 /// A desk that gives certificates for tokens, and renews those of nodes.
@@ -92,8 +111,9 @@ impl JoinDesk {
         self.quic.local_addr()
     }
 
-    /// Serves guests until the future is dropped.
-    pub async fn serve(&self) {
+    /// Serves guests until the future is dropped; `told` is called for each certificate that was given.
+    pub async fn serve(&self, told: impl Fn(Given) + Send + Sync + 'static) {
+        let told = Arc::new(told);
         let seats = Arc::new(Semaphore::new(GUESTS));
         let mut renew_at_ms = tls::renew_at_ms(now_ms());
         while let Some(incoming) = self.quic.accept().await {
@@ -113,11 +133,14 @@ impl JoinDesk {
                 incoming.refuse();
                 continue;
             };
-            let tokens = self.tokens.clone();
+            let (tokens, told) = (self.tokens.clone(), told.clone());
             tokio::spawn(async move {
                 let address = incoming.remote_address();
                 match timeout(PATIENCE, attend(incoming, tokens)).await {
-                    Ok(Ok(what)) => tracing::info!(%address, "{what}"),
+                    Ok(Ok(given)) => {
+                        tracing::info!(%address, "{given}");
+                        told(given);
+                    }
                     Ok(Err(reason)) => tracing::warn!(%address, %reason, "a guest got no certificate"),
                     Err(_) => tracing::warn!(%address, "a guest got no certificate: it was too slow"),
                 }
@@ -140,8 +163,8 @@ fn transport() -> TransportConfig {
     transport
 }
 
-/// One guest; says what was done, or why it got nothing.
-async fn attend(incoming: Incoming, tokens: Arc<Mutex<Tokens>>) -> Result<String, String> {
+/// One guest; says what it got, or why it got nothing.
+async fn attend(incoming: Incoming, tokens: Arc<Mutex<Tokens>>) -> Result<Given, String> {
     let text = |error: &dyn fmt::Display| error.to_string();
     let connection = incoming.accept().map_err(|error| text(&error))?.await.map_err(|error| text(&error))?;
     let known = connection.peer_identity().is_some().then(|| Peer::of_connection(&connection)).transpose().map_err(|error| text(&error))?;
@@ -161,11 +184,11 @@ async fn attend(incoming: Incoming, tokens: Arc<Mutex<Tokens>>) -> Result<String
     send.finish().map_err(|error| text(&error))?;
     // Until it has arrived; a guest that closes at once has it as well.
     let _ = send.stopped().await;
-    answer.map(|(_, what)| what)
+    answer.map(|(_, given)| given)
 }
 
-/// The certificates and what was done, or the sentence for the guest.
-fn decide(said: &[u8], known: Option<&Peer>, tokens: &Mutex<Tokens>) -> Result<(String, String), String> {
+/// The certificates and what they are, or the sentence for the guest.
+fn decide(said: &[u8], known: Option<&Peer>, tokens: &Mutex<Tokens>) -> Result<(String, Given), String> {
     let (key, token) = said.split_first_chunk().ok_or("it said no public key")?;
     let token = std::str::from_utf8(token).map_err(|_| TokenError::Garbage.to_string())?;
     let id = Peer::id_of_public_key(*key);
@@ -173,11 +196,11 @@ fn decide(said: &[u8], known: Option<&Peer>, tokens: &Mutex<Tokens>) -> Result<(
     match known {
         None => {
             let pem = tokens.redeem(token, *key, now_ms()).map_err(|error| error.to_string())?;
-            Ok((pem, format!("a token was taken and node {id} got its certificate")))
+            Ok((pem, Given::Joined(id)))
         }
         Some(peer) if peer.role == Role::Node && peer.id == id => {
             let pem = tokens.renew(*key, now_ms()).map_err(|error| error.to_string())?;
-            Ok((pem, format!("the certificate of node {id} was renewed")))
+            Ok((pem, Given::Renewed(id)))
         }
         Some(peer) => Err(format!("the certificate of {} {} cannot be renewed for node {id}", peer.role, peer.id)),
     }

@@ -7,6 +7,7 @@ use crate::net::tls::RunCa;
 const HOUR: Duration = Duration::from_secs(3600);
 
 struct Open {
+    given: tokio::sync::mpsc::UnboundedReceiver<Given>,
     address: SocketAddr,
     ca: Arc<RunCa>,
     task: tokio::task::JoinHandle<()>,
@@ -22,19 +23,21 @@ fn open() -> Open {
     let ca = Arc::new(RunCa::generate("demo").unwrap());
     let desk = JoinDesk::bind((Ipv4Addr::LOCALHOST, 0).into(), Tokens::new(ca.clone(), HOUR)).unwrap();
     let address = desk.local_addr().unwrap();
-    Open { address, ca, task: tokio::spawn(async move { desk.serve().await }) }
+    let (tell, given) = tokio::sync::mpsc::unbounded_channel();
+    let task = tokio::spawn(async move { desk.serve(move |what| tell.send(what).unwrap_or_default()).await });
+    Open { given, address, ca, task }
 }
 
 struct Deaf;
 
 impl crate::net::Router for Deaf {
     type Control = String;
-    fn control(&self, _: crate::protocol::ids::NodeId, _: String) {}
-    fn admit(&self, _: crate::protocol::ids::NodeId, _: &crate::wire::message::DataHeader) -> Result<(), crate::net::Reject> {
+    fn control(&self, _: NodeId, _: String) {}
+    fn admit(&self, _: NodeId, _: &crate::wire::message::DataHeader) -> Result<(), crate::net::Reject> {
         Err(crate::net::Reject("nothing is wanted".into()))
     }
-    fn data(&self, _: crate::protocol::ids::NodeId, _: crate::wire::message::DataHeader, _: Vec<f32>) {}
-    fn down(&self, _: crate::protocol::ids::NodeId, _: crate::net::link::LinkDown) {}
+    fn data(&self, _: NodeId, _: crate::wire::message::DataHeader, _: Vec<f32>) {}
+    fn down(&self, _: NodeId, _: crate::net::link::LinkDown) {}
 }
 
 fn node(identity: Identity) -> Endpoint<Deaf> {
@@ -43,7 +46,7 @@ fn node(identity: Identity) -> Endpoint<Deaf> {
 
 #[tokio::test]
 async fn a_token_makes_a_member_and_a_member_is_renewed() {
-    let desk = open();
+    let mut desk = open();
     let token = JoinToken::mint(&desk.ca, HOUR).unwrap();
     let identity = join(desk.address, &format!(" {token}\n")).await.unwrap();
     let (joined, member) = (node(identity), node(Identity::issue(&desk.ca, Role::Node, HOUR).unwrap()));
@@ -54,6 +57,9 @@ async fn a_token_makes_a_member_and_a_member_is_renewed() {
     let next = renew(desk.address, &short).await.unwrap();
     assert_eq!(next.peer(), short.peer());
     assert!(next.until_ms() > short.until_ms());
+
+    assert_eq!(desk.given.recv().await, Some(Given::Joined(joined.id())));
+    assert_eq!(desk.given.recv().await, Some(Given::Renewed(short.id())), "each certificate is told");
 
     let again = join(desk.address, &token).await.unwrap_err();
     assert!(matches!(&again, JoinError::Refused { reason, .. } if reason.contains("used by another node")), "{again}");

@@ -189,6 +189,17 @@ impl Identity {
         QuicClientConfig::try_from(config).unwrap()
     }
 
+    /// A client that would take tickets and send data before the handshake is over.
+    #[cfg(test)]
+    pub(crate) fn eager(&self) -> QuicClientConfig {
+        let config = rustls::ClientConfig::builder_with_provider(provider()).with_protocol_versions(&[&rustls::version::TLS13]).unwrap();
+        let (roots, chain, key) = self.for_client();
+        let mut config = config.with_root_certificates(roots).with_client_auth_cert(chain, key).unwrap();
+        config.alpn_protocols = vec![ALPN.to_vec()];
+        config.enable_early_data = true;
+        QuicClientConfig::try_from(config).unwrap()
+    }
+
     /// A client that shows the certificate of `stolen` and has only its own key.
     #[cfg(test)]
     pub(crate) fn posing_as(&self, stolen: &Self) -> QuicClientConfig {

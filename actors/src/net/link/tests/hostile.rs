@@ -41,6 +41,25 @@ async fn a_certificate_without_its_key_opens_nothing() {
 }
 
 #[tokio::test]
+async fn nothing_is_said_before_both_have_proved_who_they_are() {
+    let ca = RunCa::generate("run").unwrap();
+    let node = Node::new(&ca);
+    let config = quinn::ClientConfig::new(Arc::new(Identity::issue(&ca, Role::Node, HOUR).unwrap().eager()));
+    let endpoint = quinn::Endpoint::client(loopback()).unwrap();
+    for _ in 0..2 {
+        let connecting = endpoint.connect_with(config.clone(), node.address(), crate::net::tls::identity::SERVER_NAME).unwrap();
+        let Err(connecting) = connecting.into_0rtt() else { panic!("the node gave a ticket for data that anyone can send again") };
+        let connection = connecting.await.unwrap();
+        // Long enough for a ticket, had there been one.
+        let mut control = connection.open_bi().await.unwrap();
+        control.0.write_all(&[TAG_CONTROL]).await.unwrap();
+        let mut heartbeat = connection.open_bi().await.unwrap();
+        heartbeat.0.write_all(&[2]).await.unwrap();
+        timeout(SOON, heartbeat.1.read_exact(&mut [0])).await.unwrap().unwrap();
+    }
+}
+
+#[tokio::test]
 async fn nobody_can_speak_for_another() {
     let ca = RunCa::generate("run").unwrap();
     let (mut node, member) = (Node::new(&ca), Node::new(&ca));

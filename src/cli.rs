@@ -165,6 +165,12 @@ pub struct TrainArgs {
     /// Where the run's certificates live; within the run by default
     #[arg(long, value_name = "LOCATION")]
     pub secrets: Option<String>,
+    /// Where this machine's processes get their certificates, if it cannot read the run's authority: see `everstep cert serve`
+    #[arg(long, value_name = "ADDRESS", requires = "token_file", conflicts_with = "secrets")]
+    pub join: Option<String>,
+    /// Tokens of `everstep cert token`, one a line: each start of a process takes one
+    #[arg(long, value_name = "FILE", requires = "join")]
+    pub token_file: Option<PathBuf>,
     /// Processes to start on this machine (replaces cluster.ranks); never changes the results
     #[arg(long, value_name = "N")]
     pub ranks: Option<u32>,

@@ -6,6 +6,7 @@ pub mod curves;
 pub mod progress;
 pub mod status;
 pub mod summary;
+pub mod tensorboard;
 pub mod terminal;
 
 /// Names of the numbers that events carry.

@@ -12,5 +12,6 @@ pub mod net;
 pub mod protocol;
 pub mod roles;
 pub mod store;
+pub mod untrusted;
 pub mod wire;
 pub mod workload;

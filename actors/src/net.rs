@@ -1,8 +1,10 @@
 //! How things travel: quinn with mutual TLS, one link per peer.
 
 pub mod endpoint;
+pub mod join;
 pub mod link;
 pub mod mailbox;
+pub mod renewal;
 pub mod tls;
 
 use crate::net::link::{Link, LinkDown};

@@ -16,6 +16,9 @@ pub(super) const FORMAT: u32 = 1;
 /// The largest manifest that is read; that of a 10 B model with 4096 parts has about 2 MiB.
 pub(super) const MANIFEST_MAX: u64 = 64 << 20;
 
+/// More optimizer slots than any optimizer has: a length that is checked before work follows it.
+const SLOTS_MAX: u32 = 64;
+
 /// One part of a checkpoint, as its writer reports it to the leader.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -206,6 +209,9 @@ impl Manifest {
 
     /// Tensors follow one another without gaps, and no length overflows.
     fn check_units(&self) -> Result<(), String> {
+        if self.slots > SLOTS_MAX {
+            return Err(format!("{} optimizer slots, where at most {SLOTS_MAX} are read", self.slots));
+        }
         for unit in &self.units {
             let mut next = 0usize;
             for tensor in &unit.tensors {
@@ -256,4 +262,40 @@ impl Manifest {
             None => Ok(()),
         }
     }
+}
+
+/// Reads any bytes as a manifest: as they are, and once more with the digests that they should have, which nobody who
+/// guesses bytes finds.
+pub(crate) fn read_any(text: &[u8]) -> bool {
+    let step = |text: &[u8]| serde_json::from_slice::<File>(text).map_or(Step(0), |file| file.manifest.step);
+    let as_it_is = Manifest::from_file("untrusted", step(text), text).is_ok();
+    let Ok(mut file) = serde_json::from_slice::<File>(text) else { return as_it_is };
+    file.manifest.state = state_digest(&file.manifest.parts);
+    Manifest::from_file("untrusted", file.manifest.step, &file.manifest.to_file()).is_ok()
+}
+
+/// A small manifest as it lies in the store.
+pub(crate) fn sample() -> Vec<u8> {
+    use crate::workload::{TensorKind, TensorSpec};
+    let tensor =
+        |name: &str, shape: &[usize], offset| TensorSpec { name: name.into(), shape: shape.to_vec(), offset, kind: TensorKind::Parameter };
+    let unit = Unit { name: "stem".into(), tensors: vec![tensor("w", &[3, 2], 0), tensor("b", &[2], 6)], row: 1 };
+    let draft = Draft { run: "demo".into(), config: Digest::of(b""), epoch: Epoch(2), step: Step(7), units: vec![unit], slots: 1 };
+    let empty = Manifest {
+        run: draft.run.clone(),
+        config: draft.config,
+        epoch: draft.epoch,
+        step: draft.step,
+        state: state_digest(&[]),
+        slots: 1,
+        units: draft.units.clone(),
+        parts: vec![],
+    };
+    let records = [(0, 0, 5), (1, 5, 3)].map(|(index, start, len)| {
+        let (shard, digest) = (ShardId { unit: UnitId(0), index }, Digest::of(&[index as u8]));
+        let mut record = PartRecord { shard, start, len, digest, key: part::key(draft.step, shard, digest), bytes: 0 };
+        record.bytes = part::file_len(&empty, &draft.units[0], &record);
+        record
+    });
+    assemble(draft, records).map(|manifest| manifest.to_file()).unwrap_or_default()
 }

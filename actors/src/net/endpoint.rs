@@ -1,85 +1,32 @@
 //! A node's one door: a UDP socket on which it dials and is dialled.
 
+mod error;
 mod options;
 mod socket;
 
 use std::fmt;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
-use quinn::{
-    ClientConfig, ConnectionError, EndpointConfig, Incoming, ServerConfig, TokioRuntime, TransportErrorCode, ValidationTokenConfig,
-};
+use quinn::{ClientConfig, EndpointConfig, Incoming, ServerConfig, TokioRuntime, TransportConfig, ValidationTokenConfig};
 use ractor::ActorCell;
 use tokio::sync::{Mutex, Semaphore, mpsc};
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 
-use crate::net::link::{CLOSED, Established, Link, LinkDown, REFUSED, TAG_CONTROL, TAG_HEARTBEAT, start};
+use crate::net::endpoint::error::{explain, not_connected};
+use crate::net::link::{CLOSED, Established, Link, REFUSED, TAG_CONTROL, TAG_HEARTBEAT, start};
 use crate::net::tls::identity::SERVER_NAME;
 use crate::net::tls::{Identity, Peer, Role, TlsError};
 use crate::net::{Reject, Router};
 use crate::protocol::ids::NodeId;
 
+pub use error::{BindError, ConnectError};
 pub use options::{CONTROL_BYTES_MAX, Options};
 pub use socket::Socket;
 
-/// Why an endpoint could not be opened.
-#[derive(Debug, thiserror::Error)]
-pub enum BindError {
-    /// Somebody else has the port.
-    #[error("UDP port {port} on {ip} is in use by another process; stop that one, or choose another port (0 takes a free one)", port = .0.port(), ip = .0.ip())]
-    InUse(SocketAddr),
-    /// The system does not allow it or has no such address.
-    #[error("cannot listen on UDP {address}: {error}; give an address of this machine and a port above 1023")]
-    Io {
-        /// Where.
-        address: SocketAddr,
-        /// What the system said.
-        error: std::io::Error,
-    },
-    /// Keys or certificates do not work.
-    #[error(transparent)]
-    Tls(#[from] TlsError),
-}
-
-/// Why a peer could not be reached.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum ConnectError {
-    /// Nobody answers: it may come up later.
-    #[error("no node answers at {address}: {reason}; check that it runs and that UDP passes in both directions")]
-    Unreachable {
-        /// Who was dialled.
-        address: SocketAddr,
-        /// What was seen.
-        reason: String,
-    },
-    /// Somebody answers and the two cannot work together: dialling again will not help.
-    #[error("the node at {address} and this one refuse each other: {reason}")]
-    Refused {
-        /// Who was dialled.
-        address: SocketAddr,
-        /// Why, with the remedy.
-        reason: String,
-    },
-    /// Another node than the expected one answers.
-    #[error("at {address} answers node {found}, not {expected}; the address is out of date")]
-    OtherNode {
-        /// Who was dialled.
-        address: SocketAddr,
-        /// Who was meant.
-        expected: NodeId,
-        /// Who answered.
-        found: NodeId,
-    },
-    /// This endpoint is closed, or cannot dial such an address.
-    #[error("cannot dial {address} from this endpoint: {reason}")]
-    Local {
-        /// Who was to be dialled.
-        address: SocketAddr,
-        /// Why.
-        reason: String,
-    },
-}
+/// How long QUIC keeps a connection that failed before it knew the path: three times its first guess of a round trip's limit.
+const LINGERING: Duration = Duration::from_secs(3);
 
 /// A node's socket, its identity, and the links that come in by it.
 pub struct Endpoint<R: Router> {
@@ -89,18 +36,29 @@ pub struct Endpoint<R: Router> {
 
 struct Inner<R: Router> {
     quic: quinn::Endpoint,
-    client: ClientConfig,
-    identity: Identity,
+    transport: Arc<TransportConfig>,
+    doors: std::sync::Mutex<Doors>,
+    me: Peer,
     router: Arc<R>,
     options: Options,
     supervisor: Option<ActorCell>,
     /// The links that live, and some that have ended since the last one began.
     links: std::sync::Mutex<Vec<Link<R::Control>>>,
+    /// Peers that are known by their certificate and have no link yet.
+    arriving: std::sync::Mutex<Vec<Peer>>,
+}
+
+/// The certificate that handshakes show, and how.
+struct Doors {
+    until_ms: u64,
+    client: ClientConfig,
+    /// Only nodes have a certificate that a dialler accepts.
+    server: Option<ServerConfig>,
 }
 
 impl<R: Router> fmt::Debug for Endpoint<R> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Endpoint").field("identity", &self.inner.identity).field("quic", &self.inner.quic).finish_non_exhaustive()
+        f.debug_struct("Endpoint").field("me", &self.inner.me).field("quic", &self.inner.quic).finish_non_exhaustive()
     }
 }
 
@@ -142,16 +100,27 @@ impl<R: Router> Endpoint<R> {
         server.transport_config(transport.clone()).validation_token_config(tokens);
         server.max_incoming(options.handshakes * 4).incoming_buffer_size(64 << 10).incoming_buffer_size_total(8 << 20);
         let mut client = ClientConfig::new(Arc::new(identity.client()?));
-        client.transport_config(transport);
+        client.transport_config(transport.clone());
 
         let mut config = EndpointConfig::default();
         config.max_udp_payload_size(socket.max_payload()).expect("Socket keeps it within QUIC's limits").rng_seed(options.seed);
         let address = socket.local_addr();
-        // Only nodes have a certificate that a dialler accepts.
         let server = (identity.peer().role == Role::Node).then_some(server);
+        let doors = std::sync::Mutex::new(Doors { until_ms: identity.until_ms(), client, server: server.clone() });
         let quic = quinn::Endpoint::new_with_abstract_socket(config, server, socket.into_inner(), Arc::new(TokioRuntime))
             .map_err(|error| BindError::Io { address, error })?;
-        let inner = Arc::new(Inner { quic, client, identity, router, options, supervisor, links: std::sync::Mutex::default() });
+        let me = identity.peer().clone();
+        let inner = Arc::new(Inner {
+            quic,
+            transport,
+            doors,
+            me,
+            router,
+            options,
+            supervisor,
+            links: Default::default(),
+            arriving: Default::default(),
+        });
         let (arrived, accepted) = mpsc::channel(inner.options.handshakes);
         tokio::spawn(listen(inner.clone(), arrived));
         Ok(Self { inner, accepted: Mutex::new(accepted) })
@@ -167,7 +136,34 @@ impl<R: Router> Endpoint<R> {
 
     /// Who this node is.
     pub fn id(&self) -> NodeId {
-        self.inner.identity.id()
+        self.inner.me.id
+    }
+
+    /// From now on handshakes show this certificate; links that are up stay up. It must be for the same key, role and run.
+    ///
+    /// # Errors
+    /// [`TlsError::OtherKey`] when it is not, [`TlsError::Make`] when the library cannot use it.
+    pub fn renew(&self, identity: &Identity) -> Result<(), TlsError> {
+        if *identity.peer() != self.inner.me {
+            return Err(TlsError::OtherKey(format!("{:?} is not {:?}", identity.peer(), self.inner.me)));
+        }
+        let (client, crypto) = (Arc::new(identity.client()?), Arc::new(identity.server()?));
+        let mut doors = self.inner.doors();
+        let mut dialling = ClientConfig::new(client);
+        dialling.transport_config(self.inner.transport.clone());
+        doors.client = dialling;
+        doors.until_ms = identity.until_ms();
+        if let Some(server) = &mut doors.server {
+            // All else stays, the key of retry tokens too: handshakes that have begun go on.
+            server.crypto = crypto;
+            self.inner.quic.set_server_config(Some(server.clone()));
+        }
+        Ok(())
+    }
+
+    /// The last moment in which handshakes succeed with the certificate that is shown now, milliseconds since the Unix epoch.
+    pub fn certificate_until_ms(&self) -> u64 {
+        self.inner.doors().until_ms
     }
 
     /// Whether this node should be the one that dials `peer`, where either could: the lower id does.
@@ -192,6 +188,12 @@ impl<R: Router> Endpoint<R> {
     /// The next link that a peer has dialled; `None` once the endpoint is closed.
     pub async fn accept(&self) -> Option<Link<R::Control>> {
         self.accepted.lock().await.recv().await
+    }
+
+    /// Connections that QUIC keeps, handshakes among them.
+    #[cfg(test)]
+    pub(crate) fn connections(&self) -> usize {
+        self.inner.quic.open_connections()
     }
 
     /// Closes all links as [`Link::close`] does, then the socket.
@@ -232,11 +234,14 @@ async fn listen<R: Router>(inner: Arc<Inner<R>>, arrived: mpsc::Sender<Link<R::C
         tokio::spawn(async move {
             let _permit = permit;
             let address = incoming.remote_address();
-            match timeout(inner.options.handshake, inner.welcome(incoming)).await {
-                Ok(Ok(link)) => drop(arrived.send(link).await),
-                Ok(Err(reason)) => tracing::warn!(%address, %reason, "a peer was not let in"),
-                Err(_) => tracing::warn!(%address, "a peer was not let in: it did not finish its handshake in time"),
-            }
+            let reason = match timeout(inner.options.handshake, inner.welcome(incoming)).await {
+                Ok(Ok(link)) => return drop(arrived.send(link).await),
+                Ok(Err(reason)) => reason,
+                Err(_) => "it did not finish its handshake in time".into(),
+            };
+            tracing::warn!(%address, %reason, "a peer was not let in");
+            // QUIC keeps what has failed for a while: it counts as long as that.
+            sleep(LINGERING).await;
         });
     }
 }
@@ -245,7 +250,7 @@ impl<R: Router> Inner<R> {
     async fn dial(&self, address: SocketAddr, expected: Option<NodeId>) -> Result<Link<R::Control>, ConnectError> {
         let local = |error: &dyn fmt::Display| ConnectError::Local { address, reason: error.to_string() };
         let refused = |reason: String| ConnectError::Refused { address, reason };
-        let connecting = self.quic.connect_with(self.client.clone(), address, SERVER_NAME).map_err(|error| local(&error))?;
+        let connecting = self.quic.connect_with(self.doors().client.clone(), address, SERVER_NAME).map_err(|error| local(&error))?;
         let connection = connecting.await.map_err(|error| not_connected(address, error))?;
         let peer = Peer::of_connection(&connection).map_err(|error| refused(error.to_string()))?;
         if let Some(expected) = expected.filter(|expected| *expected != peer.id) {
@@ -272,7 +277,7 @@ impl<R: Router> Inner<R> {
             }
         };
         self.router.up(&peer).map_err(|reject| refused(turned_away(&connection, &reject)))?;
-        let established = Established { me: self.identity.id(), peer, dialled: true, connection, control, heartbeat };
+        let established = Established { me: self.me.id, peer, dialled: true, connection, control, heartbeat };
         self.start(established).await.map_err(|error| local(&error))
     }
 
@@ -280,6 +285,8 @@ impl<R: Router> Inner<R> {
     async fn welcome(&self, incoming: Incoming) -> Result<Link<R::Control>, String> {
         let connection = incoming.accept().map_err(explain)?.await.map_err(explain)?;
         let peer = Peer::of_connection(&connection).map_err(|error| error.to_string())?;
+        let who = peer.clone();
+        let arriving = self.arrive(&who).map_err(|reject| turned_away(&connection, &reject))?;
         let (mut control, mut heartbeat) = (None, None);
         while control.is_none() || heartbeat.is_none() {
             let mut stream = connection.accept_bi().await.map_err(explain)?;
@@ -299,8 +306,39 @@ impl<R: Router> Inner<R> {
         prioritise(&control.0, &heartbeat.0);
         self.router.up(&peer).map_err(|reject| turned_away(&connection, &reject))?;
         heartbeat.0.write_all(&[TAG_HEARTBEAT]).await.map_err(|error| error.to_string())?;
-        let established = Established { me: self.identity.id(), peer, dialled: false, connection, control, heartbeat };
-        self.start(established).await
+        let established = Established { me: self.me.id, peer, dialled: false, connection, control, heartbeat };
+        let link = self.start(established).await;
+        drop(arriving);
+        link
+    }
+
+    /// Counts a peer among those that arrive, unless it has or there are too many links of its kind.
+    fn arrive<'a>(&'a self, peer: &'a Peer) -> Result<impl Drop + 'a, Reject> {
+        struct Arriving<'a>(&'a std::sync::Mutex<Vec<Peer>>, &'a Peer);
+        impl Drop for Arriving<'_> {
+            fn drop(&mut self) {
+                let mut arriving = self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+                if let Some(at) = arriving.iter().position(|peer| peer == self.1) {
+                    arriving.swap_remove(at);
+                }
+            }
+        }
+        let mut arriving = self.arriving.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let links = self.links();
+        let live = links.iter().filter(|link| link.is_down().is_none()).map(Link::certificate);
+        let (mut same, mut guests) = (0, 0);
+        for other in live.chain(arriving.iter()) {
+            same += usize::from(other.id == peer.id);
+            guests += usize::from(other.role != Role::Node);
+        }
+        if same >= self.options.links_each {
+            return Err(Reject(format!("you have {same} links to this node already; close some")));
+        }
+        if peer.role != Role::Node && guests >= self.options.max_guests {
+            return Err(Reject(format!("{guests} others look at this node already; ask another node, or later")));
+        }
+        arriving.push(peer.clone());
+        Ok(Arriving(&self.arriving, peer))
     }
 
     async fn start(&self, established: Established) -> Result<Link<R::Control>, String> {
@@ -310,6 +348,10 @@ impl<R: Router> Inner<R> {
         links.retain(|link| link.is_down().is_none());
         links.push(link.clone());
         Ok(link)
+    }
+
+    fn doors(&self) -> std::sync::MutexGuard<'_, Doors> {
+        self.doors.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 
     fn links(&self) -> std::sync::MutexGuard<'_, Vec<Link<R::Control>>> {
@@ -327,34 +369,4 @@ fn prioritise(control: &quinn::SendStream, heartbeat: &quinn::SendStream) {
 fn turned_away(connection: &quinn::Connection, reject: &Reject) -> String {
     connection.close(REFUSED.into(), reject.0.as_bytes());
     reject.0.clone()
-}
-
-fn not_connected(address: SocketAddr, error: ConnectionError) -> ConnectError {
-    match error {
-        ConnectionError::TimedOut => ConnectError::Unreachable { address, reason: "no answer".into() },
-        ConnectionError::LocallyClosed => ConnectError::Local { address, reason: "it is closed".into() },
-        ConnectionError::ConnectionClosed(ref close) if close.error_code == TransportErrorCode::CONNECTION_REFUSED => {
-            ConnectError::Unreachable { address, reason: "it has too much to do or takes no links".into() }
-        }
-        ConnectionError::Reset => ConnectError::Unreachable { address, reason: "it was just restarted".into() },
-        error => ConnectError::Refused { address, reason: explain(error) },
-    }
-}
-
-/// What TLS alerts mean here (RFC 8446 §6.2), whichever end raised them.
-fn explain(error: ConnectionError) -> String {
-    let (code, here) = match &error {
-        ConnectionError::TransportError(error) => (error.code, true),
-        ConnectionError::ConnectionClosed(close) => (close.error_code, false),
-        _ => return LinkDown::from(error).to_string(),
-    };
-    let alert = u64::from(code).checked_sub(0x100).filter(|alert| *alert < 0x100);
-    let whose = if here { "its certificate" } else { "our certificate" };
-    match alert {
-        Some(48 | 51) => format!("{whose} is of another run; give both nodes the same --run and --secrets"),
-        Some(45) => format!("{whose} has expired (or the two clocks differ); restart that node to get a new one"),
-        Some(116 | 42) => format!("{whose} is missing or unusable; a node must show one of the run's authority"),
-        Some(120) => "the two speak different protocol versions; run the same release on both".into(),
-        _ => error.to_string(),
-    }
 }

@@ -2,6 +2,7 @@
 
 pub(crate) mod identity;
 mod pem;
+mod token;
 
 use std::fmt::Write as _;
 use std::fs::{self, OpenOptions};
@@ -14,6 +15,7 @@ use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivatePkcs8KeyDer};
 
 pub use identity::{Identity, Peer, Role};
+pub use token::{Applicant, JoinToken, TokenError, Tokens};
 
 /// The one protocol that two nodes can agree on.
 pub const ALPN: &[u8] = b"everstep/1";
@@ -159,6 +161,23 @@ impl RunCa {
         }
     }
 
+    /// The authority that is kept in `dir`; `None` where there is none.
+    ///
+    /// # Errors
+    /// [`TlsError`] when it cannot be read, others may read the file or it is damaged.
+    pub fn load(dir: &Path) -> Result<Option<Self>, TlsError> {
+        load(&dir.join(FILE))
+    }
+
+    /// The authority's certificate: no secret.
+    pub(crate) fn certificate(&self) -> &CertificateDer<'static> {
+        &self.certificate
+    }
+
+    pub(crate) fn sign(&self, params: &CertificateParams, key: &KeyPair) -> Result<CertificateDer<'static>, TlsError> {
+        Ok(params.signed_by(key, &self.issuer)?.der().clone())
+    }
+
     /// The run's name, as it stands in certificates.
     pub fn run(&self) -> &str {
         &self.run
@@ -240,6 +259,15 @@ mod tests {
         assert!(all.iter().all(|pem| *pem == all[0]));
         assert_eq!(fs::metadata(secrets.join(FILE)).unwrap().mode() & 0o777, 0o600);
         assert_eq!(fs::read_dir(&secrets).unwrap().count(), 1, "no draft is left");
+    }
+
+    #[test]
+    fn who_only_looks_makes_no_authority() {
+        let dir = tempfile::tempdir().unwrap();
+        assert!(RunCa::load(dir.path()).unwrap().is_none());
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);
+        let made = RunCa::load_or_create(dir.path(), "demo").unwrap();
+        assert_eq!(RunCa::load(dir.path()).unwrap().unwrap().to_pem(), made.to_pem());
     }
 
     #[test]

@@ -26,6 +26,10 @@ pub struct Options {
     pub drain: Duration,
     /// The longest control frame, in bytes.
     pub max_control: u32,
+    /// The longest control frame of those who only ask or order, in bytes.
+    pub max_question: u32,
+    /// Time for the rest of a control frame once it has begun.
+    pub frame: Duration,
     /// The longest payload of a data frame, in values.
     pub max_values: u32,
     /// Control frames that may wait.
@@ -40,6 +44,10 @@ pub struct Options {
     pub handshakes: usize,
     /// Links at once.
     pub max_links: usize,
+    /// Links at once with the same peer.
+    pub links_each: usize,
+    /// Links at once with peers that are no nodes: they never keep nodes out.
+    pub max_guests: usize,
     /// Seeds connection ids and the like, for replay; a different one for each endpoint.
     pub seed: Option<[u8; 32]>,
 }
@@ -52,6 +60,8 @@ impl Default for Options {
             handshake: Duration::from_secs(5),
             drain: Duration::from_secs(2),
             max_control: CONTROL_BYTES_MAX as u32,
+            max_question: 64 << 10,
+            frame: Duration::from_secs(30),
             max_values: 64 << 20,
             control_queue: 256,
             small_queue: 256,
@@ -59,6 +69,8 @@ impl Default for Options {
             bulk_streams: 8,
             handshakes: 256,
             max_links: 4096,
+            links_each: 32,
+            max_guests: 256,
             seed: None,
         }
     }

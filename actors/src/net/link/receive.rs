@@ -7,6 +7,7 @@ use futures::StreamExt;
 use futures::stream::FuturesUnordered;
 use quinn::RecvStream;
 use tokio::io::AsyncReadExt;
+use tokio::time::timeout;
 
 use super::{LinkDown, REFUSED, Shared};
 use crate::net::Router;
@@ -22,16 +23,30 @@ pub(super) const TAG_BULK: u8 = 4;
 /// `Ok`: the stream came to its end, or its connection did and says why itself.
 pub(super) type Received = Result<(), LinkDown>;
 
-/// Control frames to the router, until the stream ends.
+/// Control frames to the router, until the stream ends. Who is no node says little, and who has begun a frame finishes it in
+/// time: nobody makes this node keep memory for what never comes.
 pub(super) async fn control<R: Router>(shared: Arc<Shared>, router: Arc<R>, mut stream: RecvStream) -> Received {
+    let options = &shared.options;
+    let cap = if shared.peer.role == Role::Node { options.max_control } else { options.max_control.min(options.max_question) };
     loop {
-        match frame::read_control(&mut stream, shared.options.max_control).await {
-            Ok(Some(message)) => {
+        let mut first = [0];
+        match stream.read(&mut first).await {
+            Ok(Some(_)) => {}
+            Ok(None) => return Ok(()),
+            Err(error) => return violation(&shared, "control", FrameError::Broken(error.into())),
+        }
+        let mut rest = first.as_slice().chain(&mut stream);
+        match timeout(options.frame, frame::read_control(&mut rest, cap)).await {
+            Ok(Ok(Some(message))) => {
                 shared.liveness.heard();
                 router.control(shared.peer.id, message);
             }
-            Ok(None) => return Ok(()),
-            Err(error) => return violation(&shared, "control", error),
+            Ok(Ok(None)) => return Ok(()),
+            Ok(Err(error)) => return violation(&shared, "control", error),
+            Err(_) => {
+                let reason = format!("it began a control frame and did not finish it within {:.1} s", options.frame.as_secs_f32());
+                return Err(LinkDown::Violation { reason });
+            }
         }
     }
 }

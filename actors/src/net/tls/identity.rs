@@ -23,7 +23,7 @@ use crate::protocol::ids::NodeId;
 pub(crate) const SERVER_NAME: &str = "everstep";
 
 /// Clocks of two machines may differ by this much.
-pub(super) const SKEW: Duration = Duration::from_secs(300);
+pub(crate) const SKEW: Duration = Duration::from_secs(300);
 
 /// What a certificate allows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -140,6 +140,16 @@ impl Identity {
         &self.me
     }
 
+    /// What is shown of the key.
+    pub(crate) fn public_key(&self) -> [u8; 32] {
+        super::token::raw(&self.key)
+    }
+
+    /// Whom it trusts, the certificate that it shows, and the key.
+    pub(crate) fn for_client(&self) -> (Arc<RootCertStore>, Vec<CertificateDer<'static>>, PrivateKeyDer<'static>) {
+        (self.roots.clone(), vec![self.certificate.clone()], self.private_key())
+    }
+
     /// For dialling: TLS 1.3, own certificate shown, the peer's checked, no 0-RTT, no resumption.
     pub(crate) fn client(&self) -> Result<QuicClientConfig, TlsError> {
         let mut config = rustls::ClientConfig::builder_with_provider(provider())
@@ -179,6 +189,29 @@ impl Identity {
         QuicClientConfig::try_from(config).unwrap()
     }
 
+    /// A client that would take tickets and send data before the handshake is over.
+    #[cfg(test)]
+    pub(crate) fn eager(&self) -> QuicClientConfig {
+        let config = rustls::ClientConfig::builder_with_provider(provider()).with_protocol_versions(&[&rustls::version::TLS13]).unwrap();
+        let (roots, chain, key) = self.for_client();
+        let mut config = config.with_root_certificates(roots).with_client_auth_cert(chain, key).unwrap();
+        config.alpn_protocols = vec![ALPN.to_vec()];
+        config.enable_early_data = true;
+        QuicClientConfig::try_from(config).unwrap()
+    }
+
+    /// A client that shows the certificate of `stolen` and has only its own key.
+    #[cfg(test)]
+    pub(crate) fn posing_as(&self, stolen: &Self) -> QuicClientConfig {
+        let key = provider().key_provider.load_private_key(self.private_key()).unwrap();
+        let shown = rustls::sign::CertifiedKey::new(vec![stolen.certificate.clone()], key);
+        let config = rustls::ClientConfig::builder_with_provider(provider()).with_protocol_versions(&[&rustls::version::TLS13]).unwrap();
+        let config = config.with_root_certificates(self.roots.clone());
+        let mut config = config.with_client_cert_resolver(Arc::new(rustls::sign::SingleCertAndKey::from(shown)));
+        config.alpn_protocols = vec![ALPN.to_vec()];
+        QuicClientConfig::try_from(config).unwrap()
+    }
+
     fn private_key(&self) -> PrivateKeyDer<'static> {
         PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(self.key.serialize_der()))
     }
@@ -208,8 +241,13 @@ pub(super) fn certify(
 }
 
 /// The time by which certificates are judged, since the Unix epoch.
-pub(super) fn now() -> Duration {
+pub(crate) fn now() -> Duration {
     Duration::from_secs(UnixTime::now().as_secs())
+}
+
+/// The same in milliseconds, to whole seconds.
+pub(crate) fn now_ms() -> u64 {
+    UnixTime::now().as_secs().saturating_mul(1000)
 }
 
 /// AES-128-GCM first: with AES in hardware it moves 1.7 times the bytes of ChaCha20 per core.

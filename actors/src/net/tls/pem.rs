@@ -49,6 +49,15 @@ impl Identity {
         Ok(made)
     }
 
+    /// The same key with certificates that came for it.
+    pub(crate) fn with_certificates(&self, pem: &str) -> Result<Self, TlsError> {
+        let made = Self::with_key(self.key.clone(), pem)?;
+        match made.me == self.me && made.authority == self.authority {
+            true => Ok(made),
+            false => Err(TlsError::OtherKey(format!("{made:?} is not {self:?}"))),
+        }
+    }
+
     /// Writes it to a file that only its owner can read; one that is there is replaced at once.
     ///
     /// # Errors

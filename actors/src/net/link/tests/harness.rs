@@ -122,7 +122,7 @@ pub(super) struct Raw {
     pub(super) connection: Connection,
     pub(super) control: (SendStream, RecvStream),
     pub(super) heartbeat: (SendStream, RecvStream),
-    _endpoint: quinn::Endpoint,
+    pub(super) _endpoint: quinn::Endpoint,
 }
 
 pub(super) async fn raw_connection(config: quinn::crypto::rustls::QuicClientConfig, address: SocketAddr) -> (quinn::Endpoint, Connection) {

@@ -4,7 +4,6 @@
 
 pub mod curves;
 pub mod progress;
-pub mod status;
 pub mod summary;
 pub mod tensorboard;
 pub mod terminal;

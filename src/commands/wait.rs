@@ -94,7 +94,7 @@ fn timed_out(args: &WaitArgs, last: &Last, limit: Duration) -> Failure {
 async fn over(args: &WaitArgs, eye: &dyn Eye, standing: &Standing) -> Failure {
     let events = eye.events().await.unwrap_or_default();
     let outcome = events.iter().rev().find_map(|Recorded { event, .. }| match event {
-        Event::Ended { outcome, because, .. } if true => Some((outcome.as_str(), because.as_str())),
+        Event::Ended { outcome, because, .. } if outcome != "left" => Some((outcome.as_str(), because.as_str())),
         _ => None,
     });
     let (outcome, because) = outcome.unwrap_or(("ended", "nobody told why"));

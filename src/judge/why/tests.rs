@@ -179,3 +179,9 @@ fn every_kind_of_thing_can_be_asked_about() {
     assert_eq!(fault(&chain), actor_of(2));
     assert!(chain.answer.contains("lane/2 is waiting for 1 min 00 s"), "{chain:?}");
 }
+
+#[test]
+fn one_rank_that_waits_for_images_is_named_although_the_mean_is_fine() {
+    let view = rank(healthy(4), "rank/3", "computing", |rank| set(&mut rank.phases, "data", 0.9));
+    assert_eq!(fault(&slow(&view)), node_ref(4));
+}

@@ -23,6 +23,7 @@ pub mod history;
 pub mod metrics;
 pub mod tensorboard;
 pub mod top;
+#[cfg(feature = "otel")]
 pub mod traces;
 pub mod tree;
 pub mod tui;
@@ -129,6 +130,7 @@ pub enum Command {
     Metrics(At<metrics::MetricsArgs>),
     /// Write the curves as TensorBoard's event files
     Tensorboard(At<tensorboard::TensorboardArgs>),
+    #[cfg(feature = "otel")]
     /// Send or print traces of steps and of changes of members, as OpenTelemetry takes them
     Traces(At<traces::TracesArgs>),
     /// Write what a bug report needs into one tar, without what is secret

@@ -297,7 +297,7 @@ fn quoted(page: &str) -> (Vec<String>, Vec<String>) {
 fn pages_name_what_exists() {
     let code: String = sources().into_iter().map(|source| source.text).collect();
     let mut complaints = Vec::new();
-    for page in ["README.md", "ARCHITECTURE.md", "CHANGELOG.md", "docs/pitfalls.md"] {
+    for page in ["README.md", "ARCHITECTURE.md", "CHANGELOG.md", "SECURITY.md", "docs/operating.md", "docs/pitfalls.md"] {
         let (names, links) = quoted(page);
         let is_test = |name: &&String| name.matches('_').count() >= 3 && words(name).eq([name.as_str()]);
         let tests = names.iter().filter(is_test).filter(|name| !code.contains(&format!("fn {name}(")));

@@ -258,7 +258,7 @@ fn kind(event: &Event) -> Option<IncidentKind> {
 
 /// Whether a node did not do what it was ordered.
 pub(super) fn refused(answer: &str) -> bool {
-    false
+    answer.to_lowercase().starts_with("refused")
 }
 
 fn cause(event: &Event) -> String {

@@ -3,7 +3,7 @@
 //! A token is `evst1.` and 90 letters and digits: a random id, its end, the fingerprint of the authority's certificate and a
 //! code that only the authority's key can make. Who holds that key gives one certificate for it, to one public key.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::fs::{self, OpenOptions};
 use std::io::{ErrorKind, Read as _, Write as _};
@@ -49,6 +49,9 @@ pub enum TokenError {
     /// Somebody else had it first.
     #[error("the join token has been used by another node; ask for a new one, and find out who had this one")]
     Spent,
+    /// The key is that of a node that was put out.
+    #[error("this node was put out of the run and gets no certificate")]
+    Denied,
     /// More tokens were used of late than are remembered.
     #[error("{MAX_SPENT} join tokens were used of late; wait until some of them expire")]
     Busy,
@@ -178,6 +181,7 @@ pub struct Tokens {
     ca: Arc<RunCa>,
     valid_for: Duration,
     spent: Spent,
+    denied: BTreeSet<NodeId>,
 }
 
 /// Which tokens are spent, and by which key.
@@ -190,7 +194,7 @@ enum Spent {
 impl Tokens {
     /// Tokens that one process gives certificates for; `valid_for` is how long those are good.
     pub fn new(ca: Arc<RunCa>, valid_for: Duration) -> Self {
-        Self { ca, valid_for, spent: Spent::Remembered(BTreeMap::new()) }
+        Self { ca, valid_for, spent: Spent::Remembered(BTreeMap::new()), denied: BTreeSet::new() }
     }
 
     /// As [`Tokens::new`], remembered in a folder: by several processes and across restarts a token counts once.
@@ -200,7 +204,7 @@ impl Tokens {
     pub fn kept_in(ca: Arc<RunCa>, valid_for: Duration, dir: &Path) -> Result<Self, TlsError> {
         let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(dir);
         made.map_err(|error| TlsError::Io { path: dir.to_owned(), error })?;
-        Ok(Self { ca, valid_for, spent: Spent::Kept(dir.to_owned()) })
+        Ok(Self { ca, valid_for, spent: Spent::Kept(dir.to_owned()), denied: BTreeSet::new() })
     }
 
     /// The authority that gives the certificates.
@@ -216,6 +220,10 @@ impl Tokens {
     pub fn redeem(&mut self, token: &str, public_key: [u8; 32], now_ms: u64) -> Result<String, TokenError> {
         let (token, now_s) = (JoinToken::parse(token)?, now_ms / 1000);
         token.check(&self.ca, now_s)?;
+        // With a token of its own a node that was put out would only need to ask.
+        if self.denies(super::Peer::id_of_public_key(public_key)) {
+            return Err(TokenError::Denied);
+        }
         let from = Duration::from_secs(now_s);
         let key = PublicKey(public_key);
         let certificate = certify(&self.ca, Role::Node, from.saturating_sub(SKEW), from + self.valid_for, &key);
@@ -224,11 +232,38 @@ impl Tokens {
         Ok(certificates_to_pem(&certificate, &self.ca.certificate))
     }
 
+    /// From now on this node gets no further certificate here. What it has ends by itself.
+    ///
+    /// # Errors
+    /// [`TlsError::Io`] when that cannot be written down.
+    pub fn deny(&mut self, node: NodeId) -> Result<(), TlsError> {
+        match &self.spent {
+            Spent::Remembered(_) => drop(self.denied.insert(node)),
+            Spent::Kept(dir) => {
+                let path = denial(dir, node);
+                let made = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&path);
+                made.and_then(|file| file.sync_all()).map_err(|error| TlsError::Io { path, error })?;
+            }
+        }
+        Ok(())
+    }
+
+    fn denies(&self, node: NodeId) -> bool {
+        match &self.spent {
+            Spent::Remembered(_) => self.denied.contains(&node),
+            Spent::Kept(dir) => denial(dir, node).exists(),
+        }
+    }
+
     /// A fresh certificate for a node that has shown its present one.
     ///
     /// # Errors
-    /// [`TlsError::Make`] when the library cannot make it.
+    /// [`TlsError::Denied`], or [`TlsError::Make`] when the library cannot make it.
     pub(crate) fn renew(&self, public_key: [u8; 32], now_ms: u64) -> Result<String, TlsError> {
+        let node = super::Peer::id_of_public_key(public_key);
+        if self.denies(node) {
+            return Err(TlsError::Denied(node));
+        }
         let from = Duration::from_millis(now_ms);
         let certificate = certify(&self.ca, Role::Node, from.saturating_sub(SKEW), from + self.valid_for, &PublicKey(public_key))?;
         Ok(certificates_to_pem(&certificate, &self.ca.certificate))
@@ -255,6 +290,10 @@ impl Spent {
     }
 }
 
+fn denial(dir: &Path, node: NodeId) -> PathBuf {
+    dir.join(format!("denied-{}", base32(&node.0)))
+}
+
 /// A file for each spent token, named by end and id: to make it is to have the token.
 fn keep(dir: &Path, token: &JoinToken, by: NodeId, now_s: u64) -> Result<(), TokenError> {
     let failed = |error: std::io::Error| TokenError::Failed(format!("{}: {error}", dir.display()));
@@ -265,7 +304,8 @@ fn keep(dir: &Path, token: &JoinToken, by: NodeId, now_s: u64) -> Result<(), Tok
         match until_s {
             // Another process may have been faster.
             Some(until_s) if until_s < now_s => drop(fs::remove_file(file.path())),
-            _ => kept += 1,
+            Some(_) => kept += 1,
+            None => {}
         }
     }
     let path = dir.join(format!("{}-{}", token.until_s, base32(&token.id)));

@@ -134,6 +134,24 @@ fn what_is_remembered_is_bounded_and_nothing_is_forgotten_early() {
 }
 
 #[test]
+fn who_was_put_out_gets_no_further_certificate() {
+    let (ca, in_memory) = run();
+    let dir = tempfile::tempdir().unwrap();
+    let kept = Tokens::kept_in(ca.clone(), HOUR, dir.path()).unwrap();
+    for mut tokens in [in_memory, kept] {
+        let token = JoinToken::mint(&ca, HOUR).unwrap();
+        tokens.redeem(&token, [1; 32], now_ms()).unwrap();
+        tokens.renew([1; 32], now_ms()).unwrap();
+        tokens.deny(Peer::id_of_public_key([1; 32])).unwrap();
+        assert!(matches!(tokens.renew([1; 32], now_ms()), Err(TlsError::Denied(_))));
+        assert_eq!(tokens.redeem(&token, [1; 32], now_ms()), Err(TokenError::Denied));
+        tokens.renew([2; 32], now_ms()).unwrap();
+    }
+    let again = Tokens::kept_in(ca, HOUR, dir.path()).unwrap();
+    assert!(matches!(again.renew([1; 32], now_ms()), Err(TlsError::Denied(_))), "after a restart too");
+}
+
+#[test]
 fn an_answer_for_another_key_or_of_another_authority_is_refused() {
     let (ca, mut tokens) = run();
     let text = JoinToken::mint(&ca, HOUR).unwrap();

@@ -70,7 +70,7 @@ fn a_token_counts_once_among_processes_and_after_restarts() {
     let fresh = JoinToken::mint_until(&ca, later / 1000 + 60).unwrap();
     open().redeem(&fresh, [3; 32], later).unwrap();
     open().redeem(&fresh, [3; 32], later).expect("the answer may have been lost");
-    assert_eq!(fs::read_dir(dir.path().join("spent")).unwrap().count(), 1);
+    assert_eq!(std::fs::read_dir(dir.path().join("spent")).unwrap().count(), 1);
     assert!(matches!(open().redeem(&token, [9; 32], later), Err(TokenError::Expired { .. })));
 }
 
@@ -166,15 +166,4 @@ fn an_answer_for_another_key_or_of_another_authority_is_refused() {
     assert!(matches!(applicant.accept(&token, &pem), Err(TlsError::NoCertificate(_))));
     let garbage = ["", "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"];
     garbage.iter().for_each(|pem| assert!(Applicant::new().unwrap().accept(&token, pem).is_err()));
-}
-
-#[test]
-fn letters_and_digits_come_back() {
-    for length in [0, 1, 2, 3, 4, 5, 16, 56] {
-        let bytes: Vec<u8> = (0..length).map(|n| (n * 37 + 11) as u8).collect();
-        assert_eq!(base32_back(&base32(&bytes)), Some(bytes));
-    }
-    assert_eq!(base32(b"foobar"), "mzxw6ytboi");
-    assert_eq!(base32_back("mzxw6ytboj"), None, "bits that are left over");
-    assert_eq!(base32_back("m1"), None);
 }

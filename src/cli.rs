@@ -5,29 +5,51 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use everstep_chaos::tier::Tier;
 
+pub use desk::{At, RunAt, Watched};
 pub use failure::{ExitCode, Failure};
 
 use crate::config::Override;
 
+pub mod dashboard;
+pub mod describe;
+pub mod desk;
+pub mod doctor;
+pub mod events;
+pub mod explain;
 mod failure;
+pub mod get;
+pub mod goodput;
+pub mod history;
+pub mod metrics;
+pub mod tensorboard;
+pub mod top;
+pub mod traces;
+pub mod tree;
+pub mod tui;
+pub mod wait;
+pub mod why;
 
 const EXAMPLES: &str = "\
 Examples:
   everstep train configs/quickstart.toml                  a first run; makes its own images
   everstep train configs/cifar10.toml --data photos/      your own images
   everstep status --run runs/quickstart                   what a run is doing, from a second terminal
+  everstep why --run runs/quickstart                      why it waits or is slow, and what to do
   everstep export --run runs/quickstart --format timm -o trunk.safetensors
 
 Exit codes:
   0  done, or stopped on request         70  internal error, please report it
   1  failed                              75  try again: the same command resumes the run
   2  usage                               78  bad config or data: do not retry
-  3  not found   4  unreachable   5  unhealthy   7  refused";
+  3  not found   4  unreachable   5  unhealthy   6  timed out   7  refused";
 
 /// Trains SwAV on RegNetY on machines that come and go.
 #[derive(Debug, Parser)]
 #[command(name = "everstep", version, about, after_help = EXAMPLES, arg_required_else_help = true)]
 pub struct Cli {
+    /// How what the program says of itself looks
+    #[arg(long, global = true, value_enum, default_value_t, env = crate::log::FORMAT_VARIABLE, hide_env = true)]
+    pub log_format: crate::log::Format,
     /// What to do.
     #[command(subcommand)]
     pub command: Command,
@@ -57,9 +79,17 @@ pub enum Command {
     #[command(subcommand)]
     Data(DataCommand),
     /// Let a node hand over what it holds and leave the run, which goes on without it
-    Drain(DrainArgs),
+    Drain(At<desk::DrainArgs>),
     /// Let a node that was told to leave stay after all
-    Undrain(NodeArgs),
+    Undrain(At<desk::NodeRef>),
+    /// Begin no step after the one in flight, until `resume`
+    Pause(At<desk::Nothing>),
+    /// Let a paused run go on
+    Resume(At<desk::Nothing>),
+    /// End the run in good order: finish the step, write a checkpoint, leave
+    Stop(At<desk::Nothing>),
+    /// End a node's process at once, as a crash would
+    Kill(At<desk::KillArgs>),
     /// Prove from the durable ledger that every sample of each pass was used once, in one history of epochs and steps
     Audit(RunArgs),
     /// Start a new run from a step of another
@@ -68,7 +98,52 @@ pub enum Command {
     #[command(subcommand)]
     Chaos(ChaosCommand),
     /// Show who is in, which step, since when, how fast, and why it waits
-    Status(StatusArgs),
+    Status(Watched<desk::StatusArgs>),
+    /// List what there is of one kind or of several: nodes, ranks, actors, lanes, shards, checkpoints, events, links
+    Get(Watched<get::GetArgs>),
+    /// Show everything about one thing
+    Describe(Watched<describe::DescribeArgs>),
+    /// Draw the run as a tree, down to its actors
+    Tree(Watched<tree::TreeArgs>),
+    /// Say why the run waits or is slow, from the symptom to who is at fault, with the remedy
+    Why(Watched<why::WhyArgs>),
+    /// Check the run against named lints; exit code 5 when a fault stands
+    Doctor(Watched<doctor::DoctorArgs>),
+    /// Wait until something holds, such as 'step>=1000'
+    Wait(At<wait::WaitArgs>),
+    /// Print what happened, and with -f what happens
+    Events(At<events::EventsArgs>),
+    /// Say what the run was doing at a moment, or which incidents it had
+    History(At<history::HistoryArgs>),
+    /// Say where every rank-second went
+    Goodput(At<goodput::GoodputArgs>),
+    /// Print what nodes said while they ran
+    Logs(At<desk::LogsArgs>),
+    /// Show ranks like processes in top
+    Top(At<top::TopArgs>),
+    /// Look at the run in the terminal, page by page
+    Tui(At<tui::TuiArgs>),
+    /// Serve a page that shows the run, live
+    Dashboard(At<dashboard::DashboardArgs>),
+    /// Print the run's metrics once, as Prometheus would scrape them
+    Metrics(At<metrics::MetricsArgs>),
+    /// Write the curves as TensorBoard's event files
+    Tensorboard(At<tensorboard::TensorboardArgs>),
+    /// Send or print traces of steps and of changes of members, as OpenTelemetry takes them
+    Traces(At<traces::TracesArgs>),
+    /// Write what a bug report needs into one tar, without what is secret
+    Bundle(At<desk::BundleArgs>),
+    /// Make certificates for people
+    #[command(subcommand)]
+    Cert(desk::CertCommand),
+    /// Explain a kind or a field, such as actor.depth
+    Explain(explain::ExplainArgs),
+    /// Print the JSON schema of questions, answers and orders
+    Schema,
+    /// Print the completions of a shell
+    Completions(desk::CompletionsArgs),
+    /// Print the man page, or write one a command
+    Man(desk::ManArgs),
 }
 
 /// `everstep train`.
@@ -373,37 +448,6 @@ pub enum ChaosCommand {
     },
 }
 
-/// A node of a run.
-#[derive(Debug, Clone, Args)]
-pub struct NodeArgs {
-    /// The node: its id or the beginning of it, or its rank as in r2
-    #[arg(value_name = "NODE")]
-    pub node: String,
-    /// Where the run lives
-    #[arg(long, value_name = "LOCATION")]
-    pub run: String,
-    /// Where the run's certificates live; within the run by default
-    #[arg(long, value_name = "LOCATION")]
-    pub secrets: Option<String>,
-}
-
-/// `everstep drain`.
-#[derive(Debug, Clone, Args)]
-pub struct DrainArgs {
-    /// Which node
-    #[command(flatten)]
-    pub node: NodeArgs,
-    /// Seconds until the machine is gone: half of them may pass before the step in flight is given up
-    #[arg(long, value_name = "SECONDS", value_parser = seconds)]
-    pub deadline: Option<f64>,
-}
-
-fn seconds(text: &str) -> Result<f64, String> {
-    let number = text.strip_suffix('s').unwrap_or(text);
-    let value = number.parse::<f64>().ok().filter(|value| value.is_finite() && *value >= 0.0 && *value <= 86_400.0);
-    value.ok_or_else(|| "use seconds, such as 12 or 12s".into())
-}
-
 /// `everstep fork`.
 #[derive(Debug, Clone, Args)]
 pub struct ForkArgs {
@@ -419,20 +463,6 @@ pub struct ForkArgs {
     /// Replace any value of the recipe that does not change the model's shape; repeatable
     #[arg(long, value_name = "SECTION.KEY=VALUE")]
     pub set: Vec<String>,
-}
-
-/// `everstep status`.
-#[derive(Debug, Clone, Args)]
-pub struct StatusArgs {
-    /// Where the run lives
-    #[arg(long, value_name = "LOCATION")]
-    pub run: String,
-    /// Where the run's certificates live; within the run by default
-    #[arg(long, value_name = "LOCATION")]
-    pub secrets: Option<String>,
-    /// JSON on stdout
-    #[arg(long)]
-    pub json: bool,
 }
 
 /// `everstep export`.
@@ -465,6 +495,8 @@ pub enum Format {
 /// `everstep checkpoint`.
 #[derive(Debug, Clone, Subcommand)]
 pub enum CheckpointCommand {
+    /// Take a checkpoint after the step in flight
+    Now(At<desk::Nothing>),
     /// List the checkpoints of a run
     Ls(RunArgs),
     /// Read every checkpoint back and compare all digests

@@ -6,6 +6,7 @@
 
 mod child;
 mod examiner;
+mod logbook;
 pub mod node;
 mod prepare;
 mod restart;
@@ -23,6 +24,7 @@ use tokio::time::Instant;
 
 use self::child::{Child, FromChild};
 use self::examiner::Examiner;
+use self::logbook::Logbook;
 use self::prepare::Prepared;
 use self::restart::Restarts;
 use self::wire::{Briefing, Word};
@@ -33,6 +35,8 @@ use crate::report::summary::Summary;
 use crate::report::terminal::Terminal;
 use crate::report::{curves, names};
 
+/// How often what nodes said is written into the run.
+const LOGS_EVERY: std::time::Duration = std::time::Duration::from_secs(2);
 /// Lines from nodes that wait to be shown at most.
 const LINES_MAX: usize = 16_384;
 
@@ -68,6 +72,11 @@ struct Launcher {
     newest: Option<(Epoch, Step)>,
     commits: u64,
     commits_at_start: BTreeMap<u32, u64>,
+    /// How often each rank's process was started.
+    starts: BTreeMap<u32, u32>,
+    logbook: Logbook,
+    /// Where events that only the launcher knows are written.
+    events_key: String,
     notices: mpsc::Receiver<Notice>,
     into: mpsc::Sender<FromChild>,
     lines: mpsc::Receiver<FromChild>,
@@ -96,6 +105,7 @@ impl Launcher {
         let examiner = Examiner::start(&prepared)?;
         let notices = notice::watch(&prepared.recipe.preemption);
         let ranks = prepared.recipe.cluster.ranks;
+        let logbook = Logbook::new(&prepared.host);
         let mut launcher = Self {
             json: style == crate::report::progress::Style::Json,
             prepared,
@@ -109,6 +119,9 @@ impl Launcher {
             newest: None,
             commits: 0,
             commits_at_start: BTreeMap::new(),
+            starts: BTreeMap::new(),
+            logbook,
+            events_key: format!("events/launcher-{}-{}.jsonl", std::process::id(), wall_ms()),
             notices,
             into,
             lines,
@@ -134,10 +147,12 @@ impl Launcher {
             cache: prepared.cache.as_ref().map(|cache| cache.display().to_string()),
             steps: prepared.steps,
             slot,
+            restarts: self.starts.get(&slot).copied().unwrap_or_default(),
             host: prepared.host.clone(),
         };
         self.children.insert(slot, Child::spawn(slot, &briefing, self.into.clone())?);
         self.commits_at_start.insert(slot, self.commits);
+        *self.starts.entry(slot).or_default() += 1;
         Ok(())
     }
 
@@ -147,6 +162,8 @@ impl Launcher {
         let mut interrupt = signal(SignalKind::interrupt()).map_err(cannot)?;
         let mut terminate = signal(SignalKind::terminate()).map_err(cannot)?;
         let mut asked = 0;
+        let mut writing = tokio::time::interval(LOGS_EVERY);
+        writing.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         while !self.children.is_empty() || !self.resting.is_empty() {
             let rested = self.resting.values().min().copied();
             tokio::select! {
@@ -155,7 +172,11 @@ impl Launcher {
                 _ = terminate.recv() => { asked += 1; self.leave(asked, "stopped by SIGTERM").await; }
                 Some(line) = self.lines.recv() => self.on_line(line).await,
                 Some(notice) = self.notices.recv() => self.on_notice(notice).await,
-                Some(event) = examined(&mut self.examiner) => self.own_event(event),
+                Some(event) = examined(&mut self.examiner) => {
+                    self.own_event(event);
+                    self.save_events().await;
+                }
+                _ = writing.tick() => self.save_logs().await,
                 () = until(rested), if rested.is_some() => self.start_rested()?,
             }
         }
@@ -254,6 +275,7 @@ impl Launcher {
             | Event::StepSkipped { .. }
             | Event::StandsBy { .. }
             | Event::Hung { .. }
+            | Event::Ordered { .. }
             | Event::NodeOdd { .. } => {
                 if self.history.iter().rev().take(64).any(|earlier| earlier.event == recorded.event) {
                     return;
@@ -298,6 +320,7 @@ impl Launcher {
                 self.failure = Some(Failure::new(ExitCode::Failed, sentence));
             }
         } else {
+            let line = self.logbook.add(slot, &line);
             self.talk(format!("rank process {slot}: {line}"));
         }
     }
@@ -361,6 +384,7 @@ impl Launcher {
         }
         self.terminal.finish();
         self.save_events().await;
+        self.save_logs().await;
         let curves = self.save_curves().await;
         let recipe = &self.prepared.recipe;
         let checkpoints = self.prepared.store.at("checkpoints");
@@ -416,7 +440,17 @@ impl Launcher {
     async fn save_events(&self) {
         let lines: Vec<String> = self.own.iter().filter_map(|event| serde_json::to_string(event).ok()).collect();
         if !lines.is_empty() {
-            self.put(&format!("events/launcher-{}-{}.jsonl", std::process::id(), wall_ms()), lines.join("\n") + "\n").await;
+            // One object that grows: what is examined is rare.
+            self.put(&self.events_key, lines.join("\n") + "\n").await;
+        }
+    }
+
+    /// A store that cannot be written has been named by who trains: what nodes said is kept for the next time.
+    async fn save_logs(&mut self) {
+        if let Some((key, text)) = self.logbook.due()
+            && let Err(error) = self.prepared.store.put(&key, bytes::Bytes::from(text)).await
+        {
+            tracing::debug!(%error, "the logs could not be written");
         }
     }
 

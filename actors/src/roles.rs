@@ -10,6 +10,7 @@ pub mod ledger;
 pub mod loader;
 pub mod log;
 pub mod node;
+pub mod phases;
 pub mod rank;
 pub mod records;
 pub mod transfer;

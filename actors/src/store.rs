@@ -53,6 +53,8 @@ pub struct Entry {
     pub key: String,
     /// Its size in bytes.
     pub bytes: u64,
+    /// When it was written, milliseconds since the Unix epoch by the store's clock.
+    pub modified_ms: u64,
 }
 
 /// A run's location. Cheap to clone.
@@ -214,7 +216,12 @@ impl Store {
     /// What the store answered, see [`StoreError`].
     pub async fn list(&self, prefix: &str) -> Result<Vec<Entry>> {
         let path = self.path(prefix)?;
-        let found = self.inner.list(Some(&path)).map_ok(|about| Entry { key: about.location.to_string(), bytes: about.size });
+        let modified_ms = |about: &object_store::ObjectMeta| u64::try_from(about.last_modified.timestamp_millis()).unwrap_or(0);
+        let found = self.inner.list(Some(&path)).map_ok(|about| Entry {
+            modified_ms: modified_ms(&about),
+            key: about.location.to_string(),
+            bytes: about.size,
+        });
         let mut entries: Vec<Entry> = found.try_collect().await.map_err(|e| self.error(prefix, e))?;
         entries.sort_by(|a, b| a.key.cmp(&b.key));
         Ok(entries)

@@ -7,6 +7,9 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
 use crate::checkpoint;
+use crate::desk::order::{Answer, Order};
+use crate::desk::question::{Comparison, Condition, Kind, Question};
+use crate::event::{Event, Recorded};
 use crate::net::tls::{Identity, JoinToken};
 use crate::protocol::ids::{Epoch, Lane, NodeId, Rank, ShardId, Step, UnitId, Version};
 use crate::protocol::plan::{Place, Plan};
@@ -65,6 +68,13 @@ pub fn credential(text: &[u8]) -> bool {
     JoinToken::parse(&text).is_ok() | Identity::from_pem(&text).is_ok()
 }
 
+/// The JSON that travels in control messages: a question, an order, an answer to one, an event.
+pub fn words(text: &[u8]) -> bool {
+    let question = serde_json::from_slice::<Question>(text).is_ok();
+    let order = serde_json::from_slice::<Order>(text).is_ok() || serde_json::from_slice::<Answer>(text).is_ok();
+    question || order || serde_json::from_slice::<Recorded>(text).is_ok()
+}
+
 /// Runs what never waits, because it reads from memory.
 fn at_once<T>(future: impl Future<Output = T>) -> T {
     let mut future = pin!(future);
@@ -88,8 +98,18 @@ pub fn samples() -> Vec<Samples> {
         ("control_stream", |bytes| control_stream(bytes) > 0, vec![framed]),
         ("data_stream", |bytes| data_stream(bytes) > 0, vec![data_frames()]),
         ("manifest", manifest, vec![checkpoint::sample()]),
+        ("words", words, spoken()),
         ("credential", credential, credentials()),
     ]
+}
+
+fn spoken() -> Vec<Vec<u8>> {
+    let condition = Condition { field: "state".into(), is: Comparison::Unequal, value: "idle".into() };
+    let question = Question { kinds: vec![Kind::Rank, Kind::Actor], filter: vec![condition], limit: Some(20), ..Question::default() };
+    let order = Order::Drain { because: "the machine is taken back".into(), deadline_ms: Some(30_000) };
+    let event = Event::Waiting { because: "2 of 4 ranks are here".into() };
+    let told = Recorded { at_ms: 1, recorded_by: NodeId([7; 16]), event };
+    [serde_json::to_vec(&question), serde_json::to_vec(&order), serde_json::to_vec(&told)].into_iter().flatten().collect()
 }
 
 fn credentials() -> Vec<Vec<u8>> {
@@ -158,6 +178,7 @@ fn messages() -> Vec<Control> {
             wait: 0.1,
             samples: 64,
             samples_hash: 1,
+            phases: vec![0.25, 0.5],
         },
         Control::Prepared { epoch, step, digests: vec![(shard, 1)] },
         Control::Parts { epoch, step, records: "[]".into(), stall_ms: 1.5 },
@@ -167,7 +188,7 @@ fn messages() -> Vec<Control> {
 
 fn reduced(epoch: Epoch, step: Step, shard: ShardId, metrics: LaneMetrics) -> Control {
     let partials = vec![ShardPartials { shard, norms: vec![(0, 1.0, 2.0)], nonfinite: 0 }];
-    Control::Reduced { epoch, step, partials, lanes: vec![metrics], computed_s: 0.5, traces: vec![(0, vec![(1, 2)])] }
+    Control::Reduced { epoch, step, partials, lanes: vec![metrics], computed_s: 0.5, traces: vec![(0, vec![(1, 2)])], phases: vec![0.5] }
 }
 
 #[cfg(test)]

@@ -232,6 +232,7 @@ impl Run {
         let (id, slot) = (identity.id(), seat.slot);
         let (orders, orders_in) = mpsc::channel(16);
         let args = NodeArgs {
+            restarts: 0,
             workload: seat.workload,
             source: seat.source,
             store: seat.store,

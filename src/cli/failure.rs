@@ -26,8 +26,6 @@ pub enum ExitCode {
     Unhealthy = 5,
     /// What was waited for did not come in time.
     Timeout = 6,
-    /// What was waited for did not come in time.
-    Timeout = 6,
     /// The request would do harm.
     Refused = 7,
     /// Everstep is at fault.
@@ -48,7 +46,6 @@ impl ExitCode {
             Self::NotFound,
             Self::Unreachable,
             Self::Unhealthy,
-            Self::Timeout,
             Self::Timeout,
             Self::Refused,
             Self::Internal,

@@ -2,6 +2,7 @@
 
 use std::fmt::Write as _;
 
+use everstep_actors::desk::order::Order;
 use everstep_actors::checkpoint::{self, CheckpointError, Condition, Listing, PassedOver};
 use everstep_actors::store::Store;
 use serde::Serialize;
@@ -55,8 +56,9 @@ impl From<Listing> for Row {
 ///
 /// # Errors
 /// [`ExitCode::Unhealthy`] when a verified checkpoint is damaged (names the part) or cannot be judged; else as [`Run::open`].
-pub fn run(command: &CheckpointCommand) -> Result<(), Failure> {
+pub fn run(command: &CheckpointCommand) -> Result<ExitCode, Failure> {
     let (args, verified) = match command {
+        CheckpointCommand::Now(args) => return super::wait_for(super::orders::to_leader(args, &Order::CheckpointNow)),
         CheckpointCommand::Ls(args) => (args, false),
         CheckpointCommand::Verify(args) => (args, true),
     };
@@ -64,7 +66,10 @@ pub fn run(command: &CheckpointCommand) -> Result<(), Failure> {
     let checkpoints = run.wait(async |store| if verified { verify(store).await } else { list(store).await })?;
     let report = Report { run: run.place().to_owned(), verified, checkpoints };
     show(&report, args)?;
-    if verified { judge(&report) } else { Ok(()) }
+    if verified {
+        judge(&report)?;
+    }
+    Ok(ExitCode::Done)
 }
 
 async fn list(store: &Store) -> Result<Vec<Row>, CheckpointError> {

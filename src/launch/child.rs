@@ -51,7 +51,7 @@ impl Child {
         let program = std::env::current_exe().map_err(|error| cannot(&error))?;
         let mut command = Command::new(program);
         // A group of its own: Ctrl-C reaches the launcher, which then ends its nodes in good order.
-        command.arg("node").process_group(0).kill_on_drop(true);
+        command.arg("node").process_group(0).kill_on_drop(true).env(crate::log::FORMAT_VARIABLE, "json");
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut process = command.spawn().map_err(|error| cannot(&error))?;
         let pid = process.id().unwrap_or_default();

@@ -45,6 +45,7 @@ pub fn run() -> Result<ExitCode, Failure> {
     }
     let briefing: Briefing =
         serde_json::from_str(&line).map_err(|error| Failure::new(ExitCode::Internal, format!("the briefing is none: {error}")))?;
+    crate::log::is_of(&briefing.run);
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
     let runtime = runtime
         .map_err(|error| Failure::new(ExitCode::Internal, format!("no threads can be started: {error}; raise the limit of processes")))?;
@@ -55,6 +56,7 @@ pub fn run() -> Result<ExitCode, Failure> {
     std::thread::spawn(move || listen(input, &orders));
     let telling = std::thread::spawn(move || {
         while let Some(recorded) = happened.blocking_recv() {
+            crate::log::follow(&recorded);
             tell(&recorded);
             if matches!(recorded.event, Event::Ended { .. }) {
                 return;
@@ -122,6 +124,7 @@ fn start(
         loss_max: recipe.guard.loss_max.unwrap_or(f64::INFINITY),
         images: recipe.images_per_step(),
         steps: Step(briefing.steps),
+        restarts: briefing.restarts,
         checkpoint_every: if recipe.checkpoint.every == 0 { u64::MAX } else { recipe.checkpoint.every },
         checkpoint_keep: recipe.checkpoint.keep as usize,
         shard_values: setup::shard_values(&recipe, &job),

@@ -18,6 +18,8 @@ pub struct Briefing {
     pub steps: u64,
     /// Place on this host, from 0.
     pub slot: u32,
+    /// How often the process of this place has been started anew.
+    pub restarts: u32,
     /// Failure domain.
     pub host: String,
 }

@@ -160,6 +160,7 @@ fn sentence(event: &Event) -> Option<String> {
         }
         Event::StepSkipped { step, because } => format!("step {} changed no weights: {because}", step.0),
         Event::StandsBy { node } => format!("{node} stands by: as many ranks compute as `cluster.ranks_max` allows"),
+        Event::Ordered { .. } => event.sentence(),
         Event::Hung { node, because } => format!("{node} hangs: {because}"),
         Event::NodeOdd { node, because } => format!("{node} is the odd one: {because}"),
         Event::Ended { step, outcome, because } => format!("{outcome} after step {}: {because}", step.0),

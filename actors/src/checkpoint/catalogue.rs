@@ -40,6 +40,10 @@ pub struct Listing {
     pub bytes: u64,
     /// Its state digest, as far as its manifest can be read.
     pub state: Option<Digest>,
+    /// Its parts, as far as its manifest can be read.
+    pub parts: u32,
+    /// When its manifest was written, milliseconds since the Unix epoch by the store's clock.
+    pub published_ms: u64,
     /// What is known of it.
     pub condition: Condition,
 }
@@ -148,10 +152,11 @@ pub async fn list(store: &Store) -> Result<Vec<Listing>, CheckpointError> {
     let mut listings = Vec::new();
     for entry in &entries {
         if let Some(step) = Manifest::step_of(&entry.key) {
-            listings.extend(look_at(store, step, &sizes).await?);
+            listings.extend(look_at(store, step, &sizes, entry.modified_ms).await?);
         } else if let Some(step) = step_of_aside(&entry.key) {
             let damage = read_aside(store, &entry.key).await?;
-            listings.push(Listing { step, bytes: 0, state: None, condition: Condition::SetAside(damage) });
+            let condition = Condition::SetAside(damage);
+            listings.push(Listing { step, bytes: 0, state: None, parts: 0, published_ms: entry.modified_ms, condition });
         }
     }
     listings.sort_by_key(|listing| listing.step);
@@ -159,8 +164,8 @@ pub async fn list(store: &Store) -> Result<Vec<Listing>, CheckpointError> {
 }
 
 /// One listing, or `None` when the checkpoint was deleted meanwhile.
-async fn look_at(store: &Store, step: Step, sizes: &BTreeMap<&str, u64>) -> Result<Option<Listing>, CheckpointError> {
-    let unread = |condition| Ok(Some(Listing { step, bytes: 0, state: None, condition }));
+async fn look_at(store: &Store, step: Step, sizes: &BTreeMap<&str, u64>, published_ms: u64) -> Result<Option<Listing>, CheckpointError> {
+    let unread = |condition| Ok(Some(Listing { step, bytes: 0, state: None, parts: 0, published_ms, condition }));
     let manifest = match load(store, step).await {
         Ok(manifest) => manifest,
         Err(CheckpointError::Absent { .. }) => return Ok(None),
@@ -174,7 +179,8 @@ async fn look_at(store: &Store, step: Step, sizes: &BTreeMap<&str, u64>) -> Resu
         None => Some(Damage::missing(part.shard)),
     });
     let condition = damage.map_or(Condition::Intact, Condition::Damaged);
-    Ok(Some(Listing { step, bytes: manifest.bytes(), state: Some(manifest.state), condition }))
+    let (bytes, state, parts) = (manifest.bytes(), Some(manifest.state), manifest.parts.len() as u32);
+    Ok(Some(Listing { step, bytes, state, parts, published_ms, condition }))
 }
 
 /// Reads every byte of a checkpoint's parts and checks every digest; returns the parts that are damaged.

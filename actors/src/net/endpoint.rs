@@ -22,7 +22,7 @@ use crate::net::{Reject, Router};
 use crate::protocol::ids::NodeId;
 
 pub use error::{BindError, ConnectError};
-pub use options::Options;
+pub use options::{CONTROL_BYTES_MAX, Options};
 pub use socket::Socket;
 
 /// How long QUIC keeps a connection that failed before it knew the path: three times its first guess of a round trip's limit.

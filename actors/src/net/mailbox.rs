@@ -1,13 +1,17 @@
 //! What ractor's mailboxes lack: a bound, a depth, and a sight of the handler at work.
 
+use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use dashmap::DashMap;
 use ractor::{ActorRef, Message};
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
+
+/// Handlers that an actor's ring remembers.
+const RECENT: usize = 16;
 
 /// Why a message was not put into a mailbox.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -29,6 +33,34 @@ pub struct ActorStats {
     high_water: AtomicUsize,
     handled: AtomicU64,
     at_work: Mutex<Option<(&'static str, Instant)>>,
+    /// When each message that waits was put in, the oldest first.
+    queued: Mutex<VecDeque<Instant>>,
+    recent: Mutex<VecDeque<Done>>,
+    failure: Mutex<Option<Failure>>,
+}
+
+/// A handler that has ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
+pub struct Done {
+    /// When it ended, milliseconds since the Unix epoch.
+    pub at_ms: u64,
+    /// Which.
+    pub handler: &'static str,
+    /// How long it took.
+    pub took: Duration,
+}
+
+/// Something that an actor could not do.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+pub struct Failure {
+    /// When, milliseconds since the Unix epoch.
+    pub at_ms: u64,
+    /// One sentence.
+    pub message: String,
+    /// What lies under it, one sentence.
+    pub root_cause: String,
+    /// The reference at which that lies; empty for this actor itself.
+    pub root: String,
 }
 
 /// The same, as numbers at one moment.
@@ -46,12 +78,27 @@ pub struct ActorReport {
     pub handled: u64,
     /// The handler at work and since when.
     pub handling: Option<(&'static str, Duration)>,
+    /// How long the oldest message that waits has waited.
+    pub oldest: Option<Duration>,
+    /// The last handlers, oldest first.
+    pub recent: Vec<Done>,
+    /// The last failure.
+    pub failure: Option<Failure>,
 }
 
 impl ActorStats {
     fn new(name: String, capacity: usize) -> Self {
-        let room = Semaphore::new(capacity);
-        Self { name, capacity, room, high_water: AtomicUsize::new(0), handled: AtomicU64::new(0), at_work: Mutex::new(None) }
+        Self {
+            name,
+            capacity,
+            room: Semaphore::new(capacity),
+            high_water: AtomicUsize::new(0),
+            handled: AtomicU64::new(0),
+            at_work: Mutex::new(None),
+            queued: Mutex::default(),
+            recent: Mutex::default(),
+            failure: Mutex::new(None),
+        }
     }
 
     /// To be called first in `handle`, and held to its end: gives the message's place free and shows
@@ -61,13 +108,20 @@ impl ActorStats {
         if self.depth() > 0 {
             self.room.add_permits(1);
         }
-        *self.at_work.lock().unwrap_or_else(PoisonError::into_inner) = Some((handler, Instant::now()));
+        lock(&self.queued).pop_front();
+        *lock(&self.at_work) = Some((handler, Instant::now()));
         Handling(self.clone())
+    }
+
+    /// Something that this actor was to do has failed; `root` is the reference at which the cause lies, empty for the actor itself.
+    pub fn failed(&self, message: String, root_cause: String, root: String) {
+        *lock(&self.failure) = Some(Failure { at_ms: crate::clock::wall_ms(), message, root_cause, root });
     }
 
     /// The numbers now.
     pub fn report(&self) -> ActorReport {
-        let at_work = *self.at_work.lock().unwrap_or_else(PoisonError::into_inner);
+        let at_work = *lock(&self.at_work);
+        let oldest = lock(&self.queued).front().map(Instant::elapsed);
         ActorReport {
             name: self.name.clone(),
             depth: self.depth(),
@@ -75,6 +129,9 @@ impl ActorStats {
             capacity: self.capacity,
             handled: self.handled.load(Ordering::Relaxed),
             handling: at_work.map(|(handler, since)| (handler, since.elapsed())),
+            oldest,
+            recent: lock(&self.recent).iter().copied().collect(),
+            failure: lock(&self.failure).clone(),
         }
     }
 
@@ -93,9 +150,20 @@ pub struct Handling(Arc<ActorStats>);
 
 impl Drop for Handling {
     fn drop(&mut self) {
-        *self.0.at_work.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        let done = lock(&self.0.at_work).take();
         self.0.handled.fetch_add(1, Ordering::Relaxed);
+        if let Some((handler, since)) = done {
+            let mut recent = lock(&self.0.recent);
+            if recent.len() == RECENT {
+                recent.pop_front();
+            }
+            recent.push_back(Done { at_ms: crate::clock::wall_ms(), handler, took: since.elapsed() });
+        }
     }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// The actors of one node, by name.
@@ -117,7 +185,7 @@ impl ActorTable {
 
     /// Handlers at work: the actor, the handler, since when.
     pub fn at_work(&self) -> Vec<(String, &'static str, Instant)> {
-        let at_work = |stats: &ActorStats| *stats.at_work.lock().unwrap_or_else(PoisonError::into_inner);
+        let at_work = |stats: &ActorStats| *lock(&stats.at_work);
         self.0.iter().filter_map(|entry| at_work(entry.value()).map(|(handler, since)| (entry.key().clone(), handler, since))).collect()
     }
 
@@ -189,7 +257,9 @@ impl<M: Message> Mailbox<M> {
 
     fn cast(&self, message: M) -> Result<(), MailboxError> {
         self.stats.mark();
+        lock(&self.stats.queued).push_back(Instant::now());
         self.actor.cast(message).map_err(|_| {
+            lock(&self.stats.queued).pop_back();
             self.stats.room.add_permits(1);
             self.gone()
         })

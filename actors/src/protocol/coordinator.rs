@@ -144,6 +144,8 @@ pub enum Fact {
     Speeds(BTreeMap<NodeId, u32>),
     /// An operator wants the run to stand still, or to go on.
     Pause(bool),
+    /// An operator wants a checkpoint after the step in flight, or of the state as it is where no step is.
+    SaveNow,
     /// Time has passed.
     Tick,
 }
@@ -318,6 +320,8 @@ pub struct Coordinator {
     /// The newest checkpoint that is known, and the one that is being written.
     saved: Option<Step>,
     saving: Option<Step>,
+    /// A checkpoint is wanted at the next step's end.
+    save_now: bool,
     /// When the store is asked for a newer record, and when it answered last or was found away.
     look_at: Duration,
     checked: Duration,
@@ -395,6 +399,7 @@ impl Coordinator {
             arrival: now,
             saved: None,
             saving: None,
+            save_now: false,
             look_at: now,
             checked: now,
             voted: None,
@@ -495,6 +500,7 @@ impl Coordinator {
                     self.go(&mut acts);
                 }
             }
+            Fact::SaveNow => self.save_as_asked(&mut acts),
             Fact::Tick => {}
         }
         self.tick(now, &mut acts);

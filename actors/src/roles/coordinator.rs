@@ -203,12 +203,12 @@ impl CoordinatorActor {
     fn said(&self, state: &mut State, node: NodeId, message: Control) {
         match message {
             Control::Word(word) => self.learn(state, Fact::Said { from: node, word }),
-            Control::Reduced { epoch, step, partials, lanes, computed_s, traces } => {
+            Control::Reduced { epoch, step, partials, lanes, computed_s, traces, phases } => {
                 // Payload first: the machine may find the step complete.
                 let due = state.machine.as_ref().and_then(Coordinator::flight).is_some_and(|(at, _)| at == step);
                 if due && state.machine.as_ref().is_some_and(|machine| machine.record().epoch == epoch) {
                     state.pace.add(node, lanes.len() as u32, computed_s);
-                    state.gathered.add(partials, lanes);
+                    state.gathered.add(partials, lanes, phases);
                     if !traces.is_empty() {
                         self.learn(state, Fact::Traces { epoch, step, lanes: traces });
                     }
@@ -259,9 +259,9 @@ impl CoordinatorActor {
                         self.learn(state, Fact::Bad { epoch, step, because });
                     }
                     let told = state.gathered.take();
-                    let (metrics, wait, samples, samples_hash) =
-                        (told.metrics.into_iter().collect(), told.wait, told.samples, told.samples_hash);
-                    self.broadcast(state, &Control::Sums { epoch, step, norms, nonfinite, metrics, wait, samples, samples_hash });
+                    let (metrics, wait, phases) = (told.metrics.into_iter().collect(), told.wait, told.phases);
+                    let (samples, samples_hash) = (told.samples, told.samples_hash);
+                    self.broadcast(state, &Control::Sums { epoch, step, norms, nonfinite, metrics, wait, samples, samples_hash, phases });
                 }
                 Act::Stable { epoch, step, checkpoint, hold } => self.stable(state, epoch, step, checkpoint, hold),
                 Act::Save(epoch, step) => {

@@ -1,4 +1,4 @@
-//! The operator desk: answers people who ask what this node knows. It reads, it never holds a step up.
+//! The operator desk: remembers what happened, so that questions are answered without asking who computes.
 //!
 //! Supervised by [`super::node`]; its death costs nothing but answers. It learns everything from
 //! the event stream that also feeds progress and the run's log.
@@ -7,89 +7,68 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use ractor::{Actor, ActorProcessingErr, ActorRef};
-use serde::{Deserialize, Serialize};
 use tokio::sync::oneshot;
 
+use super::phases;
 use crate::event::{Event, MemberInfo, Recorded};
-use crate::net::mailbox::{ActorReport, ActorStats, ActorTable};
+use crate::net::mailbox::ActorStats;
 use crate::protocol::ids::{Epoch, NodeId, Step};
 
 /// Steps over which images per second are averaged.
 const RATE_STEPS: usize = 20;
+/// Steps over which phases are averaged.
+const PHASE_STEPS: usize = 16;
+/// Events that are remembered, commits left out.
+const EVENTS_MAX: usize = 512;
+/// Bounds of the histogram of steps' seconds.
+pub const STEP_BOUNDS: [f64; 12] = [0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0, 300.0, 1_000.0, f64::INFINITY];
 
-/// What a node knows of its run.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Status {
-    /// The node that answers.
-    pub node: NodeId,
-    /// Its clock, milliseconds since the Unix epoch.
-    pub as_of_ms: u64,
+/// What a node knows of its run from what happened.
+#[derive(Debug, Clone)]
+pub struct Story {
     /// Current epoch, 0 before the first.
     pub epoch: Epoch,
     /// When it began.
     pub epoch_since_ms: u64,
+    /// Why.
+    pub epoch_because: String,
+    /// Bytes of shards that moved for it.
+    pub moved_bytes: u64,
     /// Who leads it.
     pub leader: Option<NodeId>,
     /// Who is in.
     pub members: Vec<MemberInfo>,
     /// Steps committed.
     pub step: Step,
-    /// Steps of the run.
-    pub steps: Step,
-    /// When the last step was committed.
+    /// When the last step was committed, or the epoch began.
     pub step_since_ms: u64,
     /// Mean over the last steps.
     pub images_per_s: f64,
     /// Metrics of the last step.
     pub metrics: BTreeMap<String, f64>,
-    /// Steps in the newest checkpoint since this node started, and when it was published.
-    pub checkpoint: Option<(Step, u64)>,
-    /// Why nothing is computed, if so.
-    pub waiting: Option<String>,
-    /// The actors of this node.
-    pub actors: Vec<ActorView>,
-}
-
-/// An actor at one moment, for people.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct ActorView {
-    /// Its name.
-    pub name: String,
-    /// Messages that wait.
-    pub depth: usize,
-    /// The most that ever waited.
-    pub high_water: usize,
-    /// The most that may wait.
-    pub capacity: usize,
-    /// Messages handled.
-    pub handled: u64,
-    /// The handler at work and for how many seconds.
-    pub handling: Option<(String, f64)>,
-}
-
-impl From<ActorReport> for ActorView {
-    fn from(report: ActorReport) -> Self {
-        let ActorReport { name, depth, high_water, capacity, handled, handling } = report;
-        Self {
-            name,
-            depth,
-            high_water,
-            capacity,
-            handled,
-            handling: handling.map(|(handler, since)| (handler.to_owned(), since.as_secs_f64())),
-        }
-    }
+    /// Seconds of a step by phase, means over ranks and the last steps.
+    pub phases: BTreeMap<String, f64>,
+    /// Samples of the steps that were seen.
+    pub samples: u64,
+    /// How often a step's seconds were within each of [`STEP_BOUNDS`], each once, and their sum.
+    pub step_seconds: ([u64; STEP_BOUNDS.len()], f64),
+    /// Steps in the newest checkpoint that was heard of, and what was said of each: bytes, seconds, stall.
+    pub checkpoints: BTreeMap<Step, (u64, f64, f64)>,
+    /// Why nothing is computed, if so, and since when.
+    pub waiting: Option<(String, u64)>,
+    /// The last events with their numbers, commits left out.
+    pub events: VecDeque<(u64, Recorded)>,
 }
 
 /// What the desk is told.
 #[derive(Debug)]
 pub enum DeskMsg {
-    /// Something happened on this node.
+    /// Something happened on this node, or on a member that told us.
     Happened(Recorded),
     /// Somebody asks.
     Ask {
-        /// Gets the view.
-        reply: oneshot::Sender<Status>,
+        /// Gets what is known.
+        reply: oneshot::Sender<Story>,
     },
 }
 
@@ -98,19 +77,15 @@ pub enum DeskMsg {
 pub struct Desk {
     /// Its counters in the node's actor table.
     pub stats: Arc<ActorStats>,
-    /// All of them.
-    pub table: Arc<ActorTable>,
-    /// The node.
-    pub me: NodeId,
-    /// Steps of the run.
-    pub steps: Step,
 }
 
-/// The view, and the last steps' rates.
+/// The story, and the last steps' figures.
 #[derive(Debug)]
 pub struct State {
-    view: Status,
+    story: Story,
     rates: VecDeque<(u64, f64)>,
+    phases: VecDeque<BTreeMap<String, f64>>,
+    numbered: u64,
 }
 
 impl Actor for Desk {
@@ -119,76 +94,154 @@ impl Actor for Desk {
     type Arguments = ();
 
     async fn pre_start(&self, _: ActorRef<DeskMsg>, (): ()) -> Result<State, ActorProcessingErr> {
-        let view = Status {
-            node: self.me,
-            as_of_ms: crate::clock::wall_ms(),
-            epoch: Epoch(0),
-            epoch_since_ms: 0,
-            leader: None,
-            members: Vec::new(),
-            step: Step(0),
-            steps: self.steps,
-            step_since_ms: 0,
-            images_per_s: 0.0,
-            metrics: BTreeMap::new(),
-            checkpoint: None,
-            waiting: Some("starting".to_owned()),
-            actors: Vec::new(),
-        };
-        Ok(State { view, rates: VecDeque::new() })
+        Ok(State::new(crate::clock::wall_ms()))
     }
 
     async fn handle(&self, _: ActorRef<DeskMsg>, message: DeskMsg, state: &mut State) -> Result<(), ActorProcessingErr> {
         match message {
             DeskMsg::Happened(recorded) => {
                 let _at_work = self.stats.handling("happened");
-                happened(state, recorded);
+                state.happened(recorded);
             }
             DeskMsg::Ask { reply } => {
                 let _at_work = self.stats.handling("ask");
-                let mut view = state.view.clone();
-                view.as_of_ms = crate::clock::wall_ms();
-                view.actors = self.table.reports().into_iter().map(ActorView::from).collect();
                 // Whoever asked may have gone; the next one gets a fresh answer.
-                let _ = reply.send(view);
+                let _ = reply.send(state.story.clone());
             }
         }
         Ok(())
     }
 }
 
-fn happened(state: &mut State, recorded: Recorded) {
-    let view = &mut state.view;
-    match recorded.event {
-        Event::Waiting { because } => view.waiting = Some(because),
-        Event::EpochBegan { epoch, step, leader, members, .. } => {
-            (view.epoch, view.epoch_since_ms, view.leader) = (epoch, recorded.at_ms, Some(leader));
-            (view.members, view.step, view.step_since_ms) = (members, step, recorded.at_ms);
-            view.waiting = Some("members connect and load their shards".to_owned());
-        }
-        Event::StepCommitted { step, metrics, seconds, images, .. } => {
-            (view.step, view.step_since_ms, view.metrics, view.waiting) = (step.next(), recorded.at_ms, metrics, None);
-            state.rates.push_back((images, seconds));
-            if state.rates.len() > RATE_STEPS {
-                state.rates.pop_front();
+impl Story {
+    /// What events tell, in order of time.
+    pub fn of(events: &[Recorded]) -> Self {
+        let mut state = State::new(0);
+        state.story.waiting = None;
+        events.iter().for_each(|recorded| state.happened(recorded.clone()));
+        state.story
+    }
+}
+
+impl State {
+    fn new(now_ms: u64) -> Self {
+        let story = Story {
+            epoch: Epoch(0),
+            epoch_since_ms: 0,
+            epoch_because: String::new(),
+            moved_bytes: 0,
+            leader: None,
+            members: Vec::new(),
+            step: Step(0),
+            step_since_ms: 0,
+            images_per_s: 0.0,
+            metrics: BTreeMap::new(),
+            phases: BTreeMap::new(),
+            samples: 0,
+            step_seconds: ([0; STEP_BOUNDS.len()], 0.0),
+            checkpoints: BTreeMap::new(),
+            waiting: Some(("starting".to_owned(), now_ms)),
+            events: VecDeque::new(),
+        };
+        Self { story, rates: VecDeque::new(), phases: VecDeque::new(), numbered: 0 }
+    }
+
+    fn happened(&mut self, recorded: Recorded) {
+        let at_ms = recorded.at_ms;
+        if !matches!(recorded.event, Event::StepCommitted { .. }) {
+            if self.story.events.len() == EVENTS_MAX {
+                self.story.events.pop_front();
             }
-            let (images, seconds) = state.rates.iter().fold((0, 0.0), |(images, time), (i, s)| (images + i, time + s));
-            view.images_per_s = if seconds > 0.0 { images as f64 / seconds } else { 0.0 };
+            self.story.events.push_back((self.numbered, recorded.clone()));
+            self.numbered += 1;
         }
-        Event::CheckpointSaved { step, .. } => view.checkpoint = Some((step, recorded.at_ms)),
-        Event::NodeLost { node, rank, because } => {
-            let who = rank.map_or_else(|| node.to_string(), |rank| format!("rank {rank}"));
-            view.waiting = Some(format!("{who} was lost: {because}"));
+        let story = &mut self.story;
+        match recorded.event {
+            Event::Waiting { because } => story.waiting = Some((because, at_ms)),
+            Event::EpochBegan { epoch, step, leader, members, because, moved_bytes, .. } => {
+                (story.epoch, story.epoch_since_ms, story.epoch_because, story.leader) = (epoch, at_ms, because, Some(leader));
+                (story.members, story.step, story.step_since_ms, story.moved_bytes) = (members, step, at_ms, moved_bytes);
+                story.waiting = Some(("members connect and load their shards".to_owned(), at_ms));
+            }
+            Event::StepCommitted { step, metrics, seconds, images, samples, phases, .. } => {
+                (story.step, story.step_since_ms, story.metrics, story.waiting) = (step.next(), at_ms, metrics, None);
+                story.samples += u64::from(samples);
+                let bound = STEP_BOUNDS.iter().position(|bound| seconds <= *bound).unwrap_or(STEP_BOUNDS.len() - 1);
+                story.step_seconds.0[bound] += 1;
+                story.step_seconds.1 += seconds;
+                self.timed(images, seconds, phases);
+            }
+            Event::CheckpointSaved { step, bytes, seconds, stall_ms } => {
+                story.checkpoints.insert(step, (bytes, seconds, stall_ms));
+                while story.checkpoints.len() > EVENTS_MAX {
+                    story.checkpoints.pop_first();
+                }
+            }
+            Event::NodeLost { node, rank, because } => {
+                let who = rank.map_or_else(|| node.to_string(), |rank| format!("rank {rank}"));
+                story.waiting = Some((format!("{who} was lost: {because}"), at_ms));
+            }
+            Event::Ended { because, .. } => story.waiting = Some((because, at_ms)),
+            Event::CheckpointFailed { .. }
+            | Event::Ordered { .. }
+            | Event::Evaluated { .. }
+            | Event::SampleReplaced { .. }
+            | Event::CopiesDiffered { .. }
+            | Event::StepAudited { .. }
+            | Event::StepSkipped { .. }
+            | Event::StandsBy { .. }
+            | Event::Hung { .. }
+            | Event::NodeOdd { .. } => {}
         }
-        Event::Ended { because, .. } => view.waiting = Some(because),
-        Event::CheckpointFailed { .. }
-        | Event::Evaluated { .. }
-        | Event::SampleReplaced { .. }
-        | Event::CopiesDiffered { .. }
-        | Event::StepAudited { .. }
-        | Event::StepSkipped { .. }
-        | Event::StandsBy { .. }
-        | Event::Hung { .. }
-        | Event::NodeOdd { .. } => {}
+    }
+
+    fn timed(&mut self, images: u64, seconds: f64, phases: BTreeMap<String, f64>) {
+        self.rates.push_back((images, seconds));
+        if self.rates.len() > RATE_STEPS {
+            self.rates.pop_front();
+        }
+        let (images, time) = self.rates.iter().fold((0, 0.0), |(images, time), (i, s)| (images + i, time + s));
+        self.story.images_per_s = if time > 0.0 { images as f64 / time } else { 0.0 };
+        if phases.is_empty() {
+            return;
+        }
+        self.phases.push_back(phases);
+        if self.phases.len() > PHASE_STEPS {
+            self.phases.pop_front();
+        }
+        let count = self.phases.len() as f64;
+        let mean = |name: &str| self.phases.iter().filter_map(|step| step.get(name)).sum::<f64>() / count;
+        self.story.phases = phases::NAMES.iter().map(|name| ((*name).to_owned(), mean(name))).collect();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(at_ms: u64, event: Event) -> Recorded {
+        Recorded { at_ms, recorded_by: NodeId([1; 16]), event }
+    }
+
+    fn committed(step: u64, seconds: f64) -> Event {
+        let phases = [("compute".to_owned(), seconds)].into();
+        let (metrics, samples_hash) = (BTreeMap::new(), 0);
+        Event::StepCommitted { step: Step(step), epoch: Epoch(1), metrics, seconds, images: 8, wait: 0.0, samples: 8, samples_hash, phases }
+    }
+
+    #[test]
+    fn a_story_is_what_happened_and_its_memory_is_bounded() {
+        let mut state = State::new(0);
+        (0..40).for_each(|step| state.happened(at(step, committed(step, if step < 24 { 1.0 } else { 3.0 }))));
+        let story = &state.story;
+        assert_eq!((story.step, story.samples, story.waiting.as_ref()), (Step(40), 320, None));
+        assert_eq!((story.phases["compute"], story.phases["vote"]), (3.0, 0.0), "means of the last 16 steps");
+        assert_eq!(story.step_seconds.0.iter().sum::<u64>(), 40);
+        assert!(story.events.is_empty(), "commits are no news");
+        for number in 0..EVENTS_MAX as u64 + 3 {
+            state.happened(at(number, Event::Waiting { because: "for ranks".into() }));
+        }
+        assert_eq!((state.story.events.len(), state.story.events[0].0), (EVENTS_MAX, 3), "the oldest went, numbers stay");
+        assert_eq!(state.story.waiting, Some(("for ranks".into(), EVENTS_MAX as u64 + 2)));
     }
 }

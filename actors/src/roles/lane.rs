@@ -33,6 +33,24 @@ struct State {
     /// The longest time that a lane has computed at a stretch, ever.
     longest: Option<Duration>,
     traced: bool,
+    /// When the step began, and when its first lane began to compute.
+    begun: Option<Instant>,
+    first: Option<Instant>,
+    /// Seconds that each lane was busy and waited in its last step.
+    seconds: BTreeMap<u32, (f32, f32)>,
+}
+
+/// What a lane does at this moment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Doing {
+    /// Its batch has not come.
+    Loading,
+    /// It computes.
+    Computing,
+    /// It waits for others.
+    Waiting,
+    /// It has ended.
+    Done,
 }
 
 #[derive(Debug)]
@@ -65,8 +83,8 @@ impl LaneBoard {
     /// A step begins; with `traced` its lanes' calls are hashed. Returns the turn, which every later word names.
     pub fn begin(&self, traced: bool) -> u64 {
         let mut state = self.lock();
-        let (turn, longest) = (state.turn + 1, state.longest);
-        *state = State { turn, longest, traced, ..State::default() };
+        let (turn, longest, seconds) = (state.turn + 1, state.longest, std::mem::take(&mut state.seconds));
+        *state = State { turn, longest, traced, begun: Some(Instant::now()), seconds, ..State::default() };
         turn
     }
 
@@ -85,6 +103,7 @@ impl LaneBoard {
         if state.turn == turn {
             let now = Instant::now();
             state.lanes.insert(lane, LaneState { waiting: 0, since: now, done: false, loading: false, calls: Vec::new() });
+            state.first.get_or_insert(now);
             state.compute(now);
         }
     }
@@ -138,6 +157,33 @@ impl LaneBoard {
         let state = self.lock();
         let calls = state.lanes.iter().filter(|_| state.traced).map(|(lane, at)| (*lane, at.calls.clone())).collect();
         (state.computed.as_secs_f64(), calls)
+    }
+
+    /// A lane has told how long it was busy, and how much of that it waited.
+    pub fn took(&self, lane: u32, busy_s: f32, wait_s: f32) {
+        self.lock().seconds.insert(lane, (busy_s, wait_s));
+    }
+
+    /// Seconds that each lane was busy and waited in its last step, for lanes that were here.
+    pub fn seconds(&self) -> BTreeMap<u32, (f32, f32)> {
+        self.lock().seconds.clone()
+    }
+
+    /// How long the step waited for its first batch.
+    pub fn loaded(&self) -> Duration {
+        let state = self.lock();
+        state.begun.zip(state.first).map_or(Duration::ZERO, |(begun, first)| first - begun)
+    }
+
+    /// What each lane does, and for how long it has.
+    pub fn doing(&self) -> Vec<(u32, Doing, Duration)> {
+        let doing = |at: &LaneState| match at {
+            LaneState { done: true, .. } => Doing::Done,
+            LaneState { loading: true, .. } => Doing::Loading,
+            LaneState { waiting: 0, .. } => Doing::Computing,
+            LaneState { .. } => Doing::Waiting,
+        };
+        self.lock().lanes.iter().map(|(lane, at)| (*lane, doing(at), at.since.elapsed())).collect()
     }
 
     /// Who computes or waits for its batch, and the longest that any lane has computed at a stretch before, if one has come to an end.

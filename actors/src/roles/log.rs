@@ -1,7 +1,7 @@
 //! The run's log: what happened while this node led, on its way into the store.
 //!
-//! It waits in memory until the next checkpoint is published. A store that cannot be written for long costs the oldest events,
-//! never more memory.
+//! It lies there as objects of JSON lines. The newest one is written again as it grows, until it is full and the next one begins; when
+//! there are too many the oldest go. A store that cannot be written for long costs the oldest events, never more memory.
 
 use std::collections::VecDeque;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -9,12 +9,30 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use crate::event::Recorded;
 use crate::store::{Store, StoreError};
 
+/// Where its objects lie.
+pub const FOLDER: &str = "events";
 /// Events that wait at most: some 30 MB.
 const EVENTS_MAX: usize = 1 << 16;
+/// An object is full when it holds this much.
+const OBJECT_BYTES: usize = 256 << 10;
+/// Objects of the log at most: with them it takes some 512 MB.
+pub const OBJECTS_MAX: usize = 2_048;
+/// The largest object that is read.
+const READ_BYTES_MAX: u64 = 256 << 20;
 
-/// The events that are not durable yet, oldest first.
+/// The events that are not durable yet, oldest first, and the object that is being filled.
 #[derive(Debug, Default)]
-pub struct Log(Mutex<VecDeque<Recorded>>);
+pub struct Log {
+    waiting: Mutex<VecDeque<Recorded>>,
+    /// One writer at a time: the object is written as a whole.
+    open: tokio::sync::Mutex<Option<Open>>,
+}
+
+#[derive(Debug)]
+struct Open {
+    key: String,
+    text: String,
+}
 
 impl Log {
     /// Something happened.
@@ -26,28 +44,64 @@ impl Log {
         events.push_back(event);
     }
 
-    /// Writes what waits as one object of JSON lines.
+    /// Writes what waits into the newest object, or as a new one of this key.
     ///
     /// # Errors
     /// The store cannot be written: the events are still kept.
     pub async fn save(&self, store: &Store, key: &str) -> Result<(), StoreError> {
+        let mut open = self.open.lock().await;
         let events = std::mem::take(&mut *self.events());
         let text: String = events.iter().filter_map(|event| serde_json::to_string(event).ok()).map(|line| line + "\n").collect();
         if text.is_empty() {
             return Ok(());
         }
-        let written = store.put(key, bytes::Bytes::from(text)).await;
-        if written.is_err() {
+        let (key, whole) = match &*open {
+            Some(object) => (object.key.clone(), object.text.clone() + &text),
+            None => (key.to_owned(), text),
+        };
+        if let Err(error) = store.put(&key, bytes::Bytes::from(whole.clone())).await {
             let mut waiting = self.events();
             let room = EVENTS_MAX - waiting.len();
             events.into_iter().rev().take(room).for_each(|event| waiting.push_front(event));
+            return Err(error);
         }
-        written
+        if whole.len() < OBJECT_BYTES {
+            *open = Some(Open { key, text: whole });
+            return Ok(());
+        }
+        *open = None;
+        rotate(store).await
     }
 
     fn events(&self) -> MutexGuard<'_, VecDeque<Recorded>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Deletes the oldest objects where there are too many.
+async fn rotate(store: &Store) -> Result<(), StoreError> {
+    let mut keys: Vec<String> = store.list(FOLDER).await?.into_iter().map(|entry| entry.key).collect();
+    keys.sort_unstable();
+    keys.truncate(keys.len().saturating_sub(OBJECTS_MAX));
+    if keys.is_empty() { Ok(()) } else { store.delete_all(keys).await }
+}
+
+/// Everything that is durable, in order of time. A torn or foreign line is passed over.
+///
+/// # Errors
+/// The store cannot be read.
+pub async fn read(store: &Store) -> Result<Vec<Recorded>, StoreError> {
+    let mut events = Vec::new();
+    for entry in store.list(FOLDER).await? {
+        match store.get(&entry.key, READ_BYTES_MAX).await {
+            Ok(body) => events.extend(String::from_utf8_lossy(&body).lines().filter_map(|line| serde_json::from_str::<Recorded>(line).ok())),
+            // Rotated away meanwhile.
+            Err(StoreError::NotFound { .. }) => {}
+            Err(error) => return Err(error),
+        }
+    }
+    events.sort_by_key(|event| event.at_ms);
+    Ok(events)
 }
 
 #[cfg(test)]
@@ -65,10 +119,8 @@ mod tests {
         Recorded { at_ms: at_ms as u64, recorded_by: NodeId([1; 16]), event: Event::Waiting { because: String::new() } }
     }
 
-    async fn saved(store: &Store, key: &str) -> Vec<u64> {
-        let body = store.get(key, 1 << 30).await.unwrap();
-        let at = |line: &str| serde_json::from_str::<Recorded>(line).unwrap().at_ms;
-        String::from_utf8_lossy(&body).lines().map(at).collect()
+    async fn saved(store: &Store) -> Vec<u64> {
+        read(store).await.unwrap().iter().map(|event| event.at_ms).collect()
     }
 
     #[tokio::test]
@@ -78,16 +130,50 @@ mod tests {
         [0, 2].into_iter().for_each(|write| faults.fail(write, Fault::Full));
         let log = Log::default();
         log.push(event(0));
-        assert!(log.save(&store, "a").await.is_err());
+        assert!(log.save(&store, "events/a").await.is_err());
         log.push(event(1));
-        log.save(&store, "b").await.unwrap();
-        assert_eq!(saved(&store, "b").await, [0, 1], "nothing was lost, and the order is kept");
+        log.save(&store, "events/b").await.unwrap();
+        assert_eq!(saved(&store).await, [0, 1], "nothing was lost, and the order is kept");
         (0..EVENTS_MAX + 2).for_each(|at| log.push(event(at)));
-        assert!(log.save(&store, "c").await.is_err());
+        assert!(log.save(&store, "events/c").await.is_err());
         log.push(event(EVENTS_MAX + 2));
         assert_eq!(log.events().len(), EVENTS_MAX);
-        log.save(&store, "d").await.unwrap();
+        log.save(&store, "events/d").await.unwrap();
         let expected: Vec<u64> = (3..EVENTS_MAX as u64 + 3).collect();
-        assert!(saved(&store, "d").await == expected, "the newest ones are kept");
+        let mut found = saved(&store).await;
+        found.retain({
+            let mut early = vec![0, 1];
+            move |at| early.iter().position(|known| known == at).is_none_or(|place| {
+                early.remove(place);
+                false
+            })
+        });
+        assert!(found == expected, "the newest ones are kept");
+    }
+
+    #[tokio::test]
+    async fn an_object_grows_until_it_is_full_and_the_oldest_go() {
+        let store = Store::with(Arc::new(InMemory::new()), "run");
+        let log = Log::default();
+        let names = |entries: Vec<crate::store::Entry>| entries.into_iter().map(|entry| entry.key).collect::<Vec<_>>();
+        for round in 0..3 {
+            log.push(event(round));
+            log.save(&store, &format!("events/{round}")).await.unwrap();
+        }
+        assert_eq!(names(store.list(FOLDER).await.unwrap()), ["events/0"]);
+        let lines = OBJECT_BYTES / serde_json::to_string(&event(3)).unwrap().len() + 1;
+        (3..3 + lines).for_each(|at| log.push(event(at)));
+        log.save(&store, "events/3").await.unwrap();
+        log.push(event(3 + lines));
+        log.save(&store, "events/4").await.unwrap();
+        assert_eq!(names(store.list(FOLDER).await.unwrap()), ["events/0", "events/4"], "the full one is closed");
+        assert!(saved(&store).await == (0..4 + lines as u64).collect::<Vec<_>>());
+        for old in 0..OBJECTS_MAX {
+            store.put(&format!("events/{old:09}"), bytes::Bytes::from_static(b"\n")).await.unwrap();
+        }
+        (0..lines).for_each(|at| log.push(event(at)));
+        log.save(&store, "events/5").await.unwrap();
+        let left = names(store.list(FOLDER).await.unwrap());
+        assert!(left.len() == OBJECTS_MAX && !left.contains(&"events/0".to_owned()), "{}", left.len());
     }
 }

@@ -26,6 +26,7 @@ use super::lease::{BEAT, Lease, SILENCE};
 use super::ledger::{Line, Tail};
 use super::loader::{Loader, LoaderMsg};
 use super::log::Log;
+use super::phases::{self, PhaseBoard};
 use super::rank::{RankActor, RankMsg, Superior};
 use super::records;
 use super::transfer::Transfers;
@@ -41,6 +42,7 @@ use crate::net::tls::{Identity, Role};
 use crate::net::{Reject, Router};
 use crate::protocol::coordinator::{Care, Rules};
 use crate::protocol::ids::{Epoch, NodeId, Rank, ShardId, Step};
+use crate::protocol::plan::Plan;
 use crate::protocol::membership::{Act, Fact, LeaseView, Membership, Settings};
 use crate::protocol::record::{EpochRecord, Member};
 use crate::protocol::shard::{Shard, UnitShape, cut};
@@ -50,13 +52,17 @@ use crate::store::{Store, StoreError};
 use crate::wire::message::{Control, DataHeader, DataKind};
 use crate::workload::{Source, Sums, Workload};
 
+mod answer;
 pub mod enter;
 mod hang;
+pub mod look;
+mod obey;
 mod office;
 mod permits;
 mod routes;
 mod start;
 
+use self::answer::Asked;
 use self::enter::Loaded;
 use self::office::{LeaderOffice, nonce, save_events, save_ledger, save_older};
 use self::routes::{Desks, NodeRouter, Shared, TermView, Wires};
@@ -124,6 +130,8 @@ pub struct NodeArgs<W> {
     pub images: u64,
     /// Steps of the run.
     pub steps: Step,
+    /// How often its launcher has started it anew.
+    pub restarts: u32,
     /// Steps between checkpoints.
     pub checkpoint_every: u64,
     /// Checkpoints kept.
@@ -249,6 +257,7 @@ pub struct NodeActor<W> {
     workload: Arc<W>,
     endpoint: Arc<Endpoint<NodeRouter>>,
     writer: ActorRef<WriterMessage>,
+    writing: Arc<ActorStats>,
     gathered_values_max: usize,
     settings: Settings,
     began: Instant,
@@ -293,8 +302,14 @@ impl<W: Workload> Actor for NodeActor<W> {
             NodeMsg::Snapshot { epoch, step, shards, stall_ms } => self.snapshot(epoch, step, shards, stall_ms),
             NodeMsg::Told(from, message) => self.told(state, from, message),
             NodeMsg::Ordered(Order::Stop { because }) => self.learn(state, Fact::Stop(because)),
-            NodeMsg::Ordered(Order::Leave { because, deadline }) => self.learn(state, Fact::Leave(because, deadline)),
-            NodeMsg::Ordered(Order::Stay) => self.learn(state, Fact::Stay),
+            NodeMsg::Ordered(Order::Leave { because, deadline }) => {
+                *self.shared.draining.lock().unwrap_or_else(PoisonError::into_inner) = Some(because.clone());
+                self.learn(state, Fact::Leave(because, deadline));
+            }
+            NodeMsg::Ordered(Order::Stay) => {
+                self.shared.draining.lock().unwrap_or_else(PoisonError::into_inner).take();
+                self.learn(state, Fact::Stay);
+            }
             NodeMsg::Ordered(Order::Died { pid, because }) => self.died(state, pid, because),
             NodeMsg::Over(outcome, because) => self.end(state, outcome, because),
             NodeMsg::Broken(because) => self.broken(state, because),
@@ -378,8 +393,9 @@ impl<W: Workload> NodeActor<W> {
 
     fn snapshot(&self, epoch: Epoch, step: Step, shards: Shards, stall_ms: f64) {
         let shared = self.shared.clone();
-        let writer = self.writer.clone();
+        let (writer, writing) = (self.writer.clone(), self.writing.clone());
         tokio::spawn(async move {
+            let at_work = writing.handling("save");
             let shards = shards
                 .into_iter()
                 .map(|(id, shard)| SnapshotShard { id, start: shard.start, values: shard.values, slots: shard.slots })
@@ -391,9 +407,14 @@ impl<W: Workload> NodeActor<W> {
                     Ok(records) => Control::Parts { epoch, step, records, stall_ms },
                     Err(error) => Control::PartsFailed { epoch, step, because: error.to_string() },
                 },
-                Ok(Err(error)) => Control::PartsFailed { epoch, step, because: error.to_string() },
+                Ok(Err(error)) => {
+                    let (message, root_cause) = (format!("the parts after step {} were not saved", step.0), error.to_string());
+                    writing.failed(message, root_cause.clone(), String::new());
+                    Control::PartsFailed { epoch, step, because: root_cause }
+                }
                 Err(error) => Control::PartsFailed { epoch, step, because: format!("the checkpoint writer is gone: {error}") },
             };
+            drop(at_work);
             if let Some(leader) = shared.leader() {
                 shared.send(leader, message);
             }

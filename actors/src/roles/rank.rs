@@ -18,6 +18,7 @@ use tokio::sync::oneshot;
 use super::exchange::{Exchange, Lanes};
 use super::lane::{LaneBoard, Watched};
 use super::loader::LoaderMsg;
+use super::phases::{Moment, PhaseBoard};
 use super::vault::{ShardState, Shards, Vault};
 use crate::net::mailbox::{ActorStats, Mailbox};
 use crate::protocol::coordinator::Care;
@@ -163,6 +164,8 @@ pub struct RankActor<W> {
     pub end: Step,
     /// What its lanes are doing.
     pub board: Arc<LaneBoard>,
+    /// Where its steps' time went.
+    pub phases: Arc<PhaseBoard>,
     /// Which steps are audited.
     pub care: Care,
 }
@@ -288,6 +291,7 @@ impl<W: Workload> RankActor<W> {
     fn fence(&self, state: &mut State, rehash: bool, reply: oneshot::Sender<Vec<Held>>) {
         abort(state);
         state.term = None;
+        self.phases.at(Moment::Aborted);
         let (vault, superior) = (self.vault.clone(), self.superior.clone());
         let report = move || {
             if rehash {
@@ -319,6 +323,7 @@ impl<W: Workload> RankActor<W> {
     fn start(&self, myself: &Mailbox<RankMsg>, term: &mut Term, step: Step) {
         term.flight = Flight { step, ..Flight::default() };
         let turn = self.board.begin(self.care.audits(step));
+        self.phases.at(Moment::Began);
         for lane in term.lanes.clone() {
             self.start_lane(myself, term, step, Lane(lane), turn);
         }
@@ -368,6 +373,7 @@ impl<W: Workload> RankActor<W> {
         match result {
             Ok(report) => {
                 let (busy_s, (samples, samples_hash)) = work;
+                self.board.took(lane.0, busy_s, report.wait_s);
                 let metrics = report.metrics.into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
                 term.flight
                     .reports
@@ -408,12 +414,15 @@ impl<W: Workload> RankActor<W> {
         let lanes = std::mem::take(&mut term.flight.reports).into_values().collect();
         let (computed_s, traces) = self.board.result();
         let (epoch, step) = (term.exchange.epoch(), term.flight.step);
-        self.superior.tell_leader(Control::Reduced { epoch, step, partials, lanes, computed_s, traces });
+        self.phases.at(Moment::Reduced { data: self.board.loaded().as_secs_f64(), compute: computed_s });
+        let phases = self.phases.last().map(|seconds| seconds.map(|seconds| seconds as f32).to_vec()).unwrap_or_default();
+        self.superior.tell_leader(Control::Reduced { epoch, step, partials, lanes, computed_s, traces, phases });
     }
 
     /// Computes the new versions beside the old ones.
     fn update(&self, myself: &Mailbox<RankMsg>, term: &mut Term, sums: Sums) {
         let Some(gradients) = term.flight.gradients.take() else { return };
+        self.phases.at(Moment::Summed);
         let (epoch, step) = (term.exchange.epoch(), term.flight.step);
         let (workload, committed, rank) = (self.workload.clone(), term.committed.clone(), myself.clone());
         tokio::task::spawn_blocking(move || {
@@ -436,6 +445,7 @@ impl<W: Workload> RankActor<W> {
             self.vault.put(*id, version, *digest, shard.clone());
         }
         term.flight.next = Some(shards.into_iter().map(|(id, _, shard)| (id, shard)).collect());
+        self.phases.at(Moment::Prepared);
         self.superior.tell_leader(Control::Prepared { epoch, step, digests });
     }
 
@@ -446,6 +456,7 @@ impl<W: Workload> RankActor<W> {
         };
         let step = term.flight.step;
         let version = Version { step: step.next(), epoch: term.exchange.epoch() };
+        self.phases.at(Moment::Committed);
         term.committed = next;
         self.vault.settle(version, &term.committed.keys().copied().collect::<BTreeSet<_>>());
         let values = term.committed.iter().map(|(id, shard)| (*id, shard.values.clone())).collect();

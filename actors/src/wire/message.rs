@@ -129,6 +129,8 @@ pub enum Control {
         computed_s: f64,
         /// In a step that is audited: what each lane gave to its collective calls and got from them, as hashes.
         traces: Vec<(u32, Vec<(u64, u64)>)>,
+        /// Seconds of this rank's step before this one by [`crate::roles::phases::NAMES`]; empty before there is one.
+        phases: Vec<f32>,
     },
     /// Leader → members: the global sums; compute the new versions beside the old ones. With it comes all that is
     /// told of the step once it is stable: it may become so when its leader is gone.
@@ -149,6 +151,8 @@ pub enum Control {
         samples: u32,
         /// Hash over the lanes' sample hashes, in lane order.
         samples_hash: u64,
+        /// Seconds of the step before this one by [`crate::roles::phases::NAMES`], means over ranks; empty before there is one.
+        phases: Vec<f32>,
     },
     /// Member → leader: the vote. My new versions lie beside the old ones.
     Prepared {
@@ -227,22 +231,37 @@ pub enum Control {
         /// One sentence.
         because: String,
     },
-    /// Operator → node: hand over what you hold and leave the run.
-    Drain {
-        /// One sentence.
-        because: String,
-        /// Milliseconds until the machine is gone, if that is known.
-        deadline_ms: Option<u64>,
+    /// Member → leader: something happened here that only this node saw.
+    Told {
+        /// What ([`crate::event::Recorded`], JSON).
+        event: String,
     },
-    /// Operator → node: stay after all.
-    Undrain,
-    /// Node → operator: it is being done.
-    Obeyed,
-    /// Operator → node: what do you know?
-    AskStatus,
-    /// Node → operator: this (JSON).
-    Status {
-        /// The view.
-        json: String,
+    /// Operator or node → node: what do you know?
+    Ask {
+        /// Comes back with the answer.
+        number: u64,
+        /// The [`crate::desk::question::Question`], JSON.
+        question: String,
+    },
+    /// Node → who asked.
+    Answered {
+        /// The question's number.
+        number: u64,
+        /// The [`crate::desk::view::View`], JSON.
+        view: String,
+    },
+    /// Operator → node: do this.
+    Order {
+        /// Comes back with the answer.
+        number: u64,
+        /// The [`crate::desk::order::Order`], JSON.
+        order: String,
+    },
+    /// Node → operator: it is being done, or why not.
+    Obeyed {
+        /// The order's number.
+        number: u64,
+        /// The [`crate::desk::order::Answer`], JSON.
+        answer: String,
     },
 }

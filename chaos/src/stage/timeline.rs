@@ -191,6 +191,7 @@ impl Timeline {
                 self.push(at, who, Happening::Note { text: format!("step {} was skipped: {because}", step.0) });
             }
             Event::StandsBy { node } => self.push(at, who, Happening::Note { text: format!("{node} stands by") }),
+            Event::Ordered { .. } => self.push(at, who, Happening::Note { text: recorded.event.sentence() }),
             Event::Hung { node, because } => self.push(at, who, Happening::Note { text: format!("{node} hangs: {because}") }),
             Event::Ended { outcome, .. } if outcome == "done" => self.is_over(at, who),
             Event::Ended { .. } | Event::Evaluated { .. } | Event::SampleReplaced { .. } => {}

@@ -8,6 +8,8 @@ use crate::net::link::Heartbeat;
 
 /// What one stream may hold that its reader has not taken: 10 Gbit/s at 3 ms.
 const STREAM_WINDOW: u32 = 4 << 20;
+/// The longest control frame by default, in bytes.
+pub const CONTROL_BYTES_MAX: usize = 4 << 20;
 /// Streams of a link beside those of bulk transfers: heartbeat, control, small.
 const OTHER_STREAMS: u32 = 3;
 
@@ -57,7 +59,7 @@ impl Default for Options {
             idle: Duration::from_secs(5),
             handshake: Duration::from_secs(5),
             drain: Duration::from_secs(2),
-            max_control: 4 << 20,
+            max_control: CONTROL_BYTES_MAX as u32,
             max_question: 64 << 10,
             frame: Duration::from_secs(30),
             max_values: 64 << 20,

@@ -301,7 +301,7 @@ impl Coordinator {
                 self.next_epoch("nodes that hold copies have stayed out of sight".into(), acts);
             }
             Stage::Idle => {
-                if let Some(because) = self.change_due(now).filter(|_| !self.paused) {
+                if let Some(because) = self.change_due(now) {
                     self.next_epoch(because, acts);
                 } else if now < self.arrival + self.rules.quiet {
                     acts.push(Act::WakeAt(self.arrival + self.rules.quiet));

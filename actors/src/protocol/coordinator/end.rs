@@ -53,6 +53,19 @@ impl Coordinator {
         }
     }
 
+    /// A checkpoint that an operator asks for: at the next step's end, or now where none is being computed.
+    pub(super) fn save_as_asked(&mut self, acts: &mut Vec<Act>) {
+        match (&self.stage, &self.begun) {
+            (Stage::Idle, Some((_, version))) if self.saving.is_none() && self.saved != Some(version.step) => {
+                let step = version.step;
+                (self.saving, self.attempted) = (Some(step), step);
+                acts.push(Act::Save(self.record.epoch, step));
+            }
+            (Stage::Idle, Some(_)) => {}
+            _ => self.save_now = true,
+        }
+    }
+
     /// Writes the last checkpoint of a state that no step will follow.
     pub(super) fn save_last(&mut self, step: Step, acts: &mut Vec<Act>) {
         if self.saved == Some(step) {

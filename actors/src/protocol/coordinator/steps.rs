@@ -63,8 +63,9 @@ impl Coordinator {
         let hold = last || self.paused || self.change_due(now).is_some();
         let every = self.rules.checkpoint_every.max(1);
         let due = done.0 / every > self.attempted.0 / every;
-        let checkpoint = last || (due && self.saving.is_none());
+        let checkpoint = last || ((due || self.save_now) && self.saving.is_none());
         if checkpoint {
+            self.save_now = false;
             self.saving = Some(done);
             self.attempted = done;
         }

@@ -10,6 +10,7 @@ const LOSS: &str = "loss";
 pub(super) struct Gathered {
     partials: BTreeMap<ShardId, ShardPartials>,
     lanes: BTreeMap<u32, LaneMetrics>,
+    phases: Vec<Vec<f32>>,
 }
 
 /// What is told of a step.
@@ -23,10 +24,15 @@ pub(super) struct Told {
     pub(super) samples: u32,
     /// Hash over the lanes' hashes.
     pub(super) samples_hash: u64,
+    /// Seconds of the step before by phase, means over ranks.
+    pub(super) phases: Vec<f32>,
 }
 
 impl Gathered {
-    pub(super) fn add(&mut self, partials: Vec<ShardPartials>, lanes: Vec<LaneMetrics>) {
+    pub(super) fn add(&mut self, partials: Vec<ShardPartials>, lanes: Vec<LaneMetrics>, phases: Vec<f32>) {
+        if phases.len() == crate::roles::phases::NAMES.len() {
+            self.phases.push(phases);
+        }
         self.partials.extend(partials.into_iter().map(|partials| (partials.shard, partials)));
         self.lanes.extend(lanes.into_iter().map(|lane| (lane.lane, lane)));
     }
@@ -78,6 +84,9 @@ impl Gathered {
             columns.entry(name).or_default().push(f64::from(value));
         }
         let metrics = columns.into_iter().map(|(name, values)| (name, tree::sum(&values).unwrap_or(0.0) / count)).collect();
-        Told { metrics, wait: if busy > 0.0 { waited / busy } else { 0.0 }, samples, samples_hash }
+        let ranks = std::mem::take(&mut self.phases);
+        let mean = |phase: usize| ranks.iter().map(|rank| rank[phase]).sum::<f32>() / ranks.len() as f32;
+        let phases = if ranks.is_empty() { Vec::new() } else { (0..crate::roles::phases::NAMES.len()).map(mean).collect() };
+        Told { metrics, phases, wait: if busy > 0.0 { waited / busy } else { 0.0 }, samples, samples_hash }
     }
 }

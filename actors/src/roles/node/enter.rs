@@ -62,6 +62,10 @@ impl<W: Workload> NodeActor<W> {
     /// The epoch goes on from here: who has a rank gets its copies and meets the others.
     pub(super) fn begin(&self, state: &mut State, epoch: Epoch, beginning: Box<Beginning>) {
         let Some(record) = state.machine.record().filter(|record| record.epoch == epoch).cloned() else { return };
+        if let Some(view) = self.shared.epoch().filter(|view| view.record.epoch == epoch) {
+            // It begins once.
+            let _ = view.plan.set(beginning.plan.clone());
+        }
         self.shared.vault.begin(beginning.version);
         // Its leader may have gone between the last vote and its word.
         if let Some(last) = beginning.version.step.0.checked_sub(1) {

@@ -30,10 +30,11 @@ fn sort(message: &Control) -> Sort {
         | Control::PartsFailed { .. }
         | Control::Published { .. }
         | Control::SaveFailed { .. }
-        | Control::Obeyed
-        | Control::Status { .. } => Sort::Member,
-        Control::AskStatus => Sort::Question,
-        Control::Drain { .. } | Control::Undrain => Sort::Order,
+        | Control::Told { .. }
+        | Control::Answered { .. }
+        | Control::Obeyed { .. } => Sort::Member,
+        Control::Ask { .. } => Sort::Question,
+        Control::Order { .. } => Sort::Order,
     }
 }
 
@@ -63,8 +64,18 @@ mod tests {
             Control::Word(Word::Stop { because: text() }),
             Control::Word(Word::Leave { because: text(), deadline_ms: None }),
             Control::Word(Word::Bye { outcome: Outcome::Done, because: text() }),
-            Control::Reduced { epoch, step, partials: vec![], lanes: vec![], computed_s: 0.0, traces: vec![] },
-            Control::Sums { epoch, step, norms: vec![], nonfinite: 0, metrics: vec![], wait: 0.0, samples: 0, samples_hash: 0 },
+            Control::Reduced { epoch, step, partials: vec![], lanes: vec![], computed_s: 0.0, traces: vec![], phases: vec![] },
+            Control::Sums {
+                epoch,
+                step,
+                norms: vec![],
+                nonfinite: 0,
+                metrics: vec![],
+                wait: 0.0,
+                samples: 0,
+                samples_hash: 0,
+                phases: vec![],
+            },
             Control::Prepared { epoch, step, digests: vec![] },
             Control::Stable { epoch, step, checkpoint: true, hold: false },
             Control::Snapshot { epoch, step },
@@ -74,14 +85,15 @@ mod tests {
             Control::PartsFailed { epoch, step, because: text() },
             Control::Published { step, bytes: 0, seconds: 0.0, stall_ms: 0.0 },
             Control::SaveFailed { step, because: text() },
-            Control::Obeyed,
-            Control::Status { json: text() },
+            Control::Told { event: text() },
+            Control::Answered { number: 1, view: text() },
+            Control::Obeyed { number: 1, answer: text() },
         ]
     }
 
     #[test]
     fn who_may_look_may_not_order_and_who_may_order_is_no_member() {
-        let orders = [Control::Drain { because: text(), deadline_ms: None }, Control::Undrain];
+        let orders = [Control::Order { number: 1, order: text() }];
         let said = |role: Role, message: &Control| permits(role, message);
         for message in of_members() {
             let who = [Role::Node, Role::Admin, Role::Viewer].map(|role| said(role, &message));
@@ -91,7 +103,7 @@ mod tests {
             let who = [Role::Node, Role::Admin, Role::Viewer].map(|role| said(role, &message));
             assert_eq!(who, [false, true, false], "{message:?}");
         }
-        let who = [Role::Node, Role::Admin, Role::Viewer].map(|role| said(role, &Control::AskStatus));
+        let who = [Role::Node, Role::Admin, Role::Viewer].map(|role| said(role, &Control::Ask { number: 1, question: text() }));
         assert_eq!(who, [true; 3]);
     }
 }

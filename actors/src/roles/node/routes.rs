@@ -24,6 +24,8 @@ pub(super) struct Shared {
     pub(super) vault: Arc<Vault>,
     pub(super) transfers: Transfers,
     pub(super) shards: Arc<Vec<Shard>>,
+    /// Optimizer slots of a value.
+    pub(super) slots: usize,
     pub(super) tail: Tail,
     /// What is told of the step in flight once it is stable.
     pub(super) report: Mutex<Option<Report>>,
@@ -34,6 +36,23 @@ pub(super) struct Shared {
     pub(super) store: Store,
     /// What of this node hangs.
     pub(super) hung: OnceLock<String>,
+    /// What operators are told of this node.
+    pub(super) table: Arc<ActorTable>,
+    pub(super) board: Arc<LaneBoard>,
+    pub(super) phases: Arc<PhaseBoard>,
+    pub(super) run: String,
+    pub(super) build: String,
+    pub(super) steps: Step,
+    pub(super) member: OnceLock<Member>,
+    pub(super) started_ms: u64,
+    pub(super) certificate_until_ms: u64,
+    pub(super) restarts: u32,
+    pub(super) draining: Mutex<Option<String>>,
+    /// The checkpoints in the store, until there is another one.
+    pub(super) listed: Mutex<Option<Arc<Vec<checkpoint::Listing>>>>,
+    pub(super) asked: Asked,
+    /// Questions that are answered at the same time.
+    pub(super) answering: Arc<Semaphore>,
 }
 
 /// What a leader says of a step before it is stable.
@@ -41,11 +60,14 @@ pub(super) struct Report {
     line: Line,
     metrics: Vec<(String, f64)>,
     wait: f64,
+    phases: Vec<f32>,
 }
 
 /// The epoch that this node is in.
 pub(super) struct EpochView {
     pub(super) record: EpochRecord,
+    /// Where shards lie, once it has begun.
+    pub(super) plan: OnceLock<Arc<Plan>>,
 }
 
 /// The collectives of the epoch as links see them, once it has begun.
@@ -72,6 +94,11 @@ impl Shared {
         self.epoch.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
+    /// Where shards lie by this epoch's plan.
+    pub(super) fn placed(&self) -> Option<Arc<Plan>> {
+        self.epoch()?.plan.get().cloned()
+    }
+
     pub(super) fn leader(&self) -> Option<NodeId> {
         self.epoch().map(|epoch| epoch.record.leader)
     }
@@ -87,7 +114,7 @@ impl Shared {
     /// An epoch is entered: everything of the one before it is over.
     pub(super) fn open_epoch(&self, record: EpochRecord) {
         self.close_epoch();
-        *self.epoch.write().unwrap_or_else(PoisonError::into_inner) = Some(Arc::new(EpochView { record }));
+        *self.epoch.write().unwrap_or_else(PoisonError::into_inner) = Some(Arc::new(EpochView { record, plan: OnceLock::new() }));
         self.linked.send_modify(|count| *count += 1);
     }
 
@@ -122,16 +149,44 @@ impl Shared {
     pub(super) fn lead(self: &Arc<Self>, record: EpochRecord, before: Option<EpochRecord>) {
         self.leading.send_replace(Some(record.epoch));
         self.tell(&self.coordinator, "coordinator", CoordinatorMsg::Lead { record, before });
+        self.remember_pause();
     }
 
     pub(super) fn record(&self, event: Event) {
         let recorded = Recorded { at_ms: crate::clock::wall_ms(), recorded_by: self.me, event };
         self.tell(&self.desk, "desk", DeskMsg::Happened(recorded.clone()));
+        if matches!(recorded.event, Event::CheckpointSaved { .. } | Event::CheckpointFailed { .. }) {
+            self.listed.lock().unwrap_or_else(PoisonError::into_inner).take();
+        }
         if self.leads() {
             self.log.push(recorded.clone());
+        } else if own_news(&recorded.event) {
+            self.tell_leader(&recorded);
         }
         if self.events.try_send(recorded).is_err() {
             tracing::warn!("an event was not shown: its reader does not keep up");
+        }
+    }
+
+    /// What only this node saw becomes durable with the leader's log.
+    fn tell_leader(&self, recorded: &Recorded) {
+        let Some(link) = self.leader().and_then(|leader| self.links.get(&leader).map(|link| link.clone())) else { return };
+        let event = serde_json::to_string(recorded).unwrap_or_default();
+        if let Err(error) = link.try_control(&Control::Told { event }) {
+            tracing::warn!(%error, "the leader was not told of an event; it is in this node's memory alone");
+        }
+    }
+
+    /// A member tells of something that only it saw.
+    fn told(&self, from: NodeId, event: &str) {
+        match serde_json::from_str::<Recorded>(event) {
+            Ok(recorded) if recorded.recorded_by == from && own_news(&recorded.event) => {
+                self.tell(&self.desk, "desk", DeskMsg::Happened(recorded.clone()));
+                if self.leads() {
+                    self.log.push(recorded);
+                }
+            }
+            _ => tracing::warn!(%from, "a member's event was turned away: it is not its own"),
         }
     }
 
@@ -155,8 +210,8 @@ impl Shared {
             Control::Reduced { .. } | Control::Prepared { .. } | Control::Parts { .. } | Control::PartsFailed { .. } => {
                 self.tell(&self.coordinator, "coordinator", CoordinatorMsg::Said { node: from, message });
             }
-            Control::Sums { epoch, step, norms, nonfinite, metrics, wait, samples, samples_hash } if from_leader => {
-                let report = Report { line: Line { step, epoch, samples, samples_hash }, metrics, wait };
+            Control::Sums { epoch, step, norms, nonfinite, metrics, wait, samples, samples_hash, phases } if from_leader => {
+                let report = Report { line: Line { step, epoch, samples, samples_hash }, metrics, wait, phases };
                 *self.report.lock().unwrap_or_else(PoisonError::into_inner) = Some(report);
                 self.tell(&self.rank, "rank", RankMsg::Sums { epoch, step, sums: Sums { norms, nonfinite } });
             }
@@ -168,14 +223,14 @@ impl Shared {
             Control::Published { .. } | Control::SaveFailed { .. } | Control::Lines { .. } | Control::Logged { .. } => {
                 self.tell(&self.node, "node", NodeMsg::Told(from, message));
             }
-            Control::AskStatus => self.answer_status(from),
+            Control::Told { event } => self.told(from, &event),
+            Control::Ask { number, question } => self.answer(from, number, &question),
+            Control::Answered { number, view } => self.asked.answered(from, number, &view),
             Control::Sums { .. }
             | Control::Stable { .. }
             | Control::Snapshot { .. }
-            | Control::Status { .. }
-            | Control::Drain { .. }
-            | Control::Undrain
-            | Control::Obeyed => {
+            | Control::Order { .. }
+            | Control::Obeyed { .. } => {
                 tracing::debug!(%from, "a message from a node that does not lead was turned away");
             }
         }
@@ -219,32 +274,25 @@ impl Shared {
     /// ledger and shows it, once.
     pub(super) fn committed(&self, epoch: Epoch, step: Step) {
         let mut report = self.report.lock().unwrap_or_else(PoisonError::into_inner);
-        let Some(Report { line, metrics, wait }) = report.take_if(|report| report.line.step == step && report.line.epoch == epoch) else {
+        let Some(Report { line, metrics, wait, phases }) = report.take_if(|report| report.line.step == step && report.line.epoch == epoch) else {
             return;
         };
         drop(report);
         self.tail.push(line);
         let Line { samples, samples_hash, .. } = line;
         let metrics = metrics.into_iter().collect();
+        let phases = phases::NAMES.iter().map(|name| (*name).to_owned()).zip(phases.into_iter().map(f64::from)).collect();
         let seconds = {
             let mut last = self.committed_at.lock().unwrap_or_else(PoisonError::into_inner);
             std::mem::replace(&mut *last, Instant::now()).elapsed().as_secs_f64()
         };
-        self.record(Event::StepCommitted { step, epoch, metrics, seconds, images: self.images, wait, samples, samples_hash });
+        self.record(Event::StepCommitted { step, epoch, metrics, seconds, images: self.images, wait, samples, samples_hash, phases });
     }
+}
 
-    pub(super) fn answer_status(self: &Arc<Self>, to: NodeId) {
-        let (reply, view) = oneshot::channel();
-        self.tell(&self.desk, "desk", DeskMsg::Ask { reply });
-        let shared = self.clone();
-        tokio::spawn(async move {
-            if let Ok(view) = view.await
-                && let Ok(json) = serde_json::to_string(&view)
-            {
-                shared.send(to, Control::Status { json });
-            }
-        });
-    }
+/// Whether only the node that recorded an event saw it: all others are told of by every member.
+fn own_news(event: &Event) -> bool {
+    matches!(event, Event::Hung { .. } | Event::Ordered { .. } | Event::SampleReplaced { .. } | Event::NodeOdd { .. })
 }
 
 /// What links hand to the node.
@@ -274,12 +322,8 @@ impl Router for NodeRouter {
         let role = self.0.links.get(&from).map(|link| link.certificate().role);
         match (role, message) {
             (Some(Role::Node), message) => self.0.route(from, message),
-            (Some(_), Control::AskStatus) => self.0.answer_status(from),
-            (Some(Role::Admin), Control::Drain { because, deadline_ms }) => {
-                let deadline = deadline_ms.map(Duration::from_millis);
-                self.0.obey(from, Order::Leave { because, deadline });
-            }
-            (Some(Role::Admin), Control::Undrain) => self.0.obey(from, Order::Stay),
+            (Some(_), Control::Ask { number, question }) => self.0.answer(from, number, &question),
+            (Some(Role::Admin), Control::Order { number, order }) => self.0.obey(from, number, &order),
             (role, _) => tracing::warn!(%from, ?role, "a message that its sender's certificate does not allow was turned away"),
         }
     }
@@ -325,12 +369,6 @@ impl Router for NodeRouter {
 }
 
 impl Shared {
-    /// An operator's order to this node.
-    fn obey(self: &Arc<Self>, from: NodeId, order: Order) {
-        self.tell(&self.node, "node", NodeMsg::Ordered(order));
-        self.send(from, Control::Obeyed);
-    }
-
     fn answer_copy(self: &Arc<Self>, from: NodeId, want: DataHeader) {
         let Some(link) = self.links.get(&from).map(|link| link.clone()) else { return };
         let shared = self.clone();

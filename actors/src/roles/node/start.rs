@@ -8,6 +8,10 @@ const LOOK_AGAIN: Duration = Duration::from_millis(250);
 const QUIET: Duration = Duration::from_millis(300);
 /// Attempts at one step that may fail before the run ends.
 const ATTEMPTS: u32 = 5;
+/// Questions of operators that are answered at the same time.
+const ANSWERS: usize = 64;
+/// How often the leader's log is written: what happened is durable within twice this.
+const LOG_EVERY: Duration = Duration::from_secs(1);
 
 /// Runs a node until the run ends for it.
 ///
@@ -18,6 +22,9 @@ pub async fn run<W: Workload>(args: NodeArgs<W>) -> Result<Ended, NodeError> {
     let shapes: Vec<UnitShape> = units.iter().map(|unit| UnitShape { length: unit.len(), row: unit.row }).collect();
     let shards = Arc::new(cut(&shapes, args.shard_values));
     let vault = Arc::new(Vault::default());
+    let table = Arc::new(ActorTable::default());
+    let board = Arc::new(LaneBoard::default());
+    let phases = Arc::new(PhaseBoard::default());
     let shared = Arc::new(Shared {
         me: args.identity.id(),
         host: args.host.clone(),
@@ -43,6 +50,21 @@ pub async fn run<W: Workload>(args: NodeArgs<W>) -> Result<Ended, NodeError> {
         log: Log::default(),
         store: args.store.clone(),
         hung: OnceLock::new(),
+        slots: args.workload.slots(),
+        table: table.clone(),
+        board: board.clone(),
+        phases: phases.clone(),
+        run: args.run.clone(),
+        build: args.terms.build.clone(),
+        steps: args.steps,
+        member: OnceLock::new(),
+        started_ms: crate::clock::wall_ms(),
+        certificate_until_ms: args.identity.until_ms(),
+        restarts: args.restarts,
+        draining: Mutex::default(),
+        listed: Mutex::default(),
+        asked: Asked::default(),
+        answering: Arc::new(Semaphore::new(ANSWERS)),
     });
     let router = Arc::new(NodeRouter(shared.clone()));
     let options = Options::default();
@@ -54,12 +76,12 @@ pub async fn run<W: Workload>(args: NodeArgs<W>) -> Result<Ended, NodeError> {
     let advertised = args.advertise.map(|to| SocketAddr::new(to.ip(), if to.port() == 0 { listened.port() } else { to.port() }));
     let address = advertised.unwrap_or(listened).to_string();
     let me = Member { node: shared.me, address, host: args.host, zone: args.zone, pid: args.pid, slot: args.slot };
+    // Set once, here.
+    let _ = shared.member.set(me.clone());
     args.store.probe(&nonce(shared.me)).await?;
-    let table = Arc::new(ActorTable::default());
 
     let (finished, ended) = oneshot::channel();
     let finished: Finished = Arc::new(Mutex::new(Some(finished)));
-    let board = Arc::new(LaneBoard::default());
     let master: Arc<dyn Master> = Arc::new(hang::Hang { shared: shared.clone(), finished: finished.clone() });
     let watching = watchdog::watch(table.clone(), board.clone(), master, args.patience)
         .map_err(|error| NodeError::Spawn("watchdog", error.to_string()))?;
@@ -77,6 +99,7 @@ pub async fn run<W: Workload>(args: NodeArgs<W>) -> Result<Ended, NodeError> {
         workload: args.workload.clone(),
         endpoint: endpoint.clone(),
         writer: writer.clone(),
+        writing: table.register("checkpoint_writer", 2),
         gathered_values_max: args.gathered_values_max,
         settings: Settings {
             me: me.clone(),
@@ -104,7 +127,7 @@ pub async fn run<W: Workload>(args: NodeArgs<W>) -> Result<Ended, NodeError> {
             mailbox
         }};
     }
-    start!(shared.desk, "desk", |stats| Desk { stats, table: table.clone(), me: me.node, steps: args.steps }, ());
+    start!(shared.desk, "desk", |stats| Desk { stats }, ());
     start!(shared.aggregator, "aggregator", |stats| Aggregator { stats, inward: Arc::new(Desks(shared.clone())) }, ());
     let threads = Arc::new(Semaphore::new(args.loader_threads.max(1)));
     let loader: OnceLock<Mailbox<LoaderMsg>> = OnceLock::new();
@@ -112,7 +135,7 @@ pub async fn run<W: Workload>(args: NodeArgs<W>) -> Result<Ended, NodeError> {
     let loader = start!(loader, "loader", |stats| Loader { stats, source, ahead_max: args.loader_ahead, threads }, ());
     let (workload, care) = (args.workload.clone(), args.care);
     let desks = Arc::new(Desks(shared.clone()));
-    start!(shared.rank, "rank", |stats| RankActor { stats, workload, loader, vault, superior: desks, end: args.steps, board, care }, ());
+    start!(shared.rank, "rank", |stats| RankActor { stats, workload, loader, vault, superior: desks, end: args.steps, board, phases, care }, ());
 
     let orders = Orders {
         rules: Rules {
@@ -148,6 +171,7 @@ pub async fn run<W: Workload>(args: NodeArgs<W>) -> Result<Ended, NodeError> {
     let accepting = tokio::spawn(accept(endpoint.clone()));
     let ordering = tokio::spawn(obey(args.orders, shared.clone()));
     let beating = tokio::spawn(beat(shared.clone()));
+    let writing = tokio::spawn(write_log(shared.clone()));
     // All actors are there: the search for the run begins.
     tokio::spawn(look(shared.clone()));
 
@@ -165,6 +189,7 @@ pub async fn run<W: Workload>(args: NodeArgs<W>) -> Result<Ended, NodeError> {
     accepting.abort();
     ordering.abort();
     beating.abort();
+    writing.abort();
     let led = *shared.leading.borrow();
     if let Some(epoch) = led {
         part(&shared, epoch).await;
@@ -202,6 +227,19 @@ async fn accept(endpoint: Arc<Endpoint<NodeRouter>>) {
 async fn obey(mut orders: mpsc::Receiver<Order>, shared: Arc<Shared>) {
     while let Some(order) = orders.recv().await {
         shared.tell(&shared.node, "node", NodeMsg::Ordered(order));
+    }
+}
+
+/// Makes the log durable while this node leads.
+async fn write_log(shared: Arc<Shared>) {
+    let mut turn = tokio::time::interval(LOG_EVERY);
+    turn.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        turn.tick().await;
+        let leads = *shared.leading.borrow();
+        if let Some(epoch) = leads {
+            save_events(&shared, epoch, shared.tail.next_step()).await;
+        }
     }
 }
 

@@ -1,0 +1,185 @@
+//! What the commands of the operator's desk share: which run, and who asks.
+
+use std::path::PathBuf;
+
+use clap::{Args, Subcommand};
+
+/// A run, and how to prove who asks.
+#[derive(Debug, Clone, Args)]
+pub struct RunAt {
+    /// Where the run lives
+    #[arg(long, value_name = "LOCATION", env = "EVERSTEP_RUN")]
+    pub run: String,
+    /// Where the run's certificates live; within the run by default
+    #[arg(long, value_name = "LOCATION")]
+    pub secrets: Option<String>,
+    /// A certificate made by `everstep cert issue`, for who cannot read the run's authority
+    #[arg(long, value_name = "FILE", conflicts_with = "secrets")]
+    pub certificate: Option<PathBuf>,
+}
+
+/// A command at a run.
+#[derive(Debug, Clone, Args)]
+pub struct At<T: Args> {
+    /// Which run
+    #[command(flatten)]
+    pub at: RunAt,
+    /// What of it
+    #[command(flatten)]
+    pub what: T,
+}
+
+/// A command at a run that can be watched.
+#[derive(Debug, Clone, Args)]
+pub struct Watched<T: Args> {
+    /// Which run
+    #[command(flatten)]
+    pub at: RunAt,
+    /// Look again every second: drawn anew on a terminal, a block a change on a pipe
+    #[arg(short, long)]
+    pub watch: bool,
+    /// What of it
+    #[command(flatten)]
+    pub what: T,
+}
+
+/// `everstep status`.
+#[derive(Debug, Clone, Args)]
+pub struct StatusArgs {
+    /// How it is shown
+    #[arg(short, long, value_enum, default_value_t)]
+    pub output: crate::views::output::Output,
+    /// JSON on stdout; the same as -o json
+    #[arg(long, conflicts_with = "output")]
+    pub json: bool,
+}
+
+/// A node of a run.
+#[derive(Debug, Clone, Args)]
+pub struct NodeRef {
+    /// The node: its id or the beginning of it, or its rank as in r2
+    #[arg(value_name = "NODE")]
+    pub node: String,
+}
+
+/// `everstep drain`.
+#[derive(Debug, Clone, Args)]
+#[command(after_help = "\
+Examples:
+  everstep drain r2 --run runs/demo --dry-run      what would move where
+  everstep drain r2 --run runs/demo --deadline 25s")]
+pub struct DrainArgs {
+    /// Which node
+    #[command(flatten)]
+    pub node: NodeRef,
+    /// Seconds until the machine is gone: half of them may pass before the step in flight is given up
+    #[arg(long, value_name = "SECONDS", value_parser = seconds)]
+    pub deadline: Option<f64>,
+    /// Only say what would move where
+    #[arg(long)]
+    pub dry_run: bool,
+}
+
+fn seconds(text: &str) -> Result<f64, String> {
+    let number = text.strip_suffix('s').unwrap_or(text);
+    let value = number.parse::<f64>().ok().filter(|value| value.is_finite() && *value >= 0.0 && *value <= 86_400.0);
+    value.ok_or_else(|| "use seconds, such as 12 or 12s".into())
+}
+
+/// `everstep kill`.
+#[derive(Debug, Clone, Args)]
+pub struct KillArgs {
+    /// Which node
+    #[command(flatten)]
+    pub node: NodeRef,
+    /// Really: its process ends at once, as a crash would end it
+    #[arg(long)]
+    pub yes: bool,
+}
+
+/// A command without words of its own.
+#[derive(Debug, Clone, Copy, Args)]
+pub struct Nothing {}
+
+/// `everstep bundle`.
+#[derive(Debug, Clone, Args)]
+pub struct BundleArgs {
+    /// The tar to write; everstep-bundle.tar by default
+    #[arg(short, long, value_name = "FILE", default_value = "everstep-bundle.tar")]
+    pub output: PathBuf,
+}
+
+/// `everstep logs`.
+#[derive(Debug, Clone, Args)]
+pub struct LogsArgs {
+    /// Go on with what comes
+    #[arg(short, long)]
+    pub follow: bool,
+    /// Only lines of this actor, such as coordinator
+    #[arg(long, value_name = "NAME")]
+    pub actor: Option<String>,
+}
+
+/// `everstep cert`.
+#[derive(Debug, Clone, Subcommand)]
+pub enum CertCommand {
+    /// Make a certificate for a person who cannot read the run's authority
+    Issue(At<IssueArgs>),
+}
+
+/// `everstep cert issue`.
+#[derive(Debug, Clone, Args)]
+#[command(after_help = "\
+Examples:
+  everstep cert issue --run runs/demo --role viewer --ttl 24h -o viewer.pem
+  everstep status --run runs/demo --certificate viewer.pem")]
+pub struct IssueArgs {
+    /// What it allows
+    #[arg(long, value_enum, default_value_t = CertRole::Viewer)]
+    pub role: CertRole,
+    /// How long it is good for
+    #[arg(long, value_name = "TIME", default_value = "24h", value_parser = lifetime)]
+    pub ttl: std::time::Duration,
+    /// The file to write, readable by its owner alone
+    #[arg(short, long, value_name = "FILE")]
+    pub output: PathBuf,
+}
+
+fn lifetime(text: &str) -> Result<std::time::Duration, String> {
+    let wrong = || "use a number and s, m, h or d, such as 24h; 366d at most".to_owned();
+    let unit = match text.chars().last() {
+        Some('s') => 1,
+        Some('m') => 60,
+        Some('h') => 3_600,
+        Some('d') => 86_400,
+        _ => return Err(wrong()),
+    };
+    let count: u64 = text[..text.len() - 1].parse().map_err(|_| wrong())?;
+    let seconds = count.checked_mul(unit).filter(|seconds| (1..=366 * 86_400).contains(seconds)).ok_or_else(wrong)?;
+    Ok(std::time::Duration::from_secs(seconds))
+}
+
+/// What a person's certificate allows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum CertRole {
+    /// To look
+    Viewer,
+    /// To look and to order
+    Admin,
+}
+
+/// `everstep completions`.
+#[derive(Debug, Clone, Args)]
+pub struct CompletionsArgs {
+    /// The shell
+    #[arg(value_enum)]
+    pub shell: clap_complete::Shell,
+}
+
+/// `everstep man`.
+#[derive(Debug, Clone, Args)]
+pub struct ManArgs {
+    /// A folder for one page a command; the main page goes to stdout without it
+    #[arg(long, value_name = "FOLDER")]
+    pub dir: Option<PathBuf>,
+}

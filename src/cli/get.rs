@@ -1,0 +1,38 @@
+//! `everstep get`.
+
+use clap::Args;
+use everstep_actors::desk::question::Kind;
+
+use crate::views::output::Output;
+use crate::views::select;
+
+/// List what there is of one kind or of several: nodes, ranks, actors, lanes, shards, checkpoints, events, links
+#[derive(Debug, Clone, Args)]
+#[command(after_help = "\
+Examples:
+  everstep get nodes --run runs/quickstart
+  everstep get actors --run runs/quickstart --filter 'mbox>=3' --sort -oldest
+  everstep get actors --run runs/quickstart --filter 'state!=idle' --filter 'node=n0a1b2c3d'
+  everstep get events --run runs/quickstart --filter severity!=info -o wide
+  everstep get ranks --run runs/quickstart -o name
+  everstep get nodes,links --run runs/quickstart -o jsonl
+
+A filter compares a field: = != < <= > >= and ~ (contains). Numbers take units: --filter 'rss>1.5GB', --filter 'oldest>2s'.
+Fields are those of `everstep explain KIND`, and the headings of the table. Without items the exit code is 0.")]
+pub struct GetArgs {
+    /// Kinds, for one or for many (actor, actors), several with commas between them
+    #[arg(value_name = "KIND", required = true, value_delimiter = ',', value_parser = select::kind)]
+    pub kinds: Vec<Kind>,
+    /// How to write them
+    #[arg(short, long, value_enum, value_name = "FORM", default_value_t = Output::Table)]
+    pub output: Output,
+    /// Only items for which this holds, such as 'depth>=3'; repeatable, and then all must hold
+    #[arg(long, value_name = "FIELD=VALUE")]
+    pub filter: Vec<String>,
+    /// The field to sort by, with - in front for the greatest first; if not given by name, and events by time
+    #[arg(long, value_name = "FIELD", allow_hyphen_values = true)]
+    pub sort: Option<String>,
+    /// At most so many items, counted after filtering; of events the newest if they are not sorted by something else
+    #[arg(long, value_name = "N")]
+    pub limit: Option<u64>,
+}

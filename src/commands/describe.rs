@@ -1,0 +1,41 @@
+//! `everstep describe`: one item in full.
+
+use std::io::Write;
+
+use everstep_actors::desk::question::Question;
+
+use crate::cli::describe::DescribeArgs;
+use crate::cli::{ExitCode, Failure};
+use crate::desk::eye::Eye;
+use crate::views::describe::describe;
+use crate::views::select::resolve;
+use crate::views::talk::{notes, put, say, unreachable};
+
+/// Writes the description of what the reference means.
+///
+/// # Errors
+/// There is no such thing ([`ExitCode::NotFound`]), there are several ([`ExitCode::Usage`]), nobody can be asked
+/// ([`ExitCode::Unreachable`]), or stdout takes no more.
+pub async fn run(args: &DescribeArgs, eye: &dyn Eye, out: &mut dyn Write) -> Result<ExitCode, Failure> {
+    let view = eye.look(&Question::default()).await.map_err(unreachable)?;
+    // Said first: it may be why nothing is found.
+    say(&notes(&view));
+    let item = resolve(&view, &args.reference)?;
+    put(out, &describe(&view, item))?;
+    Ok(ExitCode::Done)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::views::sample::{Fixed, view};
+
+    #[tokio::test]
+    async fn a_short_name_is_enough_and_a_wrong_one_is_not_found() {
+        let (eye, mut out) = (Fixed(view(3)), Vec::new());
+        let args = |reference: &str| DescribeArgs { reference: reference.into() };
+        assert_eq!(run(&args("r2"), &eye, &mut out).await, Ok(ExitCode::Done));
+        assert!(String::from_utf8(out).unwrap().starts_with("reference           rank/2\n"));
+        assert_eq!(run(&args("r7"), &eye, &mut Vec::new()).await.unwrap_err().code, ExitCode::NotFound);
+    }
+}

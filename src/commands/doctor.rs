@@ -1,0 +1,91 @@
+//! `everstep doctor`: all lints, and whether a fault stands.
+
+use std::io::Write;
+
+use crate::cli::doctor::DoctorArgs;
+use crate::cli::{ExitCode, Failure};
+use crate::desk::eye::Eye;
+use crate::judge::layout::{json, lines, talk};
+use crate::judge::{doctor, sight};
+
+/// Prints the catalogue of lints; needs no run.
+///
+/// # Errors
+/// Stdout cannot be written.
+pub fn list(args: &DoctorArgs, out: &mut dyn Write) -> Result<ExitCode, Failure> {
+    if args.json {
+        json(out, &doctor::CATALOGUE)?;
+    } else {
+        lines(out, &doctor::catalogue())?;
+    }
+    Ok(ExitCode::Done)
+}
+
+/// Prints what the lints find; [`ExitCode::Unhealthy`] when a fault stands.
+///
+/// # Errors
+/// Nothing can be seen of the run.
+pub async fn run(args: &DoctorArgs, eye: &dyn Eye, out: &mut dyn Write) -> Result<ExitCode, Failure> {
+    if args.list {
+        return list(args, out);
+    }
+    let view = sight::look(eye, &sight::whole()).await?;
+    let events = eye.events().await.unwrap_or_else(|because| {
+        talk(&format!("note: {because}; lints of events look at nothing"));
+        Vec::new()
+    });
+    let diagnosis = doctor::diagnose(&view, &events);
+    if args.json {
+        json(out, &diagnosis)?;
+    } else {
+        lines(out, &diagnosis.text())?;
+        for (lint, because) in &diagnosis.left_out {
+            talk(&format!("note: {lint} did not look: {because}"));
+        }
+    }
+    Ok(if diagnosis.healthy { ExitCode::Done } else { ExitCode::Unhealthy })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::judge::fixtures::{Fake, checkpoint, committed, healthy};
+
+    async fn told(eye: &Fake, list: bool, json: bool) -> (ExitCode, String) {
+        let mut out = Vec::new();
+        let code = run(&DoctorArgs { list, json }, eye, &mut out).await.unwrap();
+        (code, String::from_utf8(out).unwrap())
+    }
+
+    #[tokio::test]
+    async fn a_fault_ends_it_with_five_and_health_with_zero() {
+        let (code, text) = told(&Fake::of(healthy(3)), false, false).await;
+        assert!(code == ExitCode::Done && text.starts_with("healthy"), "{text}");
+        let damaged = Fake::new(vec![Ok(checkpoint(healthy(3), "checkpoint/95", "damaged", |_| {}))], vec![Ok(vec![committed(1, 0, 1)])]);
+        let (code, text) = told(&damaged, false, false).await;
+        assert!(code == ExitCode::Unhealthy && text.contains("fault checkpoint-damaged"), "{text}");
+        let (code, json) = told(&damaged, false, true).await;
+        let json: serde_json::Value = serde_json::from_str(&json).unwrap();
+        assert_eq!((code, &json["healthy"], &json["findings"][0]["grade"]), (ExitCode::Unhealthy, &false.into(), &"fault".into()));
+    }
+
+    #[tokio::test]
+    async fn the_catalogue_needs_no_run() {
+        let (code, text) = told(&Fake::away("gone"), true, false).await;
+        assert!(code == ExitCode::Done && text.contains("actor-stuck (fault)"), "{text}");
+        let (_, json) = told(&Fake::away("gone"), true, true).await;
+        let all: Vec<serde_json::Value> = serde_json::from_str(&json).unwrap();
+        assert_eq!((all.len(), all[0].get("threshold").is_some()), (doctor::CATALOGUE.len(), true));
+        assert_eq!(
+            run(&DoctorArgs { list: false, json: false }, &Fake::away("gone"), &mut Vec::new()).await.unwrap_err().code,
+            ExitCode::Unreachable
+        );
+    }
+
+    #[tokio::test]
+    async fn without_events_the_rest_is_looked_at() {
+        let eye = Fake::new(vec![Ok(healthy(2))], vec![Err("the store is away".into())]);
+        let (code, json) = told(&eye, false, true).await;
+        assert!(code == ExitCode::Done && json.contains("\"left_out\":{\"checkpoint-failing\""), "{json}");
+    }
+}

@@ -1,0 +1,105 @@
+//! `everstep get`: lists of items.
+
+use std::io::Write;
+
+use everstep_actors::desk::question::Kind;
+
+use crate::cli::get::GetArgs;
+use crate::cli::{ExitCode, Failure};
+use crate::desk::eye::Eye;
+use crate::views::output::render;
+use crate::views::select::{plural, question};
+use crate::views::talk::{notes, put, say, unreachable};
+
+/// Writes what there is of the kinds asked for.
+///
+/// # Errors
+/// A filter or a field is none ([`ExitCode::Usage`]), nobody can be asked ([`ExitCode::Unreachable`]), or stdout takes no more.
+pub async fn run(args: &GetArgs, eye: &dyn Eye, out: &mut dyn Write) -> Result<ExitCode, Failure> {
+    // Events are read in order of time, and a limit leaves the newest.
+    let newest = args.sort.is_none() && args.kinds == [Kind::Event];
+    let sort = args.sort.as_deref().or_else(|| newest.then_some("-at_ms"));
+    let question = question(&args.kinds, &args.filter, sort, args.limit)?;
+    let mut view = eye.look(&question).await.map_err(unreachable)?;
+    if newest {
+        view.items.reverse();
+    }
+    put(out, &render(&view, &args.kinds, args.output))?;
+    let mut said = notes(&view);
+    if view.items.is_empty() && view.matched == 0 {
+        said.push(nothing(args));
+    }
+    say(&said);
+    Ok(ExitCode::Done)
+}
+
+/// Nothing is said aloud, so that no one takes it for a failure.
+fn nothing(args: &GetArgs) -> String {
+    let kinds: Vec<&str> = args.kinds.iter().map(|kind| plural(*kind)).collect();
+    let kinds = kinds.join(" and no ");
+    match &args.filter[..] {
+        [] => format!("there are no {kinds}"),
+        filters => format!("there are no {kinds} with {}", filters.join(" and ")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::{Args as _, Command, FromArgMatches as _};
+
+    use super::*;
+    use crate::views::sample::{Fixed, view};
+
+    fn parse(line: &[&str]) -> Result<GetArgs, String> {
+        let command = GetArgs::augment_args(Command::new("get"));
+        let matches = command.try_get_matches_from([&["get"], line].concat()).map_err(|error| error.to_string())?;
+        GetArgs::from_arg_matches(&matches).map_err(|error| error.to_string())
+    }
+
+    async fn got(line: &[&str]) -> Result<String, Failure> {
+        let mut out = Vec::new();
+        let code = run(&parse(line).unwrap(), &Fixed(view(4)), &mut out).await?;
+        assert_eq!(code, ExitCode::Done);
+        Ok(String::from_utf8(out).unwrap())
+    }
+
+    #[tokio::test]
+    async fn filters_orders_and_limits_are_asked_of_the_run() {
+        let line = ["actors", "--filter", "mbox>=3", "--filter", "kind=rank", "--sort", "-node", "--limit", "2", "-o", "name"];
+        let text = got(&line).await.unwrap();
+        assert!(text.lines().count() == 2 && text.lines().all(|line| line.ends_with("/rank")), "{text}");
+        assert_eq!(got(&["ranks,lanes", "-o", "name", "--filter", "step=50", "--limit", "3"]).await.unwrap(), "lane/0\nlane/1\nlane/2\n");
+    }
+
+    #[tokio::test]
+    async fn events_come_in_order_of_time_and_a_limit_leaves_the_newest() {
+        let numbers = |text: String| text.lines().map(|line| line.rsplit('/').next().unwrap().to_owned()).collect::<Vec<_>>();
+        assert_eq!(numbers(got(&["events", "-o", "name"]).await.unwrap()), ["0", "1", "2"]);
+        assert_eq!(numbers(got(&["events", "-o", "name", "--limit", "2"]).await.unwrap()), ["1", "2"]);
+        assert_eq!(numbers(got(&["events", "-o", "name", "--limit", "2", "--sort", "at_ms"]).await.unwrap()), ["0", "1"]);
+    }
+
+    #[tokio::test]
+    async fn nothing_is_a_header_and_no_failure() {
+        assert_eq!(got(&["lane", "--filter", "step>99"]).await.unwrap(), "LANE  STATE  RANK  STEP  DOING  BUSY  WAIT\n");
+        for form in ["jsonl", "name"] {
+            assert_eq!(got(&["lane", "--filter", "step>99", "-o", form]).await.unwrap(), "");
+        }
+        let args = parse(&["nodes", "links", "--filter", "rtt_ms>9"]).unwrap();
+        assert_eq!(nothing(&args), "there are no nodes and no links with rtt_ms>9");
+        assert_eq!(nothing(&parse(&["runs"]).unwrap()), "there are no runs");
+    }
+
+    #[tokio::test]
+    async fn a_wrong_field_is_refused_before_anyone_is_asked() {
+        let failure = got(&["nodes", "--sort", "-dept"]).await.unwrap_err();
+        assert!(failure.code == ExitCode::Usage && failure.sentence.contains("nodes have address"), "{failure}");
+    }
+
+    #[test]
+    fn kinds_that_there_are_not_name_those_there_are() {
+        assert!(parse(&["pods"]).unwrap_err().contains("use one of runs, nodes"));
+        assert!(parse(&[]).is_err());
+        assert!(parse(&["nodes", "-o", "yaml"]).unwrap_err().contains("jsonl"));
+    }
+}

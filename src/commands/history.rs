@@ -1,0 +1,80 @@
+//! `everstep history`: what was at a moment of the past, and all incidents.
+
+use std::io::Write;
+
+use everstep_actors::clock::wall_ms;
+
+use crate::cli::history::HistoryArgs;
+use crate::cli::{ExitCode, Failure};
+use crate::desk::eye::Eye;
+use crate::judge::history::{History, Then, at, timeline};
+use crate::judge::incidents::of;
+use crate::judge::layout::{json, lines, talk};
+use crate::judge::story::Story;
+
+/// Prints the run at a moment, or its incidents.
+///
+/// # Errors
+/// The store cannot be read.
+pub async fn run(args: &HistoryArgs, eye: &dyn Eye, out: &mut dyn Write) -> Result<ExitCode, Failure> {
+    let events = eye.events().await.map_err(|because| Failure::new(ExitCode::Unreachable, because))?;
+    let story = Story::of(&events);
+    if story.is_empty() {
+        talk("no events are durable: the run has not begun, or is older than they are kept");
+    }
+    let then = args.at.map(|moment| at(&story, moment.resolve(wall_ms(), story.known_ms()), args.around));
+    let incidents = (args.at.is_none() || args.incidents).then(|| of(&story));
+    if args.json {
+        json(out, &History { schema_version: crate::judge::SCHEMA_VERSION, at: then, incidents })?;
+        return Ok(ExitCode::Done);
+    }
+    let mut text = then.as_ref().map(Then::text).unwrap_or_default();
+    if let Some(incidents) = &incidents {
+        if incidents.is_empty() && !story.is_empty() {
+            talk("no incidents: every step followed the one before");
+        }
+        text.extend((!text.is_empty() && !incidents.is_empty()).then(String::new));
+        text.extend(timeline(incidents));
+    }
+    lines(out, &text)?;
+    Ok(ExitCode::Done)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::judge::fixtures::{Fake, NOW, committed, epoch, lost};
+    use crate::judge::moment::Moment;
+
+    fn eye() -> Fake {
+        let events =
+            vec![epoch(NOW, 1, 0, 2, "start"), committed(NOW + 1_000, 0, 1), lost(NOW + 2_000, 2, "silent"), committed(NOW + 9_000, 1, 1)];
+        Fake::remembers(events)
+    }
+
+    async fn told(eye: &Fake, at: Option<&str>, incidents: bool, json: bool) -> String {
+        let mut out = Vec::new();
+        let args = HistoryArgs { at: at.map(|text| Moment::parse(text).unwrap()), around: 5_000, incidents, json };
+        assert_eq!(run(&args, eye, &mut out).await, Ok(ExitCode::Done));
+        String::from_utf8(out).unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_time_of_the_day_is_the_run_s_own_however_long_ago() {
+        let text = told(&eye(), Some("12:00:03"), false, false).await;
+        assert!(text.contains("2026-11-24T12:00:03Z") && text.contains("state      waiting") && !text.contains("BEGAN"), "{text}");
+        let both = told(&eye(), Some("12:00:03"), true, false).await;
+        assert!(both.starts_with(&text) && both.contains("BEGAN"), "{both}");
+    }
+
+    #[tokio::test]
+    async fn without_a_moment_it_tells_the_incidents() {
+        let text = told(&eye(), None, false, false).await;
+        assert!(text.lines().count() == 2 && text.contains("n02020202") && text.contains("loss"), "{text}");
+        let json: serde_json::Value = serde_json::from_str(&told(&eye(), None, false, true).await).unwrap();
+        assert_eq!((&json["incidents"][0]["kind"], &json["at"]), (&"loss".into(), &serde_json::Value::Null));
+        let json: serde_json::Value = serde_json::from_str(&told(&eye(), Some("2026-11-24T12:00:03"), false, true).await).unwrap();
+        assert_eq!((&json["at"]["state"], &json["at"]["around"][0]["event"]), (&"waiting".into(), &"epoch_began".into()));
+        assert_eq!(told(&Fake::remembers(vec![]), None, false, false).await, "");
+    }
+}

@@ -1,0 +1,139 @@
+//! Orders to a run: drain, undrain, pause, resume, checkpoint now, kill, stop. Each is refused or done, and says which.
+
+use everstep_actors::desk::order::{Answer, Order};
+use everstep_actors::net::tls::Role;
+use everstep_actors::protocol::ids::NodeId;
+use everstep_actors::protocol::record::{EpochRecord, Member};
+
+use super::output;
+use crate::cli::desk::{At, DrainArgs, KillArgs, NodeRef, Nothing, RunAt};
+use crate::cli::{ExitCode, Failure};
+use crate::desk::client::{Desk, Way};
+use crate::desk::dry_run;
+
+impl RunAt {
+    /// The way to the run.
+    pub fn way(&self) -> Way<'_> {
+        Way { run: &self.run, secrets: self.secrets.as_deref(), certificate: self.certificate.as_deref() }
+    }
+}
+
+/// Tells a node to hand over what it holds and leave, or only says what would move.
+///
+/// # Errors
+/// There is no such node, or it does not answer, or it refuses.
+pub async fn drain(args: &At<DrainArgs>) -> Result<ExitCode, Failure> {
+    if args.what.dry_run {
+        let desk = Desk::open(args.at.way(), Role::Viewer).await?;
+        let record = desk.record().await?;
+        let text = dry_run::drain(&desk, &record, find(&record, &args.what.node)?.node).await?;
+        desk.close().await;
+        output::print(&text)?;
+        return Ok(ExitCode::Done);
+    }
+    let deadline_ms = args.what.deadline.map(|seconds| (seconds * 1e3) as u64);
+    let order = Order::Drain { because: "drained by an operator".into(), deadline_ms };
+    to_node(&args.at, &args.what.node, &order, "; `everstep status` shows when it is gone").await
+}
+
+/// Tells a node to stay.
+///
+/// # Errors
+/// As [`drain`].
+pub async fn undrain(args: &At<NodeRef>) -> Result<ExitCode, Failure> {
+    to_node(&args.at, &args.what, &Order::Undrain, "").await
+}
+
+/// Ends a node's process, as a crash would.
+///
+/// # Errors
+/// As [`drain`]; without `--yes` it is refused.
+pub async fn kill(args: &At<KillArgs>) -> Result<ExitCode, Failure> {
+    if !args.what.yes {
+        let node = &args.what.node.node;
+        return Err(Failure::new(
+            ExitCode::Refused,
+            format!("kill ends the process of {node} without a word: say --yes if that is meant, or use `everstep drain {node}`"),
+        ));
+    }
+    to_node(&args.at, &args.what.node, &Order::Kill, "").await
+}
+
+/// An order that the leader carries out.
+///
+/// # Errors
+/// Nobody leads, or the leader does not answer, or refuses.
+pub async fn to_leader(args: &At<Nothing>, order: &Order) -> Result<ExitCode, Failure> {
+    let desk = Desk::open(args.at.way(), Role::Admin).await?;
+    let record = desk.record().await?;
+    let leader = record.leading().ok_or_else(|| Failure::new(ExitCode::NotFound, "the newest record names no leader"))?;
+    let said = desk.order(leader, &record, order).await;
+    desk.close().await;
+    say(said?, "")
+}
+
+async fn to_node(at: &RunAt, node: &NodeRef, order: &Order, hint: &str) -> Result<ExitCode, Failure> {
+    let desk = Desk::open(at.way(), Role::Admin).await?;
+    let record = desk.record().await?;
+    let said = desk.order(find(&record, node)?, &record, order).await;
+    desk.close().await;
+    say(said?, hint)
+}
+
+fn say((name, answer): (String, Answer), hint: &str) -> Result<ExitCode, Failure> {
+    match answer {
+        Answer::Done { what } => output::print(&format!("{name}: {what}{hint}")).map(|()| ExitCode::Done),
+        Answer::Refused { because } => Err(Failure::new(ExitCode::Refused, format!("{name} refuses: {because}"))),
+    }
+}
+
+fn find<'a>(record: &'a EpochRecord, node: &NodeRef) -> Result<&'a Member, Failure> {
+    let name = node.node.as_str();
+    let rank = name.strip_prefix("rank/").or_else(|| name.strip_prefix('r'));
+    let by_rank = rank.and_then(|rank| rank.parse::<usize>().ok()).and_then(|rank| record.members.get(rank));
+    let id = name.strip_prefix("node/").unwrap_or(name);
+    let begins = |node: NodeId| node.to_string().starts_with(id) || full(node).starts_with(id);
+    let named: Vec<&Member> = match by_rank {
+        Some(member) => vec![member],
+        None => record.everyone().filter(|member| id.len() >= 2 && begins(member.node)).collect(),
+    };
+    let all = || record.members.iter().enumerate().map(|(rank, member)| format!("r{rank} {}", member.node)).collect::<Vec<_>>().join(", ");
+    match named[..] {
+        [member] => Ok(member),
+        [] => Err(Failure::new(ExitCode::NotFound, format!("no node {name:?} is in {}: there are {}", record.epoch, all()))),
+        _ => Err(Failure::new(ExitCode::NotFound, format!("{name:?} is the beginning of several nodes: {}", all()))),
+    }
+}
+
+fn full(node: NodeId) -> String {
+    node.0.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use everstep_actors::protocol::ids::Epoch;
+    use everstep_actors::protocol::record::Claim;
+
+    use super::*;
+
+    #[test]
+    fn a_node_is_found_by_rank_or_by_the_beginning_of_its_id() {
+        let member = |n: u8| Member::new(NodeId([n; 16]), "", "box", u32::from(n));
+        let members = vec![member(0x11), member(0x12)];
+        let record = EpochRecord {
+            epoch: Epoch(3),
+            nonce: String::new(),
+            leader: members[0].node,
+            claim: Claim::Fresh,
+            members,
+            others: Vec::new(),
+            because: String::new(),
+        };
+        let found = |name: &str| find(&record, &NodeRef { node: name.into() }).map(|member| member.slot).map_err(|failure| failure.sentence);
+        for (name, slot) in [("r1", 0x12), ("rank/0", 0x11), ("node/1212", 0x12), (full(NodeId([0x11; 16])).as_str(), 0x11)] {
+            assert_eq!(found(name), Ok(slot), "{name}");
+        }
+        assert!(found("r7").unwrap_err().contains("there are r0 "));
+        assert!(found("1").is_err(), "one character is too little");
+    }
+}

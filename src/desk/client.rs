@@ -1,0 +1,285 @@
+//! A way to a run: over the links of its nodes while they live, from its store when they do not.
+//!
+//! The leader is asked first. Where it does not answer at once the other members are asked too: one of them knows nearly as much.
+//! Nothing is made by a question: without certificates only the store is read.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use everstep_actors::desk::order::{Answer, Order};
+use everstep_actors::desk::question::Question;
+use everstep_actors::desk::view::{Scope, View};
+use everstep_actors::event::Recorded;
+use everstep_actors::net::endpoint::{Endpoint, Options};
+use everstep_actors::net::link::{Link, LinkDown};
+use everstep_actors::net::tls::{Identity, Role, RunCa};
+use everstep_actors::net::{Reject, Router};
+use everstep_actors::protocol::ids::NodeId;
+use everstep_actors::protocol::record::{EpochRecord, Member};
+use everstep_actors::roles::lease::Lease;
+use everstep_actors::roles::{log, records};
+use everstep_actors::store::Store;
+use everstep_actors::wire::message::{Control, DataHeader};
+use futures::stream::{FuturesUnordered, StreamExt};
+use tokio::sync::{OnceCell, oneshot};
+
+use super::eye::Eye;
+use super::remembered;
+use crate::cli::{ExitCode, Failure};
+
+/// An operator's certificate made on the spot lives as long as a long look.
+const CERTIFICATE_FOR: Duration = Duration::from_secs(24 * 3_600);
+/// A leader that lives has answered by then; the others are asked beside it from here on.
+const HEAD_START: Duration = Duration::from_millis(250);
+/// A question gets its answer within this or none.
+const ANSWER_WITHIN: Duration = Duration::from_millis(900);
+/// A node does what it is told within this, or says why not.
+const OBEY_WITHIN: Duration = Duration::from_secs(3);
+/// Members that are asked beside a leader that does not answer.
+const OTHERS: usize = 8;
+
+/// Where a run lives and how to prove who asks.
+#[derive(Debug, Clone, Copy)]
+pub struct Way<'a> {
+    /// The run's location.
+    pub run: &'a str,
+    /// Where its certificates live, if not within the run.
+    pub secrets: Option<&'a str>,
+    /// A certificate that somebody was given, instead of one made from the run's authority.
+    pub certificate: Option<&'a Path>,
+}
+
+/// A way to one run.
+pub struct Desk {
+    run: String,
+    store: Store,
+    identity: Result<Identity, String>,
+    inbox: Arc<Inbox>,
+    /// For IPv4 and for IPv6.
+    endpoints: [OnceCell<Endpoint<Answers>>; 2],
+    links: tokio::sync::Mutex<BTreeMap<NodeId, Link<Control>>>,
+    record: tokio::sync::Mutex<Option<EpochRecord>>,
+}
+
+impl std::fmt::Debug for Desk {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Desk({})", self.run)
+    }
+}
+
+/// Answers that are waited for, by number.
+#[derive(Debug, Default)]
+struct Inbox {
+    next: AtomicU64,
+    waiting: Mutex<BTreeMap<u64, oneshot::Sender<String>>>,
+}
+
+impl Inbox {
+    fn expect(&self) -> (u64, oneshot::Receiver<String>) {
+        let number = self.next.fetch_add(1, Ordering::Relaxed);
+        let (reply, answer) = oneshot::channel();
+        let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        waiting.retain(|_, reply| !reply.is_closed());
+        waiting.insert(number, reply);
+        (number, answer)
+    }
+}
+
+/// What comes back to an operator.
+struct Answers(Arc<Inbox>);
+
+impl Router for Answers {
+    type Control = Control;
+    fn control(&self, _: NodeId, message: Control) {
+        if let Control::Answered { number, view: text } | Control::Obeyed { number, answer: text } = message
+            && let Some(reply) = self.0.waiting.lock().unwrap_or_else(PoisonError::into_inner).remove(&number)
+        {
+            // Who asked may have given up.
+            let _ = reply.send(text);
+        }
+    }
+    fn admit(&self, _: NodeId, _: &DataHeader) -> Result<(), Reject> {
+        Err(Reject("an operator takes no data".into()))
+    }
+    fn data(&self, _: NodeId, _: DataHeader, _: Vec<f32>) {}
+    fn down(&self, _: NodeId, _: LinkDown) {}
+}
+
+impl Desk {
+    /// A way to a run, as somebody of this role.
+    ///
+    /// # Errors
+    /// There is no such run.
+    pub async fn open(way: Way<'_>, role: Role) -> Result<Self, Failure> {
+        let store = Store::open_existing(way.run)?;
+        let desk = Self {
+            run: way.run.to_owned(),
+            store,
+            identity: identity(way, role),
+            inbox: Arc::default(),
+            endpoints: [OnceCell::new(), OnceCell::new()],
+            links: tokio::sync::Mutex::default(),
+            record: tokio::sync::Mutex::default(),
+        };
+        desk.newest().await?;
+        Ok(desk)
+    }
+
+    /// Where the run lives.
+    pub fn store(&self) -> &Store {
+        &self.store
+    }
+
+    async fn newest(&self) -> Result<EpochRecord, Failure> {
+        let record = records::newest(&self.store).await?;
+        let run = &self.run;
+        let none = || Failure::new(ExitCode::NotFound, format!("{run} holds no run yet: start one with `everstep train CONFIG --run {run}`"));
+        let record = record.ok_or_else(none)?;
+        *self.record.lock().await = Some(record.clone());
+        Ok(record)
+    }
+
+    /// The newest record that this desk has seen.
+    ///
+    /// # Errors
+    /// The store cannot be read.
+    pub async fn record(&self) -> Result<EpochRecord, Failure> {
+        match self.record.lock().await.clone() {
+            Some(record) => Ok(record),
+            None => self.newest().await,
+        }
+    }
+
+    async fn link(&self, member: &Member) -> Result<Link<Control>, String> {
+        if let Some(link) = self.links.lock().await.get(&member.node).filter(|link| link.is_down().is_none()) {
+            return Ok(link.clone());
+        }
+        let identity = self.identity.clone()?;
+        let address: SocketAddr = member.address.parse().map_err(|_| format!("its address {} cannot be dialled", member.address))?;
+        let bind: SocketAddr = if address.is_ipv4() { ([0, 0, 0, 0], 0).into() } else { ([0u16; 8], 0).into() };
+        let answers = || Arc::new(Answers(self.inbox.clone()));
+        let made = || async { Endpoint::bind(bind, identity, Options::default(), answers(), None).map_err(|error| error.to_string()) };
+        let endpoint = self.endpoints[usize::from(address.is_ipv6())].get_or_try_init(made).await?;
+        let link = endpoint.connect(address, Some(member.node)).await.map_err(|error| error.to_string())?;
+        self.links.lock().await.insert(member.node, link.clone());
+        Ok(link)
+    }
+
+    async fn say(&self, member: &Member, message: impl FnOnce(u64) -> Control) -> Result<String, String> {
+        let link = self.link(member).await?;
+        let (number, answer) = self.inbox.expect();
+        link.control(&message(number)).await.map_err(|error| error.to_string())?;
+        tokio::select! {
+            answer = answer => answer.map_err(|_| "it went away".to_owned()),
+            down = link.down() => Err(down.to_string()),
+        }
+    }
+
+    async fn ask(&self, member: &Member, question: &str) -> Result<View, String> {
+        let json = self.say(member, |number| Control::Ask { number, question: question.to_owned() }).await?;
+        serde_json::from_str(&json).map_err(|error| format!("its answer cannot be read ({error}): use the run's own build of everstep"))
+    }
+
+    /// Asks the leader, and from a moment on everybody; the leader's answer is the best.
+    async fn ask_members(&self, record: &EpochRecord, question: &Question) -> Result<View, String> {
+        let text = serde_json::to_string(question).map_err(|error| error.to_string())?;
+        let leader = record.leading().ok_or("its newest record names no leader")?;
+        let others = record.everyone().filter(|member| member.node != leader.node).take(OTHERS);
+        let mut asked = FuturesUnordered::new();
+        let ask = |member: &Member, after: Duration| {
+            let (member, text) = (member.clone(), text.clone());
+            async move {
+                tokio::time::sleep(after).await;
+                (member.node, self.ask(&member, &text).await)
+            }
+        };
+        asked.push(ask(leader, Duration::ZERO));
+        asked.extend(others.map(|member| ask(member, HEAD_START)));
+        let until = tokio::time::Instant::now() + ANSWER_WITHIN;
+        let (mut best, mut because) = (None, "its leader does not answer".to_owned());
+        while let Ok(Some((node, answer))) = tokio::time::timeout_at(until, asked.next()).await {
+            match answer {
+                Ok(view) if view.scope == Scope::Run => return Ok(view),
+                Ok(view) => {
+                    // A member that knows another leader than the record has seen a newer epoch begin.
+                    let newer = |known: &View| view.run().zip(known.run()).is_some_and(|(new, old)| new.epoch > old.epoch);
+                    if best.as_ref().is_none_or(newer) {
+                        best = Some(view);
+                    }
+                    if asked.len() <= usize::from(node != leader.node) {
+                        break;
+                    }
+                }
+                Err(error) if node == leader.node => because = error,
+                Err(_) => {}
+            }
+        }
+        best.ok_or(because)
+    }
+
+    /// Gives an order to a node of the newest epoch; how people know the node, and what it says.
+    ///
+    /// # Errors
+    /// It cannot be reached, or does not answer.
+    pub async fn order(&self, member: &Member, record: &EpochRecord, order: &Order) -> Result<(String, Answer), Failure> {
+        let name = record.name(member.node);
+        let run = &self.run;
+        let unreachable = |because: String| {
+            Failure::new(ExitCode::Unreachable, format!("{name} cannot be told: {because}; see `everstep status --run {run}`"))
+        };
+        let text = serde_json::to_string(order).map_err(|error| Failure::new(ExitCode::Internal, error))?;
+        let told = self.say(member, |number| Control::Order { number, order: text });
+        let told = tokio::time::timeout(OBEY_WITHIN, told).await;
+        let json = told
+            .map_err(|_| "it does not answer, or this certificate allows no orders".to_owned())
+            .and_then(|told| told)
+            .map_err(unreachable)?;
+        let answer = serde_json::from_str(&json).map_err(|error| unreachable(format!("its answer cannot be read: {error}")))?;
+        Ok((name, answer))
+    }
+
+    /// Says goodbye to whom was asked.
+    pub async fn close(&self) {
+        for endpoint in self.endpoints.iter().filter_map(OnceCell::get) {
+            endpoint.close("answered").await;
+        }
+    }
+}
+
+#[async_trait]
+impl Eye for Desk {
+    async fn look(&self, question: &Question) -> Result<View, String> {
+        let record = self.newest().await.map_err(|failure| failure.sentence)?;
+        let lease = Lease::read(&self.store).await.ok().flatten();
+        let because = if lease.is_some_and(|lease| lease.released && lease.epoch >= record.epoch) {
+            None
+        } else {
+            match self.ask_members(&record, question).await {
+                Ok(view) => return Ok(view),
+                Err(because) => Some(because),
+            }
+        };
+        remembered::view(&self.run, &self.store, &record, because, question).await.map_err(|failure| failure.sentence)
+    }
+
+    async fn events(&self) -> Result<Vec<Recorded>, String> {
+        log::read(&self.store).await.map_err(|error| error.to_string())
+    }
+}
+
+fn identity(way: Way<'_>, role: Role) -> Result<Identity, String> {
+    if let Some(path) = way.certificate {
+        return Identity::read(path).map_err(|error| error.to_string());
+    }
+    let secrets = crate::launch::secrets(way.run, way.secrets).map_err(|failure| failure.sentence)?;
+    if !secrets.exists() {
+        return Err(format!("the run's certificates are not at {}: give --secrets or --certificate", secrets.display()));
+    }
+    let ca = RunCa::load_or_create(&secrets, "run").map_err(|error| error.to_string())?;
+    Identity::issue(&ca, role, CERTIFICATE_FOR).map_err(|error| error.to_string())
+}

@@ -1,0 +1,74 @@
+//! The same command again and again: drawn anew on a terminal, one block a change on a pipe.
+
+use std::future::Future;
+use std::io::{self, ErrorKind, IsTerminal as _, Write as _};
+use std::time::Duration;
+
+use crate::cli::{ExitCode, Failure};
+
+/// How often a watched command looks.
+const EVERY: Duration = Duration::from_secs(1);
+/// Cursor home, then everything after it gone: no flicker, nothing scrolls.
+const REDRAW: &str = "\x1b[H\x1b[J";
+
+/// Runs a command once, or until Ctrl-C. It writes into the buffer that it is given.
+///
+/// # Errors
+/// Those of the command; when it is watched, only those of the first time.
+pub async fn run<F>(watched: bool, command: impl Fn() -> F) -> Result<ExitCode, Failure>
+where
+    F: Future<Output = (Vec<u8>, Result<ExitCode, Failure>)>,
+{
+    let (text, result) = command().await;
+    if !watched {
+        write(&text)?;
+        return result;
+    }
+    let terminal = io::stdout().is_terminal();
+    if terminal {
+        write(REDRAW.as_bytes())?;
+    }
+    write(&text)?;
+    let mut code = result?;
+    let mut shown = text;
+    let mut turn = tokio::time::interval(EVERY);
+    turn.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    turn.tick().await;
+    loop {
+        tokio::select! {
+            _ = turn.tick() => {}
+            _ = tokio::signal::ctrl_c() => return Ok(code),
+        }
+        let (text, result) = command().await;
+        match result {
+            Ok(newer) => code = newer,
+            Err(failure) => {
+                write_error(&failure.to_string());
+                continue;
+            }
+        }
+        if terminal {
+            write(REDRAW.as_bytes())?;
+            write(&text)?;
+        } else if text != shown {
+            write(&text)?;
+        }
+        shown = text;
+    }
+}
+
+/// Talk goes to stderr, which may be closed.
+fn write_error(text: &str) {
+    let _ = writeln!(io::stderr(), "{text}");
+}
+
+/// A closed pipe ends the output, not the command.
+fn write(text: &[u8]) -> Result<(), Failure> {
+    let mut stdout = io::stdout().lock();
+    match stdout.write_all(text).and_then(|()| stdout.flush()) {
+        Err(error) if error.kind() != ErrorKind::BrokenPipe => {
+            Err(Failure::new(ExitCode::Failed, format!("stdout cannot be written ({error}); free space or direct it elsewhere")))
+        }
+        _ => Ok(()),
+    }
+}

@@ -23,6 +23,7 @@ pub mod history;
 pub mod metrics;
 pub mod tensorboard;
 pub mod top;
+#[cfg(feature = "otel")]
 pub mod traces;
 pub mod tree;
 pub mod tui;
@@ -129,6 +130,7 @@ pub enum Command {
     Metrics(At<metrics::MetricsArgs>),
     /// Write the curves as TensorBoard's event files
     Tensorboard(At<tensorboard::TensorboardArgs>),
+    #[cfg(feature = "otel")]
     /// Send or print traces of steps and of changes of members, as OpenTelemetry takes them
     Traces(At<traces::TracesArgs>),
     /// Write what a bug report needs into one tar, without what is secret
@@ -165,6 +167,12 @@ pub struct TrainArgs {
     /// Where the run's certificates live; within the run by default
     #[arg(long, value_name = "LOCATION")]
     pub secrets: Option<String>,
+    /// Where this machine's processes get their certificates, if it cannot read the run's authority: see `everstep cert serve`
+    #[arg(long, value_name = "ADDRESS", requires = "token_file", conflicts_with = "secrets")]
+    pub join: Option<String>,
+    /// Tokens of `everstep cert token`, one a line: each start of a process takes one
+    #[arg(long, value_name = "FILE", requires = "join")]
+    pub token_file: Option<PathBuf>,
     /// Processes to start on this machine (replaces cluster.ranks); never changes the results
     #[arg(long, value_name = "N")]
     pub ranks: Option<u32>,

@@ -39,6 +39,7 @@ pub mod shell;
 pub mod status;
 pub mod tensorboard;
 pub mod top;
+#[cfg(feature = "otel")]
 pub mod traces;
 pub mod tree;
 pub mod wait;
@@ -117,6 +118,7 @@ async fn operate(command: Command) -> Result<ExitCode, Failure> {
         Command::Top(args) => at_once!(args, top),
         Command::Metrics(args) => at_once!(args, metrics),
         Command::Tensorboard(args) => at_once!(args, tensorboard),
+        #[cfg(feature = "otel")]
         Command::Traces(args) => at_once!(args, traces),
         Command::Tui(args) => face!(args, tui),
         Command::Dashboard(args) => face!(args, dashboard),

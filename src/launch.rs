@@ -139,11 +139,22 @@ impl Launcher {
     }
 
     fn spawn(&mut self, slot: u32) -> Result<(), Failure> {
-        let prepared = &self.prepared;
+        let prepared = &mut self.prepared;
+        let ticket = match &mut prepared.tickets {
+            None => None,
+            Some(tickets) => match tickets.pop() {
+                Some(ticket) => Some(ticket),
+                None => {
+                    self.talk(format!("rank process {slot} is not started: each start takes a token, and none is left; mint more with `everstep cert token`"));
+                    return Ok(());
+                }
+            },
+        };
         let briefing = Briefing {
             recipe: prepared.resolved.clone(),
             run: prepared.run.clone(),
-            secrets: prepared.secrets.display().to_string(),
+            secrets: prepared.secrets.as_ref().map(|secrets| secrets.display().to_string()).unwrap_or_default(),
+            ticket,
             cache: prepared.cache.as_ref().map(|cache| cache.display().to_string()),
             steps: prepared.steps,
             slot,

@@ -20,6 +20,7 @@ pub mod probe;
 pub mod report;
 pub mod setup;
 pub mod swav;
+#[cfg(feature = "otel")]
 pub mod traces;
 pub mod train;
 pub mod tui;

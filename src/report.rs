@@ -4,8 +4,8 @@
 
 pub mod curves;
 pub mod progress;
-pub mod status;
 pub mod summary;
+pub mod tensorboard;
 pub mod terminal;
 
 /// Names of the numbers that events carry.

@@ -178,7 +178,7 @@ fn messages() -> Vec<Control> {
             wait: 0.1,
             samples: 64,
             samples_hash: 1,
-            phases: vec![0.25, 0.5],
+            phases: vec![0.1; 5],
         },
         Control::Prepared { epoch, step, digests: vec![(shard, 1)] },
         Control::Parts { epoch, step, records: "[]".into(), stall_ms: 1.5 },
@@ -188,7 +188,7 @@ fn messages() -> Vec<Control> {
 
 fn reduced(epoch: Epoch, step: Step, shard: ShardId, metrics: LaneMetrics) -> Control {
     let partials = vec![ShardPartials { shard, norms: vec![(0, 1.0, 2.0)], nonfinite: 0 }];
-    Control::Reduced { epoch, step, partials, lanes: vec![metrics], computed_s: 0.5, traces: vec![(0, vec![(1, 2)])], phases: vec![0.5] }
+    Control::Reduced { epoch, step, partials, lanes: vec![metrics], computed_s: 0.5, traces: vec![(0, vec![(1, 2)])], phases: vec![0.1; 5] }
 }
 
 #[cfg(test)]

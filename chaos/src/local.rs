@@ -233,6 +233,7 @@ impl Run {
         let (orders, orders_in) = mpsc::channel(16);
         let args = NodeArgs {
             restarts: 0,
+            renewal: None,
             workload: seat.workload,
             source: seat.source,
             store: seat.store,

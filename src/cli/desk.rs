@@ -125,6 +125,10 @@ pub struct LogsArgs {
 pub enum CertCommand {
     /// Make a certificate for a person who cannot read the run's authority
     Issue(At<IssueArgs>),
+    /// Mint tokens, each good for one certificate of a node that cannot read the run's authority
+    Token(At<TokenArgs>),
+    /// Give certificates for tokens, and renew them, until it is interrupted
+    Serve(At<ServeArgs>),
 }
 
 /// `everstep cert issue`.
@@ -143,6 +147,30 @@ pub struct IssueArgs {
     /// The file to write, readable by its owner alone
     #[arg(short, long, value_name = "FILE")]
     pub output: PathBuf,
+}
+
+/// `everstep cert token`.
+#[derive(Debug, Clone, Args)]
+#[command(after_help = "\
+Examples:
+  everstep cert token --run runs/demo --count 8 --ttl 1h > tokens
+  everstep cert serve --run runs/demo --listen 10.0.0.7:9495          here, beside the authority
+  everstep train recipe.toml --run s3://bucket/demo --join 10.0.0.7:9495 --token-file tokens      there")]
+pub struct TokenArgs {
+    /// How many
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    pub count: u32,
+    /// How long they can be used
+    #[arg(long, value_name = "TIME", default_value = "1h", value_parser = lifetime)]
+    pub ttl: std::time::Duration,
+}
+
+/// `everstep cert serve`.
+#[derive(Debug, Clone, Args)]
+pub struct ServeArgs {
+    /// Where to listen (UDP)
+    #[arg(long, value_name = "ADDRESS", default_value = "0.0.0.0:9495")]
+    pub listen: std::net::SocketAddr,
 }
 
 fn lifetime(text: &str) -> Result<std::time::Duration, String> {

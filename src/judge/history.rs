@@ -144,6 +144,7 @@ impl Then {
                     self.is("waiting", Some(&recorded.event.sentence()));
                 }
             }
+            Event::Ordered { answer, .. } if incidents::refused(answer) => {}
             Event::Ordered { order, .. } if order.starts_with("pause") => self.is("paused", Some(&recorded.event.sentence())),
             Event::Ordered { order, .. } if order.starts_with("resume") => self.is("waiting", Some("resumed")),
             Event::CheckpointSaved { step, .. } => (self.checkpoint, self.checkpoint_ms) = (Some(step.0), Some(recorded.at_ms)),

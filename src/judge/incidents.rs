@@ -235,8 +235,9 @@ fn kind(event: &Event) -> Option<IncidentKind> {
     Some(match event {
         Event::Waiting { .. } => IncidentKind::Wait,
         Event::EpochBegan { .. } => IncidentKind::Change,
-        Event::Ordered { order, .. } if ["drain", "pause", "kill", "stop"].iter().any(|word| order.starts_with(word)) => {
-            IncidentKind::Order
+        Event::Ordered { order, answer, .. } => {
+            let breaks = ["drain", "pause", "kill"].iter().any(|word| order.starts_with(word));
+            return (breaks && !refused(answer)).then_some(IncidentKind::Order);
         }
         Event::CheckpointFailed { .. } => IncidentKind::Checkpoint,
         Event::StepSkipped { .. } => IncidentKind::Skipped,
@@ -245,8 +246,7 @@ fn kind(event: &Event) -> Option<IncidentKind> {
         Event::CopiesDiffered { .. } | Event::NodeOdd { .. } => IncidentKind::Corruption,
         Event::StepAudited { odd, .. } if !odd.is_empty() => IncidentKind::Corruption,
         Event::Ended { outcome, .. } if outcome == "failed" || outcome == "unusable" => IncidentKind::Failure,
-        Event::Ordered { .. }
-        | Event::StepCommitted { .. }
+        Event::StepCommitted { .. }
         | Event::StepAudited { .. }
         | Event::StandsBy { .. }
         | Event::CheckpointSaved { .. }
@@ -254,6 +254,11 @@ fn kind(event: &Event) -> Option<IncidentKind> {
         | Event::SampleReplaced { .. }
         | Event::Ended { .. } => return None,
     })
+}
+
+/// Whether a node did not do what it was ordered.
+pub(super) fn refused(answer: &str) -> bool {
+    answer.to_lowercase().starts_with("refused")
 }
 
 fn cause(event: &Event) -> String {

@@ -132,7 +132,8 @@ mod tests {
         assert_eq!(at.resolve(NOON - DAY_MS / 2, None), today - DAY_MS, "not yet today");
         let last_week = (today - 7 * DAY_MS - 60_000, today - 7 * DAY_MS + 60_000);
         assert_eq!(at.resolve(NOON, Some(last_week)), today - 7 * DAY_MS);
-        assert_eq!(at.resolve(NOON, Some((today + 1, today + 2))), today, "outside what is known: the last one before now");
+        let later_that_day = (last_week.0 + 60_001, last_week.1);
+        assert_eq!(at.resolve(NOON, Some(later_that_day)), today, "outside what is known: the last one before now");
         assert_eq!(Moment::Clock(5).resolve(0, None), 0);
     }
 }

@@ -77,5 +77,8 @@ mod tests {
         assert!(wrong("rank/99").contains("rank/0, rank/1"), "{}", wrong("rank/99"));
         assert!(wrong("shoe/1").contains("everstep tree"));
         assert_eq!(resolve(&view, "rank/1").unwrap(), "rank/1", "rank/11 is another");
+        let mut many = healthy(101);
+        many.items.retain(|item| item.reference != "rank/10");
+        assert!(resolve(&many, "rank/10").is_err(), "numbers are whole: rank/100 is another");
     }
 }

@@ -141,7 +141,7 @@ impl Story {
             if key.is_unique() || told.tellers.contains(&(by, at)) {
                 return Some(*place);
             }
-            if true {
+            if told.tellers.iter().all(|(teller, _)| *teller != by) {
                 joins.get_or_insert(*place);
             }
         }

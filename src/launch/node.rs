@@ -9,23 +9,26 @@ use std::time::Duration;
 use everstep_actors::checkpoint::Digest;
 use everstep_actors::clock::wall_ms;
 use everstep_actors::event::{Event, Recorded};
+use everstep_actors::net;
 use everstep_actors::net::tls::{Identity, Role, RunCa};
 use everstep_actors::protocol::ids::Step;
 use everstep_actors::protocol::terms::Terms;
 use everstep_actors::protocol::word::Outcome;
-use everstep_actors::roles::node::{self, Cluster, NodeArgs, NodeError, Order};
+use everstep_actors::roles::node::{self, Cluster, NodeArgs, NodeError, Order, Renewal};
 use everstep_actors::roles::watchdog::Patience;
 use everstep_actors::store::Store;
+use futures::FutureExt;
+use futures::future::BoxFuture;
 use tokio::sync::mpsc;
 
-use super::wire::{Briefing, Word};
+use super::wire::{Briefing, Ticket, Word};
 use crate::cli::{ExitCode, Failure};
 use crate::config::Recipe;
 use crate::data::BadSample;
 use crate::{probe, setup};
 
-/// A node's certificate outlives any process that is started anew within a month.
-const CERTIFICATE_FOR: Duration = Duration::from_secs(30 * 24 * 3_600);
+/// A node's certificate is short-lived: it is made anew, for the same key, when two thirds of this are over.
+const CERTIFICATE_FOR: Duration = Duration::from_secs(24 * 3_600);
 /// Events that wait for the launcher's pipe at most.
 const EVENTS_MAX: usize = 16_384;
 /// Batches of this many steps are decoded ahead.
@@ -86,8 +89,7 @@ fn start(
     let job = Arc::new(setup::beginning(&recipe, briefing.steps, &|_| {})?);
     let train = recipe.data.train.clone().unwrap_or_default();
     let source = setup::source(&train, briefing.cache.as_deref().map(Path::new))?;
-    let ca = RunCa::load_or_create(Path::new(&briefing.secrets), "run").map_err(|error| Failure::new(ExitCode::Config, error))?;
-    let identity = Identity::issue(&ca, Role::Node, CERTIFICATE_FOR).map_err(|error| Failure::new(ExitCode::Internal, error))?;
+    let (identity, renewal) = identity(briefing, runtime)?;
     let (me, bad) = (identity.id(), events.clone());
     let on_bad = move |sample: &BadSample| {
         let event = Event::SampleReplaced { sample: sample.sample, place: sample.name.clone(), because: sample.reason.clone() };
@@ -103,6 +105,7 @@ fn start(
         store,
         run: briefing.run.clone(),
         identity,
+        renewal: Some(renewal),
         bind: SocketAddr::new(ip, 0),
         socket: None,
         advertise: recipe.cluster.advertise.as_ref().and_then(|address| address.parse().ok()).map(|ip| SocketAddr::new(ip, 0)),
@@ -145,6 +148,29 @@ fn start(
             NodeError::Bind(error) => Failure::new(ExitCode::Failed, error),
             error @ NodeError::Spawn(..) => Failure::new(ExitCode::Internal, error),
         })
+}
+
+/// This process's certificate, and how it gets the next one: from the run's authority, or from whoever holds it.
+fn identity(briefing: &Briefing, runtime: &tokio::runtime::Runtime) -> Result<(Identity, Renewal), Failure> {
+    if let Some(Ticket { address, token }) = &briefing.ticket {
+        let address: SocketAddr = address
+            .parse()
+            .map_err(|_| Failure::new(ExitCode::Config, format!("--join {address} is no address such as 10.0.0.7:9495")))?;
+        let joined = runtime.block_on(net::join::join(address, token));
+        let identity = joined.map_err(|error| Failure::new(ExitCode::Config, format!("this machine is not let in: {error}")))?;
+        let renewed = move |identity: Identity| -> BoxFuture<'static, Result<Identity, String>> {
+            async move { net::join::renew(address, &identity).await.map_err(|error| error.to_string()) }.boxed()
+        };
+        return Ok((identity, Arc::new(renewed)));
+    }
+    let ca = RunCa::load_or_create(Path::new(&briefing.secrets), "run").map_err(|error| Failure::new(ExitCode::Config, error))?;
+    let identity = Identity::issue(&ca, Role::Node, CERTIFICATE_FOR).map_err(|error| Failure::new(ExitCode::Internal, error))?;
+    let ca = Arc::new(ca);
+    let renewed = move |identity: Identity| -> BoxFuture<'static, Result<Identity, String>> {
+        let ca = ca.clone();
+        async move { identity.renewed(&ca, CERTIFICATE_FOR).map_err(|error| error.to_string()) }.boxed()
+    };
+    Ok((identity, Arc::new(renewed)))
 }
 
 /// Ctrl-C is the launcher's affair: it tells its nodes in good order. A polite end of this process alone lets it leave the run.

@@ -12,6 +12,7 @@ use crate::cli::{ExitCode, Failure, TrainArgs};
 use crate::config::{Recipe, differences};
 use crate::data::Source;
 use crate::data::make::{self, Spec};
+use super::wire::Ticket;
 use crate::setup;
 
 /// A resolved recipe is some kilobytes.
@@ -32,8 +33,10 @@ pub(super) struct Prepared {
     pub run: String,
     /// The same, opened.
     pub store: Store,
-    /// Where its certificate authority lives.
-    pub secrets: PathBuf,
+    /// Where its certificate authority lives; nothing where tokens let this machine in.
+    pub secrets: Option<PathBuf>,
+    /// What lets this machine's processes in, one for each start.
+    pub tickets: Option<Vec<Ticket>>,
     /// Where the index of its images is kept.
     pub cache: Option<PathBuf>,
     /// Steps of the run.
@@ -62,7 +65,8 @@ pub(super) fn prepare(args: &TrainArgs, runtime: &tokio::runtime::Runtime, talk:
     let run = args.location();
     let config = |error: StoreError| Failure::new(ExitCode::Config, error);
     let store = Store::open(&run).map_err(config)?;
-    let secrets = super::secrets(&run, args.secrets.as_deref())?;
+    let tickets = tickets(args)?;
+    let secrets = if tickets.is_none() { Some(super::secrets(&run, args.secrets.as_deref())?) } else { None };
     let cache = recipe.data.cache.clone().map(PathBuf::from).or_else(|| store.folder().map(|folder| folder.join("index")));
     let train = setup::source(recipe.data.train.as_deref().unwrap_or_default(), cache.as_deref())?;
     let test = recipe.data.test.as_deref().map(|place| setup::source(place, cache.as_deref())).transpose()?;
@@ -78,7 +82,22 @@ pub(super) fn prepare(args: &TrainArgs, runtime: &tokio::runtime::Runtime, talk:
         past(&store).await.map_err(config)
     })?;
     let host = recipe.cluster.host.clone().unwrap_or_else(host);
-    Ok(Prepared { recipe, resolved, run, store, secrets, cache, steps, train, test, host, history })
+    Ok(Prepared { recipe, resolved, run, store, secrets, tickets, cache, steps, train, test, host, history })
+}
+
+/// The tokens of `--token-file`, one a line, for `--join`.
+fn tickets(args: &TrainArgs) -> Result<Option<Vec<Ticket>>, Failure> {
+    let (Some(address), Some(path)) = (&args.join, &args.token_file) else { return Ok(None) };
+    let text = std::fs::read_to_string(path)
+        .map_err(|error| Failure::new(ExitCode::Config, format!("{} cannot be read: {error}; name a file with one token a line", path.display())))?;
+    let tokens = text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#'));
+    let mut tickets: Vec<Ticket> = tokens.map(|token| Ticket { address: address.clone(), token: token.to_owned() }).collect();
+    if tickets.is_empty() {
+        return Err(Failure::new(ExitCode::Config, format!("{} holds no token: mint some with `everstep cert token`", path.display())));
+    }
+    // The first line is taken first.
+    tickets.reverse();
+    Ok(Some(tickets))
 }
 
 /// Renders the procedural data set, or finds it made.

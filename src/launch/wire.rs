@@ -10,8 +10,10 @@ pub struct Briefing {
     pub recipe: String,
     /// Where the run lives.
     pub run: String,
-    /// Folder of the run's certificate authority.
+    /// Folder of the run's certificate authority; not looked at with a ticket.
     pub secrets: String,
+    /// What lets in a machine that cannot read the authority.
+    pub ticket: Option<Ticket>,
     /// Folder of the index of the images.
     pub cache: Option<String>,
     /// Steps of the run.
@@ -22,6 +24,16 @@ pub struct Briefing {
     pub restarts: u32,
     /// Failure domain.
     pub host: String,
+}
+
+/// What a node gets its certificate for.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Ticket {
+    /// Where certificates are given out.
+    pub address: String,
+    /// The token, good once.
+    pub token: String,
 }
 
 /// Launcher → node, every line after the first. The end of the pipe means that the launcher is gone.

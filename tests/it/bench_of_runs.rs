@@ -114,7 +114,7 @@ impl Ran {
 pub(crate) struct Running {
     child: Child,
     lines: mpsc::Receiver<String>,
-    stderr: std::thread::JoinHandle<String>,
+    stderr: Option<std::thread::JoinHandle<String>>,
     line: String,
     seen: Vec<String>,
 }
@@ -130,7 +130,7 @@ impl Running {
             let _ = errors.read_to_string(&mut text);
             text
         });
-        Self { child, lines, stderr, line: line.into(), seen: Vec::new() }
+        Self { child, lines, stderr: Some(stderr), line: line.into(), seen: Vec::new() }
     }
 
     pub(crate) fn pid(&self) -> u32 {
@@ -179,8 +179,17 @@ impl Running {
             }
         }
         let status = self.child.wait().unwrap();
-        let stderr = self.stderr.join().unwrap();
-        Ran { line: self.line, code: status.code().unwrap_or(-1), stdout: self.seen.join("\n"), stderr }
+        let stderr = self.stderr.take().unwrap().join().unwrap();
+        let line = std::mem::take(&mut self.line);
+        Ran { line, code: status.code().unwrap_or(-1), stdout: self.seen.join("\n"), stderr }
+    }
+}
+
+impl Drop for Running {
+    /// A story that fails leaves nothing running: without its launcher a node leaves by itself.
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
     }
 }
 

@@ -5,4 +5,5 @@
 mod bad_input;
 mod bench_of_runs;
 mod chaos;
+mod desk;
 mod runs;

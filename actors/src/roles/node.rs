@@ -88,6 +88,9 @@ pub struct Cluster {
     pub mixed: bool,
 }
 
+/// Makes or fetches the next certificate of an identity, or says in one sentence why not.
+pub type Renewal = Arc<dyn Fn(Identity) -> BoxFuture<'static, Result<Identity, String>> + Send + Sync>;
+
 /// What a node is started with.
 pub struct NodeArgs<W> {
     /// What the run computes.
@@ -100,6 +103,8 @@ pub struct NodeArgs<W> {
     pub run: String,
     /// This process's certificate.
     pub identity: Identity,
+    /// How it gets the next one, for the same key; without it the first has to last.
+    pub renewal: Option<Renewal>,
     /// Where to listen.
     pub bind: SocketAddr,
     /// A socket that is there already, to be used instead of one at `bind`.

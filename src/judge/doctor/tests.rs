@@ -166,3 +166,10 @@ fn every_lint_is_documented_within_the_width() {
         assert!(lines.contains(&format!("{} ({})", lint.name, lint.grade.name())));
     }
 }
+
+#[test]
+fn an_old_checkpoint_that_holds_everything_is_fine() {
+    let (view, events) = well();
+    let old = with(run(view, "run", "waiting", |run| run.step = 95), "checkpoint/95", |item| item.since_ms = NOW - 9_000_000);
+    assert!(!found(&old, &events).contains("checkpoint-old"));
+}

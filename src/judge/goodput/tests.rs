@@ -126,3 +126,18 @@ fn whatever_happens_the_shares_sum_to_the_whole() {
         assert!(goodput.incidents.iter().all(|incident| incident.end_ms.is_none_or(|end| end >= incident.start_ms)));
     }
 }
+
+#[test]
+fn a_snapshot_holds_up_the_ranks_of_the_step_after_it() {
+    let events =
+        [epoch(0, 1, 0, 2, "start"), committed(1_000, 0, 1), epoch(1_000, 2, 1, 4, "more"), committed(2_000, 1, 2), saved(2_500, 1, 400.0)];
+    let at_the_end = [epoch(0, 1, 0, 2, "start"), committed(1_000, 0, 1), saved(2_500, 1, 400.0)];
+    assert_eq!((spent(&goodput(&events), "checkpoint"), spent(&goodput(&at_the_end), "checkpoint")), (1.6, 0.8));
+}
+
+#[test]
+fn nothing_runs_once_those_that_were_not_lost_have_failed() {
+    let mut events = vec![epoch(0, 1, 0, 3, "start"), committed(1_000, 0, 1), committed(2_000, 1, 1), lost(3_000, 3, "killed")];
+    events.extend([ended(4_000, 2, "failed"), by(2, ended(4_000, 2, "failed")), epoch(9_000, 2, 2, 3, "again")]);
+    assert_eq!(spent(&goodput(&events), "nothing running"), 15.0);
+}

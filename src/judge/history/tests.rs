@@ -78,3 +78,15 @@ fn nodes_that_are_not_in_neither_make_the_run_wait_nor_end_it() {
     events.push(ended(NOW + 2_100, 1, "unusable"));
     assert_eq!(state(&events), "ended");
 }
+
+#[test]
+fn what_does_not_stop_the_run_does_not_change_its_state() {
+    let mut stands_by = lost(NOW + 1_100, 9, "gone");
+    let Event::NodeLost { rank, .. } = &mut stands_by.event else { panic!("a loss") };
+    *rank = None;
+    let mut refused = ordered(NOW + 1_200, 1, "pause");
+    let Event::Ordered { answer, .. } = &mut refused.event else { panic!("an order") };
+    "refused: it is not the leader".clone_into(answer);
+    let events = [epoch(NOW, 1, 0, 2, "start"), committed(NOW + 1_000, 0, 1), stands_by, refused];
+    assert_eq!(at(&Story::of(&events), NOW + 5_000, 0).state, "training");
+}

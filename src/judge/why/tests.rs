@@ -179,3 +179,26 @@ fn every_kind_of_thing_can_be_asked_about() {
     assert_eq!(fault(&chain), actor_of(2));
     assert!(chain.answer.contains("lane/2 is waiting for 1 min 00 s"), "{chain:?}");
 }
+
+#[test]
+fn one_rank_that_waits_for_images_is_named_although_the_mean_is_fine() {
+    let view = rank(healthy(4), "rank/3", "computing", |rank| set(&mut rank.phases, "data", 0.9));
+    assert_eq!(fault(&slow(&view)), node_ref(4));
+}
+
+#[test]
+fn of_those_that_others_wait_for_the_one_in_the_earliest_phase_is_at_fault() {
+    let mut view = rank(held_up(), "rank/1", "computing", |rank| rank.phase = "update".into());
+    view = rank(view, "rank/2", "computing", |rank| rank.phase = "data".into());
+    assert_eq!(references(&waiting(&view))[..3], ["run", "rank/0", "rank/2"]);
+    let behind = rank(view, "rank/1", "computing", |rank| rank.step = 99);
+    assert_eq!(references(&waiting(&behind))[2], "rank/1", "a step behind is further behind");
+}
+
+#[test]
+fn a_node_that_leaves_says_why_and_how_it_stays() {
+    let view = of_node(held_up(), &node_ref(3), "draining", |node| node.draining = Some("drained by an operator".into()));
+    let chain = waiting(&view);
+    assert_eq!(fault(&chain), node_ref(3));
+    assert!(remedy(&chain).contains("everstep undrain") && chain.links[3].says.contains("drained by an operator"), "{chain:?}");
+}

@@ -100,7 +100,8 @@ impl Shared {
         });
     }
 
-    fn obeyed(self: &Arc<Self>, to: NodeId, number: u64, answer: &Answer) {
+    /// What becomes of an order.
+    pub(super) fn obeyed(self: &Arc<Self>, to: NodeId, number: u64, answer: &Answer) {
         let answer = serde_json::to_string(answer).unwrap_or_default();
         self.send(to, Control::Obeyed { number, answer });
     }

@@ -1,7 +1,9 @@
 //! The ways messages take in a node: what its links, actors and tasks share, and the one translator
 //! between the words of the wire and those of mailboxes.
 
+use super::permits::permits;
 use super::*;
+use crate::desk::order::Answer;
 
 /// What links, actors and tasks of a node share.
 pub(super) struct Shared {
@@ -45,7 +47,7 @@ pub(super) struct Shared {
     pub(super) steps: Step,
     pub(super) member: OnceLock<Member>,
     pub(super) started_ms: u64,
-    pub(super) certificate_until_ms: u64,
+    pub(super) endpoint: OnceLock<std::sync::Weak<Endpoint<NodeRouter>>>,
     pub(super) restarts: u32,
     pub(super) draining: Mutex<Option<String>>,
     /// The checkpoints in the store, until there is another one.
@@ -319,12 +321,18 @@ impl Router for NodeRouter {
     }
 
     fn control(&self, from: NodeId, message: Control) {
-        let role = self.0.links.get(&from).map(|link| link.certificate().role);
-        match (role, message) {
-            (Some(Role::Node), message) => self.0.route(from, message),
-            (Some(_), Control::Ask { number, question }) => self.0.answer(from, number, &question),
-            (Some(Role::Admin), Control::Order { number, order }) => self.0.obey(from, number, &order),
-            (role, _) => tracing::warn!(%from, ?role, "a message that its sender's certificate does not allow was turned away"),
+        let Some(role) = self.0.links.get(&from).map(|link| link.certificate().role) else { return };
+        if !permits(role, &message) {
+            tracing::warn!(%from, %role, "a message that its sender's certificate does not allow was turned away");
+            if let Control::Order { number, .. } = message {
+                let because = format!("a {role} may look and not order; use a certificate with the role admin");
+                self.0.obeyed(from, number, &Answer::Refused { because });
+            }
+            return;
+        }
+        match message {
+            Control::Order { number, order } => self.0.obey(from, number, &order),
+            message => self.0.route(from, message),
         }
     }
 

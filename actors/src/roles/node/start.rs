@@ -59,7 +59,7 @@ pub async fn run<W: Workload>(args: NodeArgs<W>) -> Result<Ended, NodeError> {
         steps: args.steps,
         member: OnceLock::new(),
         started_ms: crate::clock::wall_ms(),
-        certificate_until_ms: args.identity.until_ms(),
+        endpoint: OnceLock::new(),
         restarts: args.restarts,
         draining: Mutex::default(),
         listed: Mutex::default(),
@@ -67,6 +67,7 @@ pub async fn run<W: Workload>(args: NodeArgs<W>) -> Result<Ended, NodeError> {
         answering: Arc::new(Semaphore::new(ANSWERS)),
     });
     let router = Arc::new(NodeRouter(shared.clone()));
+    let identity = args.identity.clone();
     let options = Options::default();
     let endpoint = Arc::new(match args.socket {
         Some(socket) => Endpoint::over(socket, args.identity, options, router, None)?,
@@ -77,7 +78,11 @@ pub async fn run<W: Workload>(args: NodeArgs<W>) -> Result<Ended, NodeError> {
     let address = advertised.unwrap_or(listened).to_string();
     let me = Member { node: shared.me, address, host: args.host, zone: args.zone, pid: args.pid, slot: args.slot };
     // Set once, here.
-    let _ = shared.member.set(me.clone());
+    let _ = (shared.member.set(me.clone()), shared.endpoint.set(Arc::downgrade(&endpoint)));
+    let renewing = args.renewal.map(|renew| {
+        let (endpoint, renew) = (Arc::downgrade(&endpoint), move |identity| renew(identity));
+        tokio::spawn(crate::net::renewal::keep_renewed(endpoint, identity, renew))
+    });
     args.store.probe(&nonce(shared.me)).await?;
 
     let (finished, ended) = oneshot::channel();
@@ -190,6 +195,7 @@ pub async fn run<W: Workload>(args: NodeArgs<W>) -> Result<Ended, NodeError> {
     ordering.abort();
     beating.abort();
     writing.abort();
+    renewing.iter().for_each(tokio::task::JoinHandle::abort);
     let led = *shared.leading.borrow();
     if let Some(epoch) = led {
         part(&shared, epoch).await;

@@ -1,0 +1,156 @@
+//! What an operator does at a run: look, understand, act; and what each certificate allows.
+
+use serde_json::Value;
+
+use crate::bench_of_runs::{Bench, Ran, signal};
+
+/// A run of many steps with three ranks, no checkpoint by itself.
+const LONG: &str = "train recipe.toml --run told --ranks 3 --json --set run.steps=100000 --set checkpoint.every=100000";
+
+fn json(ran: &Ran) -> Value {
+    serde_json::from_str(&ran.stdout).unwrap_or_else(|error| panic!("{error}: {ran:?}"))
+}
+
+/// The one run of a view.
+fn run_of(view: &Value) -> Value {
+    let items = view["items"].as_array().unwrap();
+    items.iter().find(|item| item["kind"] == "run").unwrap_or_else(|| panic!("{view}")).clone()
+}
+
+fn run_now(bench: &Bench) -> Value {
+    run_of(&json(&bench.run("status --run told -o json")))
+}
+
+#[test]
+fn a_run_shows_everything_that_it_is_made_of() {
+    let bench = Bench::new();
+    let mut run = bench.start(LONG);
+    run.until_step(3);
+    let status = bench.run("status --run told");
+    assert!(status.code == 0 && status.stdout.contains("of 100000") && status.stdout.contains("RANK"), "{status:?}");
+    let view = json(&bench.run("status --run told -o json"));
+    assert_eq!((view["scope"].as_str(), view["schema_version"].as_u64()), (Some("run"), Some(1)), "{view}");
+    assert_eq!(run_of(&view)["properties"]["ranks"], 3);
+    for (kind, count) in [("nodes", 3), ("ranks", 3), ("lanes", 4), ("links", 6)] {
+        let names = bench.run(&format!("get {kind} --run told -o name"));
+        assert_eq!((names.code, names.stdout.lines().count()), (0, count), "{names:?}");
+    }
+    let actors = bench.run("get actors --run told -o jsonl");
+    let actors: Vec<Value> = actors.stdout.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let kinds: std::collections::BTreeSet<&str> = actors.iter().map(|actor| actor["properties"]["actor_kind"].as_str().unwrap()).collect();
+    assert!(["rank", "loader", "coordinator", "desk", "aggregator", "node", "checkpoint_writer"].iter().all(|kind| kinds.contains(kind)), "{kinds:?}");
+    assert!(actors.iter().any(|actor| actor["properties"]["handled"].as_u64() > Some(0)), "{actors:?}");
+    let filtered = bench.run("get actors --run told --filter actor_kind=rank --limit 2 -o name");
+    assert!(filtered.stdout.lines().count() == 2 && filtered.stderr.contains("of 3"), "what a limit cut is said: {filtered:?}");
+    let shards = bench.run("get shards --run told -o jsonl").stdout;
+    let shard: Value = serde_json::from_str(shards.lines().next().unwrap()).unwrap();
+    assert!(shard["properties"]["copies"].as_array().is_some_and(|copies| !copies.is_empty()), "{shard}");
+    for line in ["describe r0 --run told", "describe run --run told", "tree --run told", "why slow --run told", "top --run told --once"] {
+        let ran = bench.run(line);
+        assert!(ran.code == 0 && ran.stdout.lines().count() > 1, "{ran:?}");
+    }
+    let wrong = bench.run("describe rank/77 --run told");
+    assert_eq!(wrong.code, 3, "{wrong:?}");
+    assert_eq!(bench.run("get nodes --run told --filter nonsense").code, 2);
+    let waited = bench.run("wait step>=5 --run told --timeout 60s");
+    assert_eq!(waited.code, 0, "{waited:?}");
+    assert_eq!(bench.run("wait step>=99999 --run told --timeout 1s").code, 6);
+    let metrics = bench.run("metrics --run told");
+    assert!(metrics.stdout.contains("everstep_step ") && metrics.stdout.contains("# TYPE"), "{metrics:?}");
+    signal(run.pid(), "TERM");
+    assert_eq!(run.end().code, 0);
+}
+
+#[test]
+fn orders_are_obeyed_and_every_one_is_an_event() {
+    let bench = Bench::new();
+    let mut run = bench.start(LONG);
+    run.until_step(3);
+    let saved = bench.run("checkpoint now --run told");
+    assert_eq!(saved.code, 0, "{saved:?}");
+    assert_eq!(bench.run("wait checkpoint>=1 --run told --timeout 60s").code, 0);
+    assert_eq!(bench.run("pause --run told").code, 0);
+    let paused = bench.run("wait paused=true --run told --timeout 60s");
+    assert_eq!(paused.code, 0, "{paused:?}");
+    let why = bench.run("why waiting --run told");
+    assert!(why.code == 0 && why.stdout.contains("paused") && why.stdout.contains("resume"), "{why:?}");
+    let step = run_now(&bench)["properties"]["step"].as_u64();
+    assert_eq!(run_now(&bench)["properties"]["step"].as_u64(), step, "nothing is computed");
+    assert_eq!(bench.run("resume --run told").code, 0);
+    let after = step.unwrap() + 3;
+    assert_eq!(bench.run(&format!("wait step>={after} --run told --timeout 60s")).code, 0);
+    let dry = bench.run("drain r2 --run told --dry-run");
+    assert!(dry.code == 0 && dry.stdout.contains("2 ranks would go on"), "{dry:?}");
+    assert_eq!(run_now(&bench)["properties"]["ranks"], 3, "a dry run moves nothing");
+    assert_eq!(bench.run("drain r2 --run told").code, 0);
+    assert_eq!(bench.run("wait ranks=2 --run told --timeout 60s").code, 0);
+    let refused = bench.run("kill r1 --run told");
+    assert_eq!(refused.code, 7, "{refused:?}");
+    assert_eq!(bench.run("kill r1 --run told --yes").code, 0);
+    run.until(|event| event["event"] == "node_lost");
+    let stopped = bench.run("stop --run told");
+    assert_eq!(stopped.code, 0, "{stopped:?}");
+    assert_eq!(run.end().code, 0);
+    // Nothing runs any more: the store still tells it all.
+    let events = bench.run("events --run told --json").stdout;
+    for order in ["checkpoint now", "pause", "resume", "drain", "kill", "stop"] {
+        let told = events.lines().any(|line| line.contains("\"ordered\"") && line.contains(&format!("\"{order}\"")));
+        assert!(told, "`{order}` is no event: {events}");
+    }
+    let history = bench.run("history --run told");
+    assert!(history.code == 0 && history.stdout.contains("was lost"), "{history:?}");
+    let goodput = bench.run("goodput --run told");
+    assert!(goodput.code == 0 && goodput.stdout.contains("compute"), "{goodput:?}");
+    let bundle = bench.run("bundle --run told -o bundle.tar");
+    assert!(bundle.code == 0 && bench.path("bundle.tar").exists(), "{bundle:?}");
+    let boards = bench.run("tensorboard --run told --out board");
+    assert!(boards.code == 0 && std::fs::read_dir(bench.path("board")).unwrap().count() == 1, "{boards:?}");
+}
+
+#[test]
+fn a_viewer_may_look_and_not_order() {
+    let bench = Bench::new();
+    let mut run = bench.start(LONG);
+    run.until_step(2);
+    assert_eq!(bench.run("cert issue --run told --role viewer --ttl 1h -o viewer.pem").code, 0);
+    std::fs::rename(bench.path("told/secrets"), bench.path("hidden")).unwrap();
+    let view = json(&bench.run("status --run told --certificate viewer.pem -o json"));
+    assert_eq!(view["scope"], "run", "{view}");
+    for order in ["pause", "stop", "checkpoint now", "drain r1", "kill r1 --yes"] {
+        let ran = bench.run(&format!("{order} --run told --certificate viewer.pem"));
+        assert!(ran.code == 7 && ran.sentence().contains("may look and not order"), "{ran:?}");
+    }
+    assert_eq!(run_of(&json(&bench.run("status --run told --certificate viewer.pem -o json")))["properties"]["ranks"], 3);
+    // Without any certificate the store tells what is durable, and says so.
+    let blind = bench.run("status --run told");
+    assert!(blind.code == 4 && blind.stderr.contains("the store tells"), "{blind:?}");
+    std::fs::rename(bench.path("hidden"), bench.path("told/secrets")).unwrap();
+    signal(run.pid(), "TERM");
+    assert_eq!(run.end().code, 0);
+}
+
+#[test]
+fn a_machine_without_the_authority_joins_with_tokens() {
+    let bench = Bench::new();
+    let mut run = bench.start(LONG);
+    run.until_step(2);
+    let tokens = bench.run("cert token --run told --count 2");
+    assert_eq!((tokens.code, tokens.stdout.lines().count()), (0, 2), "{tokens:?}");
+    std::fs::write(bench.path("tokens"), &tokens.stdout).unwrap();
+    let port = std::net::UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let served = bench.start(&format!("cert serve --run told --listen 127.0.0.1:{port}"));
+    let line = format!("train told/recipe.toml --run told --ranks 1 --join 127.0.0.1:{port} --token-file tokens --json --set cluster.host=guest");
+    let guest = bench.start(&line);
+    let waited = bench.run("wait ranks=4 --run told --timeout 60s");
+    assert_eq!(waited.code, 0, "{waited:?}");
+    signal(guest.pid(), "TERM");
+    let left = guest.end();
+    assert_eq!(left.code, 0, "{left:?}");
+    // A token is good once.
+    let spent = bench.run(&line);
+    assert!(spent.code != 0 && spent.stderr.contains("not let in"), "{spent:?}");
+    signal(served.pid(), "INT");
+    assert_eq!(served.end().code, 0);
+    signal(run.pid(), "TERM");
+    assert_eq!(run.end().code, 0);
+}

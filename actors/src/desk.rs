@@ -5,5 +5,6 @@
 
 pub mod answer;
 pub mod order;
+pub mod pack;
 pub mod question;
 pub mod view;

@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use everstep_actors::desk::order::{Answer, Order};
+use everstep_actors::desk::pack::unpack;
 use everstep_actors::desk::question::Question;
 use everstep_actors::desk::view::{Scope, View};
 use everstep_actors::event::Recorded;
@@ -76,11 +77,11 @@ impl std::fmt::Debug for Desk {
 #[derive(Debug, Default)]
 struct Inbox {
     next: AtomicU64,
-    waiting: Mutex<BTreeMap<u64, oneshot::Sender<String>>>,
+    waiting: Mutex<BTreeMap<u64, oneshot::Sender<Vec<u8>>>>,
 }
 
 impl Inbox {
-    fn expect(&self) -> (u64, oneshot::Receiver<String>) {
+    fn expect(&self) -> (u64, oneshot::Receiver<Vec<u8>>) {
         let number = self.next.fetch_add(1, Ordering::Relaxed);
         let (reply, answer) = oneshot::channel();
         let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
@@ -96,11 +97,15 @@ struct Answers(Arc<Inbox>);
 impl Router for Answers {
     type Control = Control;
     fn control(&self, _: NodeId, message: Control) {
-        if let Control::Answered { number, view: text } | Control::Obeyed { number, answer: text } = message
-            && let Some(reply) = self.0.waiting.lock().unwrap_or_else(PoisonError::into_inner).remove(&number)
+        let (number, body) = match message {
+            Control::Answered { number, view } => (number, view),
+            Control::Obeyed { number, answer } => (number, answer.into_bytes()),
+            _ => return,
+        };
+        if let Some(reply) = self.0.waiting.lock().unwrap_or_else(PoisonError::into_inner).remove(&number)
         {
             // Who asked may have given up.
-            let _ = reply.send(text);
+            let _ = reply.send(body);
         }
     }
     fn admit(&self, _: NodeId, _: &DataHeader) -> Result<(), Reject> {
@@ -170,7 +175,7 @@ impl Desk {
         Ok(link)
     }
 
-    async fn say(&self, member: &Member, message: impl FnOnce(u64) -> Control) -> Result<String, String> {
+    async fn say(&self, member: &Member, message: impl FnOnce(u64) -> Control) -> Result<Vec<u8>, String> {
         let link = self.link(member).await?;
         let (number, answer) = self.inbox.expect();
         link.control(&message(number)).await.map_err(|error| error.to_string())?;
@@ -181,8 +186,8 @@ impl Desk {
     }
 
     async fn ask(&self, member: &Member, question: &str) -> Result<View, String> {
-        let json = self.say(member, |number| Control::Ask { number, question: question.to_owned() }).await?;
-        serde_json::from_str(&json).map_err(|error| format!("its answer cannot be read ({error}): use the run's own build of everstep"))
+        let packed = self.say(member, |number| Control::Ask { number, question: question.to_owned() }).await?;
+        unpack(&packed).map_err(|error| format!("its answer cannot be read ({error}): use the run's own build of everstep"))
     }
 
     /// Asks the leader, and from a moment on everybody; the leader's answer is the best.
@@ -239,7 +244,7 @@ impl Desk {
             .map_err(|_| "it does not answer, or this certificate allows no orders".to_owned())
             .and_then(|told| told)
             .map_err(unreachable)?;
-        let answer = serde_json::from_str(&json).map_err(|error| unreachable(format!("its answer cannot be read: {error}")))?;
+        let answer = serde_json::from_slice(&json).map_err(|error| unreachable(format!("its answer cannot be read: {error}")))?;
         Ok((name, answer))
     }
 

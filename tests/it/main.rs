@@ -5,5 +5,6 @@
 mod bad_input;
 mod bench_of_runs;
 mod chaos;
+mod crowd;
 mod desk;
 mod runs;

@@ -247,8 +247,8 @@ pub enum Control {
     Answered {
         /// The question's number.
         number: u64,
-        /// The [`crate::desk::view::View`], JSON.
-        view: String,
+        /// The [`crate::desk::view::View`], packed by [`crate::desk::pack`].
+        view: Vec<u8>,
     },
     /// Operator → node: do this.
     Order {

@@ -4,6 +4,7 @@
 use super::look::Look;
 use super::*;
 use crate::desk::answer::select;
+use crate::desk::pack::{pack, unpack};
 use crate::desk::question::{Kind, Question};
 use crate::desk::view::{Item, Properties, SCHEMA_VERSION, Scope, View};
 
@@ -33,13 +34,13 @@ impl Asked {
     }
 
     /// A member's answer; that of another node than the one asked is none.
-    pub(super) fn answered(&self, from: NodeId, number: u64, view: &str) {
+    pub(super) fn answered(&self, from: NodeId, number: u64, view: &[u8]) {
         let mut asked = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if asked.1.get(&number).is_none_or(|(node, _)| *node != from) {
             return;
         }
         let Some((_, reply)) = asked.1.remove(&number) else { return };
-        match serde_json::from_str(view) {
+        match unpack(view) {
             // Whoever asked may have given up.
             Ok(view) => drop(reply.send(view)),
             Err(error) => tracing::warn!(%from, %error, "a member's answer cannot be read"),
@@ -229,14 +230,15 @@ fn relate(items: &mut [Item]) {
     }
 }
 
-/// The view as JSON that fits into a control frame: what is too much is left off and counted.
-fn fitting(mut view: View) -> String {
+/// The view, packed, as it fits into a control frame: what is too much is left off and counted.
+fn fitting(mut view: View) -> Vec<u8> {
     loop {
-        let json = serde_json::to_string(&view).unwrap_or_default();
-        if json.len() <= ANSWER_BYTES_MAX {
-            return json;
+        // Memory takes it: an empty answer is none.
+        let packed = pack(&view).unwrap_or_default();
+        if packed.len() <= ANSWER_BYTES_MAX {
+            return packed;
         }
-        let keep = view.items.len() * ANSWER_BYTES_MAX / json.len() * 9 / 10;
+        let keep = view.items.len() * ANSWER_BYTES_MAX / packed.len() * 9 / 10;
         view.missing.retain(|sentence| !sentence.contains("do not fit into one answer"));
         view.items.truncate(keep);
         let off = view.matched.saturating_sub(keep as u64);

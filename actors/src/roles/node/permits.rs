@@ -75,7 +75,7 @@ mod tests {
             Control::Published { step, bytes: 0, seconds: 0.0, stall_ms: 0.0 },
             Control::SaveFailed { step, because: text() },
             Control::Told { event: text() },
-            Control::Answered { number: 1, view: text() },
+            Control::Answered { number: 1, view: Vec::new() },
             Control::Obeyed { number: 1, answer: text() },
         ]
     }

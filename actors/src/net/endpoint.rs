@@ -26,8 +26,8 @@ pub use error::{BindError, ConnectError};
 pub use options::{CONTROL_BYTES_MAX, Options};
 pub use socket::Socket;
 
-/// How long QUIC keeps a connection that failed before it knew the path: three times its first guess of a round trip's limit.
-const LINGERING: Duration = Duration::from_secs(3);
+/// Longer than QUIC keeps a connection that failed before it knew the path: three times its first guess, of 1.02 s, at a probe.
+const LINGERING: Duration = Duration::from_secs(4);
 
 /// A node's socket, its identity, and the links that come in by it.
 pub struct Endpoint<R: Router> {

@@ -16,7 +16,8 @@ use crate::wire::message::DataHeader;
 /// Where a link delivers what it receives.
 ///
 /// Called on the link's own tasks: none of these may wait. `from` comes from the peer's certificate,
-/// so no peer can speak for another.
+/// so no peer can speak for another. Of who is no node the second half of the id is the number of its link: one certificate
+/// may be in use more than once.
 pub trait Router: Send + Sync + 'static {
     /// The control messages of this endpoint.
     type Control: Frame;

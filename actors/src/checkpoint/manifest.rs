@@ -274,7 +274,7 @@ pub(crate) fn read_any(text: &[u8]) -> bool {
     Manifest::from_file("untrusted", file.manifest.step, &file.manifest.to_file()).is_ok()
 }
 
-/// A small manifest as it lies in the store.
+/// A small manifest as it lies in the store, without its spaces.
 pub(crate) fn sample() -> Vec<u8> {
     use crate::workload::{TensorKind, TensorSpec};
     let tensor =
@@ -297,5 +297,6 @@ pub(crate) fn sample() -> Vec<u8> {
         record.bytes = part::file_len(&empty, &draft.units[0], &record);
         record
     });
-    assemble(draft, records).map(|manifest| manifest.to_file()).unwrap_or_default()
+    let file = assemble(draft, records).map(|manifest| File { format: FORMAT, digest: manifest.digest(), manifest });
+    file.ok().and_then(|file| serde_json::to_vec(&file).ok()).unwrap_or_default()
 }

@@ -7,6 +7,7 @@ mod socket;
 use std::fmt;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use quinn::{ClientConfig, EndpointConfig, Incoming, ServerConfig, TokioRuntime, TransportConfig, ValidationTokenConfig};
@@ -25,8 +26,8 @@ pub use error::{BindError, ConnectError};
 pub use options::{CONTROL_BYTES_MAX, Options};
 pub use socket::Socket;
 
-/// How long QUIC keeps a connection that failed before it knew the path: three times its first guess of a round trip's limit.
-const LINGERING: Duration = Duration::from_secs(3);
+/// Longer than QUIC keeps a connection that failed before it knew the path: three times its first guess, of 1.02 s, at a probe.
+const LINGERING: Duration = Duration::from_secs(4);
 
 /// A node's socket, its identity, and the links that come in by it.
 pub struct Endpoint<R: Router> {
@@ -44,6 +45,8 @@ struct Inner<R: Router> {
     supervisor: Option<ActorCell>,
     /// The links that live, and some that have ended since the last one began.
     links: std::sync::Mutex<Vec<Link<R::Control>>>,
+    /// Links that came in, for the ids of guests.
+    guests: AtomicU64,
     /// Peers that are known by their certificate and have no link yet.
     arriving: std::sync::Mutex<Vec<Peer>>,
 }
@@ -119,6 +122,7 @@ impl<R: Router> Endpoint<R> {
             options,
             supervisor,
             links: Default::default(),
+            guests: AtomicU64::new(1),
             arriving: Default::default(),
         });
         let (arrived, accepted) = mpsc::channel(inner.options.handshakes);
@@ -285,8 +289,9 @@ impl<R: Router> Inner<R> {
     async fn welcome(&self, incoming: Incoming) -> Result<Link<R::Control>, String> {
         let connection = incoming.accept().map_err(explain)?.await.map_err(explain)?;
         let peer = Peer::of_connection(&connection).map_err(|error| error.to_string())?;
-        let who = peer.clone();
+        let who = peer;
         let arriving = self.arrive(&who).map_err(|reject| turned_away(&connection, &reject))?;
+        let peer = who.on_link(self.guests.fetch_add(1, Ordering::Relaxed));
         let (mut control, mut heartbeat) = (None, None);
         while control.is_none() || heartbeat.is_none() {
             let mut stream = connection.accept_bi().await.map_err(explain)?;
@@ -328,7 +333,7 @@ impl<R: Router> Inner<R> {
         let live = links.iter().filter(|link| link.is_down().is_none()).map(Link::certificate);
         let (mut same, mut guests) = (0, 0);
         for other in live.chain(arriving.iter()) {
-            same += usize::from(other.id == peer.id);
+            same += usize::from(other.is_same_as(peer));
             guests += usize::from(other.role != Role::Node);
         }
         if same >= self.options.links_each {

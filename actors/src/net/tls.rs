@@ -14,6 +14,8 @@ use rcgen::{BasicConstraints, CertificateParams, DistinguishedName, DnType, IsCa
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivatePkcs8KeyDer};
 
+use crate::protocol::ids::NodeId;
+
 pub use identity::{Identity, Peer, Role};
 pub use token::{Applicant, JoinToken, TokenError, Tokens};
 
@@ -71,6 +73,9 @@ pub enum TlsError {
     /// A renewed certificate is for somebody else.
     #[error("a certificate can only be renewed for the same key, role and run: {0}")]
     OtherKey(String),
+    /// The node is to get no certificate any more.
+    #[error("node {0} was put out of the run and gets no further certificate")]
+    Denied(NodeId),
     /// The library could not make or use a key.
     #[error("making a certificate failed: {0}")]
     Make(String),

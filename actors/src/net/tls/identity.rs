@@ -280,6 +280,21 @@ impl Peer {
         NodeId(id)
     }
 
+    /// As one link's other end. A person may use one certificate in several processes at once: the last half of a guest's id is
+    /// the number of its link, so that each gets its own answers. A node's id stays what it is.
+    pub(crate) fn on_link(&self, number: u64) -> Self {
+        let mut peer = self.clone();
+        if self.role != Role::Node {
+            peer.id.0[8..].copy_from_slice(&number.to_be_bytes());
+        }
+        peer
+    }
+
+    /// Whether both have the same key, on whatever links.
+    pub(crate) fn is_same_as(&self, other: &Self) -> bool {
+        self.role == other.role && if self.role == Role::Node { self.id == other.id } else { self.id.0[..8] == other.id.0[..8] }
+    }
+
     /// Reads a certificate that the handshake has verified.
     ///
     /// # Errors

@@ -3,17 +3,19 @@
 //! A token is `evst1.` and 90 letters and digits: a random id, its end, the fingerprint of the authority's certificate and a
 //! code that only the authority's key can make. Who holds that key gives one certificate for it, to one public key.
 
-use std::collections::BTreeMap;
+mod base32;
+mod spent;
+
 use std::fmt;
-use std::fs::{self, OpenOptions};
-use std::io::{ErrorKind, Read as _, Write as _};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use rcgen::{KeyPair, PKCS_ED25519, PublicKeyData, SignatureAlgorithm};
 use rustls::pki_types::CertificateDer;
+
+use base32::{base32, base32_back};
+use spent::{MAX_SPENT, Spent};
 
 use super::identity::{SKEW, certify, now, provider};
 use super::pem::certificates_to_pem;
@@ -23,11 +25,6 @@ use crate::protocol::ids::NodeId;
 const PREFIX: &str = "evst1.";
 /// Id, end in seconds, fingerprint, code.
 const BYTES: usize = 16 + 8 + 16 + 16;
-/// RFC 4648, in small letters: none that looks like another.
-const DIGITS: &[u8; 32] = b"abcdefghijklmnopqrstuvwxyz234567";
-/// Tokens that are spent and have not expired; only real ones count.
-const MAX_SPENT: usize = 4096;
-
 /// Why a token gives no certificate.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum TokenError {
@@ -49,6 +46,9 @@ pub enum TokenError {
     /// Somebody else had it first.
     #[error("the join token has been used by another node; ask for a new one, and find out who had this one")]
     Spent,
+    /// The key is that of a node that was put out.
+    #[error("this node was put out of the run and gets no certificate")]
+    Denied,
     /// More tokens were used of late than are remembered.
     #[error("{MAX_SPENT} join tokens were used of late; wait until some of them expire")]
     Busy,
@@ -180,17 +180,10 @@ pub struct Tokens {
     spent: Spent,
 }
 
-/// Which tokens are spent, and by which key.
-#[derive(Debug)]
-enum Spent {
-    Remembered(BTreeMap<[u8; 16], (u64, NodeId)>),
-    Kept(PathBuf),
-}
-
 impl Tokens {
     /// Tokens that one process gives certificates for; `valid_for` is how long those are good.
     pub fn new(ca: Arc<RunCa>, valid_for: Duration) -> Self {
-        Self { ca, valid_for, spent: Spent::Remembered(BTreeMap::new()) }
+        Self { ca, valid_for, spent: Spent::default() }
     }
 
     /// As [`Tokens::new`], remembered in a folder: by several processes and across restarts a token counts once.
@@ -198,9 +191,7 @@ impl Tokens {
     /// # Errors
     /// [`TlsError::Io`] when the folder cannot be made.
     pub fn kept_in(ca: Arc<RunCa>, valid_for: Duration, dir: &Path) -> Result<Self, TlsError> {
-        let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(dir);
-        made.map_err(|error| TlsError::Io { path: dir.to_owned(), error })?;
-        Ok(Self { ca, valid_for, spent: Spent::Kept(dir.to_owned()) })
+        Ok(Self { ca, valid_for, spent: Spent::kept_in(dir)? })
     }
 
     /// The authority that gives the certificates.
@@ -216,6 +207,10 @@ impl Tokens {
     pub fn redeem(&mut self, token: &str, public_key: [u8; 32], now_ms: u64) -> Result<String, TokenError> {
         let (token, now_s) = (JoinToken::parse(token)?, now_ms / 1000);
         token.check(&self.ca, now_s)?;
+        // With a token of its own a node that was put out would only need to ask.
+        if self.spent.denies(super::Peer::id_of_public_key(public_key)) {
+            return Err(TokenError::Denied);
+        }
         let from = Duration::from_secs(now_s);
         let key = PublicKey(public_key);
         let certificate = certify(&self.ca, Role::Node, from.saturating_sub(SKEW), from + self.valid_for, &key);
@@ -224,62 +219,26 @@ impl Tokens {
         Ok(certificates_to_pem(&certificate, &self.ca.certificate))
     }
 
+    /// From now on this node gets no further certificate here. What it has ends by itself.
+    ///
+    /// # Errors
+    /// [`TlsError::Io`] when that cannot be written down.
+    pub fn deny(&mut self, node: NodeId) -> Result<(), TlsError> {
+        self.spent.deny(node)
+    }
+
     /// A fresh certificate for a node that has shown its present one.
     ///
     /// # Errors
-    /// [`TlsError::Make`] when the library cannot make it.
+    /// [`TlsError::Denied`], or [`TlsError::Make`] when the library cannot make it.
     pub(crate) fn renew(&self, public_key: [u8; 32], now_ms: u64) -> Result<String, TlsError> {
+        let node = super::Peer::id_of_public_key(public_key);
+        if self.spent.denies(node) {
+            return Err(TlsError::Denied(node));
+        }
         let from = Duration::from_millis(now_ms);
         let certificate = certify(&self.ca, Role::Node, from.saturating_sub(SKEW), from + self.valid_for, &PublicKey(public_key))?;
         Ok(certificates_to_pem(&certificate, &self.ca.certificate))
-    }
-}
-
-impl Spent {
-    fn spend(&mut self, token: &JoinToken, by: NodeId, now_s: u64) -> Result<(), TokenError> {
-        match self {
-            Self::Remembered(spent) => {
-                spent.retain(|_, (until_s, _)| *until_s >= now_s);
-                match spent.get(&token.id) {
-                    Some((_, first)) if *first == by => Ok(()),
-                    Some(_) => Err(TokenError::Spent),
-                    None if spent.len() >= MAX_SPENT => Err(TokenError::Busy),
-                    None => {
-                        spent.insert(token.id, (token.until_s, by));
-                        Ok(())
-                    }
-                }
-            }
-            Self::Kept(dir) => keep(dir, token, by, now_s),
-        }
-    }
-}
-
-/// A file for each spent token, named by end and id: to make it is to have the token.
-fn keep(dir: &Path, token: &JoinToken, by: NodeId, now_s: u64) -> Result<(), TokenError> {
-    let failed = |error: std::io::Error| TokenError::Failed(format!("{}: {error}", dir.display()));
-    let mut kept = 0;
-    for file in fs::read_dir(dir).map_err(failed)? {
-        let file = file.map_err(failed)?;
-        let until_s = file.file_name().to_str().and_then(|name| name.split_once('-')?.0.parse::<u64>().ok());
-        match until_s {
-            // Another process may have been faster.
-            Some(until_s) if until_s < now_s => drop(fs::remove_file(file.path())),
-            _ => kept += 1,
-        }
-    }
-    let path = dir.join(format!("{}-{}", token.until_s, base32(&token.id)));
-    if kept >= MAX_SPENT && !path.exists() {
-        return Err(TokenError::Busy);
-    }
-    match OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path) {
-        Ok(mut file) => file.write_all(&by.0).and_then(|()| file.sync_all()).map_err(failed),
-        Err(error) if error.kind() == ErrorKind::AlreadyExists => {
-            let mut first = [0; 16];
-            let whose = fs::File::open(&path).and_then(|mut file| file.read_exact(&mut first));
-            if whose.is_ok() && first == by.0 { Ok(()) } else { Err(TokenError::Spent) }
-        }
-        Err(error) => Err(failed(error)),
     }
 }
 
@@ -312,27 +271,6 @@ fn fingerprint(certificate: &CertificateDer<'_>) -> [u8; 16] {
 
 fn half(hash: blake3::Hash) -> [u8; 16] {
     std::array::from_fn(|n| hash.as_bytes()[n])
-}
-
-fn base32(bytes: &[u8]) -> String {
-    let bit = |at: usize| bytes.get(at / 8).is_some_and(|byte| byte >> (7 - at % 8) & 1 == 1);
-    let digit = |n: usize| (0..5).fold(0, |value, at| value << 1 | usize::from(bit(n * 5 + at)));
-    (0..(bytes.len() * 8).div_ceil(5)).map(|n| char::from(DIGITS[digit(n)])).collect()
-}
-
-/// `None` where there is a character that is no digit, or bits are left that are not 0.
-fn base32_back(text: &str) -> Option<Vec<u8>> {
-    let (mut bytes, mut bits, mut held) = (Vec::with_capacity(text.len() * 5 / 8), 0u32, 0);
-    for char in text.bytes() {
-        let digit = DIGITS.iter().position(|digit| *digit == char.to_ascii_lowercase())?;
-        (bits, held) = (bits << 5 | digit as u32, held + 5);
-        if held >= 8 {
-            held -= 8;
-            bytes.push((bits >> held) as u8);
-            bits &= (1 << held) - 1;
-        }
-    }
-    (bits == 0 && held < 5).then_some(bytes)
 }
 
 #[cfg(test)]

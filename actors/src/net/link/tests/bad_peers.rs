@@ -109,6 +109,22 @@ async fn only_nodes_are_dialled_and_the_router_sees_roles() {
 }
 
 #[tokio::test]
+async fn one_certificate_in_two_places_has_two_ids_of_one_name() {
+    let ca = RunCa::generate("run").unwrap();
+    let mut node = Node::new(&ca);
+    let identity = Identity::issue(&ca, Role::Admin, HOUR).unwrap();
+    let (one, two) = (Node::with(identity.clone(), Options::default()), Node::with(identity.clone(), Options::default()));
+    let (first, at_first) = linked(&one, &node, node.address()).await;
+    let (second, at_second) = linked(&two, &node, node.address()).await;
+    assert_ne!(at_first.peer(), at_second.peer());
+    assert_eq!([at_first.peer().to_string(), at_second.peer().to_string()], [identity.id().to_string(), identity.id().to_string()]);
+    for (link, held) in [(&first, &at_first), (&second, &at_second)] {
+        link.control(&"mine".into()).await.unwrap();
+        assert_eq!(node.next_control().await, (held.peer(), "mine".into()), "what comes by a link can be answered there");
+    }
+}
+
+#[tokio::test]
 async fn data_from_an_admin_ends_its_link() {
     let ca = RunCa::generate("run").unwrap();
     let mut node = Node::new(&ca);

@@ -75,6 +75,7 @@ struct Launcher {
     /// How often each rank's process was started.
     starts: BTreeMap<u32, u32>,
     logbook: Logbook,
+    saving: Option<tokio::task::JoinHandle<()>>,
     /// Where events that only the launcher knows are written.
     events_key: String,
     notices: mpsc::Receiver<Notice>,
@@ -93,6 +94,8 @@ struct Launcher {
     /// The first process that died by itself, and how.
     dead: Option<String>,
     failure: Option<Failure>,
+    /// Why a process of this machine was not let in.
+    turned_away: Option<String>,
     json: bool,
 }
 
@@ -101,7 +104,8 @@ impl Launcher {
         let progress = Progress::new(style, prepared.steps, prepared.recipe.model.prototypes);
         let terminal = Terminal::new(style, prepared.steps);
         let (into, lines) = mpsc::channel(LINES_MAX);
-        let history = prepared.history.clone();
+        let mut prepared = prepared;
+        let history = std::mem::take(&mut prepared.history);
         let examiner = Examiner::start(&prepared)?;
         let notices = notice::watch(&prepared.recipe.preemption);
         let ranks = prepared.recipe.cluster.ranks;
@@ -121,6 +125,7 @@ impl Launcher {
             commits_at_start: BTreeMap::new(),
             starts: BTreeMap::new(),
             logbook,
+            saving: None,
             events_key: format!("events/launcher-{}-{}.jsonl", std::process::id(), wall_ms()),
             notices,
             into,
@@ -133,6 +138,7 @@ impl Launcher {
             noticed: false,
             dead: None,
             failure: None,
+            turned_away: None,
         };
         (0..ranks).try_for_each(|slot| launcher.spawn(slot))?;
         Ok(launcher)
@@ -187,7 +193,7 @@ impl Launcher {
                     self.own_event(event);
                     self.save_events().await;
                 }
-                _ = writing.tick() => self.save_logs().await,
+                _ = writing.tick() => self.save_logs(),
                 () = until(rested), if rested.is_some() => self.start_rested()?,
             }
         }
@@ -327,6 +333,7 @@ impl Launcher {
     fn on_talk(&mut self, slot: u32, line: String) {
         // A node that cannot start says so in one sentence; the first one is the run's.
         if let Some(sentence) = line.strip_prefix("error: ") {
+            self.logbook.add(slot, &line);
             if self.failure.is_none() {
                 self.failure = Some(Failure::new(ExitCode::Failed, sentence));
             }
@@ -342,6 +349,12 @@ impl Launcher {
         match ExitCode::of(status.code()) {
             Some(ExitCode::Done) => {}
             Some(ExitCode::TryAgain) => self.rest(slot),
+            // Its token was spent, or too old: the others are in and stay.
+            Some(ExitCode::Refused) => {
+                let because = self.failure.take().map(|failure| failure.sentence).unwrap_or_default();
+                self.talk(format!("rank process {slot} is not started any more: {because}"));
+                self.turned_away.get_or_insert(because);
+            }
             // It could not start or may not go on: neither can the others of this machine.
             Some(code) => {
                 if let Some(failure) = &mut self.failure {
@@ -395,7 +408,10 @@ impl Launcher {
         }
         self.terminal.finish();
         self.save_events().await;
-        self.save_logs().await;
+        self.save_logs();
+        if let Some(saving) = self.saving.take() {
+            drop(tokio::time::timeout(LOGS_EVERY, saving).await);
+        }
         let curves = self.save_curves().await;
         let recipe = &self.prepared.recipe;
         let checkpoints = self.prepared.store.at("checkpoints");
@@ -416,6 +432,9 @@ impl Launcher {
             }
             (Some(_), _, _) => Ok(ExitCode::Done),
             (_, _, Some(dead)) => Err(Failure::new(ExitCode::TryAgain, format!("the run ended: {dead}; {resume}"))),
+            (None, _, None) if self.turned_away.is_some() => {
+                Err(Failure::new(ExitCode::Refused, self.turned_away.unwrap_or_default()))
+            }
             (None, _, None) => Err(Failure::new(ExitCode::TryAgain, format!("the run's nodes ended without a word; {resume}"))),
         }
     }
@@ -456,13 +475,19 @@ impl Launcher {
         }
     }
 
-    /// A store that cannot be written has been named by who trains: what nodes said is kept for the next time.
-    async fn save_logs(&mut self) {
-        if let Some((key, text)) = self.logbook.due()
-            && let Err(error) = self.prepared.store.put(&key, bytes::Bytes::from(text)).await
-        {
-            tracing::debug!(%error, "the logs could not be written");
+    /// Writes beside the loop, one write at a time: a store that hangs holds up neither signals nor the news of a death. One that
+    /// cannot be written has been named by who trains; what nodes said is kept for the next time.
+    fn save_logs(&mut self) {
+        if self.saving.as_ref().is_some_and(|saving| !saving.is_finished()) {
+            return;
         }
+        let Some((key, text)) = self.logbook.due() else { return };
+        let store = self.prepared.store.clone();
+        self.saving = Some(tokio::spawn(async move {
+            if let Err(error) = store.put(&key, bytes::Bytes::from(text)).await {
+                tracing::debug!(%error, "the logs could not be written");
+            }
+        }));
     }
 
     async fn save_curves(&self) -> Option<String> {

@@ -37,8 +37,7 @@ struct Standing {
     step: AtomicU64,
 }
 
-static STANDING: Standing =
-    Standing { run: OnceLock::new(), node: OnceLock::new(), epoch: AtomicU64::new(0), step: AtomicU64::new(0) };
+static STANDING: Standing = Standing { run: OnceLock::new(), node: OnceLock::new(), epoch: AtomicU64::new(0), step: AtomicU64::new(0) };
 
 /// From now on lines say that they are of this run.
 pub fn is_of(run: &str) {
@@ -98,7 +97,11 @@ where
         line.insert("step".into(), STANDING.step.load(Ordering::Relaxed).into());
         line.insert("actor".into(), actor(meta.target()).into());
         line.insert("target".into(), meta.target().into());
-        line.extend(fields.0);
+        for (name, value) in fields.0 {
+            // What an event calls `node` is the one that it is about.
+            let name = if line.contains_key(&name) { format!("event_{name}") } else { name };
+            line.insert(name, value);
+        }
         let text = serde_json::to_string(&Value::Object(line)).map_err(|_| fmt::Error)?;
         writeln!(writer, "{text}")
     }
@@ -164,11 +167,17 @@ mod tests {
         let lines = Lines::default();
         let writer = lines.clone();
         let subscriber = tracing_subscriber::fmt().event_format(Json).with_writer(move || writer.clone()).finish();
-        tracing::subscriber::with_default(subscriber, || tracing::warn!(target: "everstep_actors::roles::coordinator::saving", bytes = 3, "a \"line\"\nbreak"));
+        tracing::subscriber::with_default(
+            subscriber,
+            || tracing::warn!(target: "everstep_actors::roles::coordinator::saving", bytes = 3, "a \"line\"\nbreak"),
+        );
         let text = String::from_utf8(lines.0.lock().unwrap().clone()).unwrap();
         assert_eq!(text.lines().count(), 1, "{text}");
         let value: Value = serde_json::from_str(&text).unwrap();
-        assert_eq!((value["level"].as_str(), value["actor"].as_str(), value["bytes"].as_u64()), (Some("warn"), Some("coordinator"), Some(3)));
+        assert_eq!(
+            (value["level"].as_str(), value["actor"].as_str(), value["bytes"].as_u64()),
+            (Some("warn"), Some("coordinator"), Some(3))
+        );
         assert!(value["message"].as_str().is_some_and(|text| text.contains("\"line\"\n")), "{value}");
         assert!(value["epoch"].is_u64() && value["step"].is_u64() && value["time"].is_string());
     }

@@ -32,6 +32,6 @@ pub mod writer;
 pub use catalogue::{Condition, Found, Listing, OnBad, PassedOver, list, load, newest_intact, prune, publish, verify};
 pub use digest::{Digest, digest, state_digest};
 pub use error::{CheckpointError, Damage};
-pub(crate) use manifest::{read_any, sample};
 pub use manifest::{Draft, Incomplete, Manifest, PartRecord, assemble};
+pub(crate) use manifest::{read_any, sample};
 pub use part::{Shard, SnapshotShard, read_part};

@@ -155,7 +155,7 @@ pub struct IssueArgs {
 Examples:
   everstep cert token --run runs/demo --count 8 --ttl 1h > tokens
   everstep cert serve --run runs/demo --listen 10.0.0.7:9495          here, beside the authority
-  everstep train recipe.toml --run s3://bucket/demo --join 10.0.0.7:9495 --token-file tokens      there")]
+  everstep train recipe.toml --run /shared/demo --join 10.0.0.7:9495 --token-file tokens      there")]
 pub struct TokenArgs {
     /// How many
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=10_000))]

@@ -49,7 +49,8 @@ pub async fn run(args: &At<BundleArgs>) -> Result<ExitCode, Failure> {
 }
 
 fn write(path: &Path, parts: Vec<(&str, String)>) -> Result<u64, Failure> {
-    let failed = |error: std::io::Error| Failure::new(ExitCode::Failed, format!("{} cannot be written: {error}; give another -o", path.display()));
+    let failed =
+        |error: std::io::Error| Failure::new(ExitCode::Failed, format!("{} cannot be written: {error}; give another -o", path.display()));
     let mut tar = tar::Builder::new(Vec::new());
     for (name, text) in parts {
         let text = redact(&text);

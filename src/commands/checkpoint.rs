@@ -2,8 +2,8 @@
 
 use std::fmt::Write as _;
 
-use everstep_actors::desk::order::Order;
 use everstep_actors::checkpoint::{self, CheckpointError, Condition, Listing, PassedOver};
+use everstep_actors::desk::order::Order;
 use everstep_actors::store::Store;
 use serde::Serialize;
 

@@ -7,7 +7,6 @@ use std::time::Duration;
 use everstep_actors::store::Store;
 use serde_json::Value;
 
-use super::output;
 use crate::cli::desk::{At, LogsArgs};
 use crate::cli::{ExitCode, Failure};
 use crate::report::tame;
@@ -31,7 +30,11 @@ pub async fn run(args: &At<LogsArgs>) -> Result<ExitCode, Failure> {
         let lines = lines(&store).await?;
         let fresh: Vec<&String> = lines.iter().filter(|line| wanted(line, args.what.actor.as_deref()) && !shown.contains(*line)).collect();
         for line in &fresh {
-            output::print(&if std::io::stdout().is_terminal() { readable(line) } else { (*line).clone() })?;
+            let text = if std::io::stdout().is_terminal() { readable(line) } else { (*line).clone() };
+            if writeln!(std::io::stdout(), "{text}").is_err() {
+                // Nobody reads any more.
+                return Ok(ExitCode::Done);
+            }
         }
         if shown.is_empty() && fresh.is_empty() && !args.what.follow {
             // Talk goes to stderr, which may be closed.

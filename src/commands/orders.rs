@@ -129,7 +129,8 @@ mod tests {
             others: Vec::new(),
             because: String::new(),
         };
-        let found = |name: &str| find(&record, &NodeRef { node: name.into() }).map(|member| member.slot).map_err(|failure| failure.sentence);
+        let found =
+            |name: &str| find(&record, &NodeRef { node: name.into() }).map(|member| member.slot).map_err(|failure| failure.sentence);
         for (name, slot) in [("r1", 0x12), ("rank/0", 0x11), ("node/1212", 0x12), (full(NodeId([0x11; 16])).as_str(), 0x11)] {
             assert_eq!(found(name), Ok(slot), "{name}");
         }

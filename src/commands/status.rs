@@ -7,8 +7,8 @@ use crate::cli::desk::StatusArgs;
 use crate::cli::{ExitCode, Failure};
 use crate::desk::eye::Eye;
 use crate::views::output::{Output, render};
-use crate::views::talk::{notes, put, say};
 use crate::views::status;
+use crate::views::talk::{notes, put, say};
 
 /// Shows who is in, which step, since when, how fast, and why the run waits.
 ///

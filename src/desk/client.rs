@@ -39,6 +39,8 @@ const CERTIFICATE_FOR: Duration = Duration::from_secs(24 * 3_600);
 const HEAD_START: Duration = Duration::from_millis(250);
 /// A question gets its answer within this or none.
 const ANSWER_WITHIN: Duration = Duration::from_millis(900);
+/// A store that is well names its newest record within this.
+const STORE_WITHIN: Duration = Duration::from_millis(400);
 /// A node does what it is told within this, or says why not.
 const OBEY_WITHIN: Duration = Duration::from_secs(3);
 /// Members that are asked beside a leader that does not answer.
@@ -77,16 +79,17 @@ impl std::fmt::Debug for Desk {
 #[derive(Debug, Default)]
 struct Inbox {
     next: AtomicU64,
-    waiting: Mutex<BTreeMap<u64, oneshot::Sender<Vec<u8>>>>,
+    waiting: Mutex<BTreeMap<u64, (NodeId, oneshot::Sender<Vec<u8>>)>>,
 }
 
 impl Inbox {
-    fn expect(&self) -> (u64, oneshot::Receiver<Vec<u8>>) {
+    /// An answer of this node and of no other.
+    fn expect(&self, from: NodeId) -> (u64, oneshot::Receiver<Vec<u8>>) {
         let number = self.next.fetch_add(1, Ordering::Relaxed);
         let (reply, answer) = oneshot::channel();
         let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
-        waiting.retain(|_, reply| !reply.is_closed());
-        waiting.insert(number, reply);
+        waiting.retain(|_, (_, reply)| !reply.is_closed());
+        waiting.insert(number, (from, reply));
         (number, answer)
     }
 }
@@ -96,14 +99,13 @@ struct Answers(Arc<Inbox>);
 
 impl Router for Answers {
     type Control = Control;
-    fn control(&self, _: NodeId, message: Control) {
+    fn control(&self, from: NodeId, message: Control) {
         let (number, body) = match message {
             Control::Answered { number, view } => (number, view),
             Control::Obeyed { number, answer } => (number, answer.into_bytes()),
             _ => return,
         };
-        if let Some(reply) = self.0.waiting.lock().unwrap_or_else(PoisonError::into_inner).remove(&number)
-        {
+        if let Some(reply) = self.0.waiting.lock().unwrap_or_else(PoisonError::into_inner).remove(&number) {
             // Who asked may have given up.
             let _ = reply.send(body);
         }
@@ -143,7 +145,8 @@ impl Desk {
     async fn newest(&self) -> Result<EpochRecord, Failure> {
         let record = records::newest(&self.store).await?;
         let run = &self.run;
-        let none = || Failure::new(ExitCode::NotFound, format!("{run} holds no run yet: start one with `everstep train CONFIG --run {run}`"));
+        let none =
+            || Failure::new(ExitCode::NotFound, format!("{run} holds no run yet: start one with `everstep train CONFIG --run {run}`"));
         let record = record.ok_or_else(none)?;
         *self.record.lock().await = Some(record.clone());
         Ok(record)
@@ -177,7 +180,7 @@ impl Desk {
 
     async fn say(&self, member: &Member, message: impl FnOnce(u64) -> Control) -> Result<Vec<u8>, String> {
         let link = self.link(member).await?;
-        let (number, answer) = self.inbox.expect();
+        let (number, answer) = self.inbox.expect(member.node);
         link.control(&message(number)).await.map_err(|error| error.to_string())?;
         tokio::select! {
             answer = answer => answer.map_err(|_| "it went away".to_owned()),
@@ -259,8 +262,13 @@ impl Desk {
 #[async_trait]
 impl Eye for Desk {
     async fn look(&self, question: &Question) -> Result<View, String> {
-        let record = self.newest().await.map_err(|failure| failure.sentence)?;
-        let lease = Lease::read(&self.store).await.ok().flatten();
+        // While the store is away its leader still answers.
+        let record = match tokio::time::timeout(STORE_WITHIN, self.newest()).await {
+            Ok(Ok(record)) => record,
+            Ok(Err(failure)) => self.record.lock().await.clone().ok_or(failure.sentence)?,
+            Err(_) => self.record.lock().await.clone().ok_or("the store does not answer; see that it can be reached")?,
+        };
+        let lease = tokio::time::timeout(STORE_WITHIN, Lease::read(&self.store)).await.ok().and_then(Result::ok).flatten();
         let because = if lease.is_some_and(|lease| lease.released && lease.epoch >= record.epoch) {
             None
         } else {
@@ -282,9 +290,8 @@ fn identity(way: Way<'_>, role: Role) -> Result<Identity, String> {
         return Identity::read(path).map_err(|error| error.to_string());
     }
     let secrets = crate::launch::secrets(way.run, way.secrets).map_err(|failure| failure.sentence)?;
-    if !secrets.exists() {
-        return Err(format!("the run's certificates are not at {}: give --secrets or --certificate", secrets.display()));
-    }
-    let ca = RunCa::load_or_create(&secrets, "run").map_err(|error| error.to_string())?;
+    // None is made here: a certificate of another authority opens nothing.
+    let absent = || format!("the run's certificates are not at {}: give --secrets or --certificate", secrets.display());
+    let ca = RunCa::load(&secrets).map_err(|error| error.to_string())?.ok_or_else(absent)?;
     Identity::issue(&ca, role, CERTIFICATE_FOR).map_err(|error| error.to_string())
 }

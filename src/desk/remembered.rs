@@ -7,10 +7,11 @@ use everstep_actors::clock::wall_ms;
 use everstep_actors::desk::answer::select;
 use everstep_actors::desk::question::Question;
 use everstep_actors::desk::view::{Item, NodeView, Properties, RankView, RunView, SCHEMA_VERSION, Scope, View};
+use everstep_actors::event::{Event, Recorded};
 use everstep_actors::protocol::record::EpochRecord;
 use everstep_actors::roles::desk::Story;
-use everstep_actors::roles::node::look::checkpoint_item;
 use everstep_actors::roles::log;
+use everstep_actors::roles::node::look::checkpoint_item;
 use everstep_actors::store::Store;
 
 use crate::cli::Failure;
@@ -38,7 +39,10 @@ pub(super) async fn view(
     let state = if because.is_some() { "silent" } else { "ended" };
     let waiting = match &because {
         Some(because) => format!("no answer: {because}"),
-        None => "nothing runs: the last session ended in good order".to_owned(),
+        None => match events.iter().rev().find_map(|recorded| ending(&recorded.event)) {
+            Some((outcome, because)) if outcome != "done" && outcome != "stopped" => format!("nothing runs: {because}"),
+            _ => "nothing runs: the last session ended in good order".to_owned(),
+        },
     };
     let item = |reference: String, parent: &str, since_ms: u64, properties: Properties| Item {
         reference,
@@ -64,7 +68,7 @@ pub(super) async fn view(
             epoch_since_ms: story.epoch_since_ms,
             leader: reference(record.leader),
             waiting: Some(waiting),
-            progress_age_ms: now.saturating_sub(told_ms),
+            progress_age_ms: now.saturating_sub(story.step_since_ms.max(story.epoch_since_ms).max(listings.last().map_or(0, |l| l.published_ms))),
             metrics: story.metrics.clone(),
             phases: story.phases.clone(),
             ranks: record.members.len() as u32,
@@ -114,6 +118,13 @@ async fn steps(store: &Store) -> Option<u64> {
     recipe.run.steps
 }
 
+fn ending(event: &Event) -> Option<(&str, &str)> {
+    match event {
+        Event::Ended { outcome, because, .. } => Some((outcome, because)),
+        _ => None,
+    }
+}
+
 /// Steps whose ledger lines are durable, by the names of the ledger's objects.
 async fn ledger(store: &Store) -> Option<u64> {
     let entries = store.list("ledger").await.ok()?;
@@ -122,8 +133,7 @@ async fn ledger(store: &Store) -> Option<u64> {
 }
 
 /// The steps of a run that was trained to its end.
-fn ended_at(events: &[everstep_actors::event::Recorded]) -> Option<u64> {
-    use everstep_actors::event::Event;
+fn ended_at(events: &[Recorded]) -> Option<u64> {
     events.iter().rev().find_map(|recorded| match &recorded.event {
         Event::Ended { step, outcome, .. } if outcome == "done" => Some(step.0),
         _ => None,

@@ -47,11 +47,12 @@ where
                 continue;
             }
         }
-        if terminal {
-            write(REDRAW.as_bytes())?;
-            write(&text)?;
-        } else if text != shown {
-            write(&text)?;
+        let read = match terminal {
+            true => write(REDRAW.as_bytes())? && write(&text)?,
+            false => text == shown || write(&text)?,
+        };
+        if !read {
+            return Ok(code);
         }
         shown = text;
     }
@@ -62,13 +63,12 @@ fn write_error(text: &str) {
     let _ = writeln!(io::stderr(), "{text}");
 }
 
-/// A closed pipe ends the output, not the command.
-fn write(text: &[u8]) -> Result<(), Failure> {
+/// Whether somebody still reads: a closed pipe is no failure.
+fn write(text: &[u8]) -> Result<bool, Failure> {
     let mut stdout = io::stdout().lock();
     match stdout.write_all(text).and_then(|()| stdout.flush()) {
-        Err(error) if error.kind() != ErrorKind::BrokenPipe => {
-            Err(Failure::new(ExitCode::Failed, format!("stdout cannot be written ({error}); free space or direct it elsewhere")))
-        }
-        _ => Ok(()),
+        Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(false),
+        Err(error) => Err(Failure::new(ExitCode::Failed, format!("stdout cannot be written ({error}); free space or direct it elsewhere"))),
+        Ok(()) => Ok(true),
     }
 }

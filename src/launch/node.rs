@@ -153,11 +153,14 @@ fn start(
 /// This process's certificate, and how it gets the next one: from the run's authority, or from whoever holds it.
 fn identity(briefing: &Briefing, runtime: &tokio::runtime::Runtime) -> Result<(Identity, Renewal), Failure> {
     if let Some(Ticket { address, token }) = &briefing.ticket {
-        let address: SocketAddr = address
-            .parse()
-            .map_err(|_| Failure::new(ExitCode::Config, format!("--join {address} is no address such as 10.0.0.7:9495")))?;
+        let address: SocketAddr =
+            address.parse().map_err(|_| Failure::new(ExitCode::Config, format!("--join {address} is no address such as 10.0.0.7:9495")))?;
         let joined = runtime.block_on(net::join::join(address, token));
-        let identity = joined.map_err(|error| Failure::new(ExitCode::Config, format!("this machine is not let in: {error}")))?;
+        let identity = joined.map_err(|error| {
+            // A desk that is not there may come back; a token that it refuses is refused for ever.
+            let code = if matches!(error, net::join::JoinError::Unreachable { .. }) { ExitCode::TryAgain } else { ExitCode::Refused };
+            Failure::new(code, format!("this machine is not let in: {error}"))
+        })?;
         let renewed = move |identity: Identity| -> BoxFuture<'static, Result<Identity, String>> {
             async move { net::join::renew(address, &identity).await.map_err(|error| error.to_string()) }.boxed()
         };

@@ -6,19 +6,18 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use bytes::Bytes;
 use everstep_actors::event::Recorded;
+use everstep_actors::roles::log;
 use everstep_actors::store::{Created, Store, StoreError};
 
+use super::wire::Ticket;
 use crate::cli::{ExitCode, Failure, TrainArgs};
 use crate::config::{Recipe, differences};
 use crate::data::Source;
 use crate::data::make::{self, Spec};
-use super::wire::Ticket;
 use crate::setup;
 
 /// A resolved recipe is some kilobytes.
 const RECIPE_BYTES_MAX: u64 = 1 << 20;
-/// The log of one stretch between checkpoints.
-const EVENTS_BYTES_MAX: u64 = 256 << 20;
 
 /// Parts of the rendering after which a line is told.
 const PARTS: usize = 4;
@@ -79,7 +78,7 @@ pub(super) fn prepare(args: &TrainArgs, runtime: &tokio::runtime::Runtime, talk:
     let resolved = recipe.resolved()?;
     let history = runtime.block_on(async {
         claim(&store, &run, &recipe, &resolved).await?;
-        past(&store).await.map_err(config)
+        log::read(&store).await.map_err(config)
     })?;
     let host = recipe.cluster.host.clone().unwrap_or_else(host);
     Ok(Prepared { recipe, resolved, run, store, secrets, tickets, cache, steps, train, test, host, history })
@@ -88,8 +87,9 @@ pub(super) fn prepare(args: &TrainArgs, runtime: &tokio::runtime::Runtime, talk:
 /// The tokens of `--token-file`, one a line, for `--join`.
 fn tickets(args: &TrainArgs) -> Result<Option<Vec<Ticket>>, Failure> {
     let (Some(address), Some(path)) = (&args.join, &args.token_file) else { return Ok(None) };
-    let text = std::fs::read_to_string(path)
-        .map_err(|error| Failure::new(ExitCode::Config, format!("{} cannot be read: {error}; name a file with one token a line", path.display())))?;
+    let text = std::fs::read_to_string(path).map_err(|error| {
+        Failure::new(ExitCode::Config, format!("{} cannot be read: {error}; name a file with one token a line", path.display()))
+    })?;
     let tokens = text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#'));
     let mut tickets: Vec<Ticket> = tokens.map(|token| Ticket { address: address.clone(), token: token.to_owned() }).collect();
     if tickets.is_empty() {
@@ -130,18 +130,6 @@ async fn claim(store: &Store, run: &str, recipe: &Recipe, resolved: &str) -> Res
     }
     let saved = Recipe::from_text(&store.at("recipe.toml"), &String::from_utf8_lossy(&saved), &[])?;
     Failure::from_differences(run, &differences(&saved, recipe)).map_or(Ok(()), Err)
-}
-
-/// Everything that was recorded before, in order of time. A torn or foreign line is passed over.
-async fn past(store: &Store) -> Result<Vec<Recorded>, StoreError> {
-    let mut events = Vec::new();
-    for entry in store.list("events").await? {
-        let body = store.get(&entry.key, EVENTS_BYTES_MAX).await?;
-        let text = String::from_utf8_lossy(&body);
-        events.extend(text.lines().filter_map(|line| serde_json::from_str::<Recorded>(line).ok()));
-    }
-    events.sort_by_key(|event| event.at_ms);
-    Ok(events)
 }
 
 fn host() -> String {

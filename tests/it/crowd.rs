@@ -42,7 +42,9 @@ fn items(leader: NodeId) -> Vec<Item> {
     let reference = |rank: u32| format!("node/{}", if rank == 0 { leader } else { node(rank) });
     let phases = |rank: u32| -> BTreeMap<String, f64> {
         let compute = if rank == SLOW { 2.4 } else { 0.8 };
-        [("data", 0.01), ("compute", compute), ("exchange", 0.2), ("update", 0.05), ("vote", 0.1)].map(|(name, s)| (name.to_owned(), s)).into()
+        [("data", 0.01), ("compute", compute), ("exchange", 0.2), ("update", 0.05), ("vote", 0.1)]
+            .map(|(name, s)| (name.to_owned(), s))
+            .into()
     };
     let run = RunView {
         name: "crowd".into(),
@@ -94,7 +96,8 @@ fn items(leader: NodeId) -> Vec<Item> {
         items.append(&mut actors);
         let lanes = (4 * rank, 4 * rank + 4);
         let pace = if rank == SLOW { 3.0 } else { 1.0 };
-        let view = RankView { rank, node: id, step: 64_210, lanes, phase: "compute".into(), phases: phases(rank), pace, ..RankView::default() };
+        let view =
+            RankView { rank, node: id, step: 64_210, lanes, phase: "compute".into(), phases: phases(rank), pace, ..RankView::default() };
         items.push(item(format!("rank/{rank}"), "run", "computing", Properties::Rank(view)));
         for lane in lanes.0..lanes.1 {
             let view = LaneView { lane, rank: format!("rank/{rank}"), step: 64_210, doing: "computes".into(), busy_s: 0.9, wait_s: 0.1 };

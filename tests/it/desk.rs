@@ -38,7 +38,10 @@ fn a_run_shows_everything_that_it_is_made_of() {
     let actors = bench.run("get actors --run told -o jsonl");
     let actors: Vec<Value> = actors.stdout.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     let kinds: std::collections::BTreeSet<&str> = actors.iter().map(|actor| actor["properties"]["actor_kind"].as_str().unwrap()).collect();
-    assert!(["rank", "loader", "coordinator", "desk", "aggregator", "node", "checkpoint_writer"].iter().all(|kind| kinds.contains(kind)), "{kinds:?}");
+    assert!(
+        ["rank", "loader", "coordinator", "desk", "aggregator", "node", "checkpoint_writer"].iter().all(|kind| kinds.contains(kind)),
+        "{kinds:?}"
+    );
     assert!(actors.iter().any(|actor| actor["properties"]["handled"].as_u64() > Some(0)), "{actors:?}");
     let filtered = bench.run("get actors --run told --filter actor_kind=rank --limit 2 -o name");
     assert!(filtered.stdout.lines().count() == 2 && filtered.stderr.contains("of 3"), "what a limit cut is said: {filtered:?}");
@@ -139,7 +142,8 @@ fn a_machine_without_the_authority_joins_with_tokens() {
     std::fs::write(bench.path("tokens"), &tokens.stdout).unwrap();
     let port = std::net::UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
     let served = bench.start(&format!("cert serve --run told --listen 127.0.0.1:{port}"));
-    let line = format!("train told/recipe.toml --run told --ranks 1 --join 127.0.0.1:{port} --token-file tokens --json --set cluster.host=guest");
+    let line =
+        format!("train told/recipe.toml --run told --ranks 1 --join 127.0.0.1:{port} --token-file tokens --json --set cluster.host=guest");
     let guest = bench.start(&line);
     let waited = bench.run("wait ranks=4 --run told --timeout 60s");
     assert_eq!(waited.code, 0, "{waited:?}");

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde_json::Value;
 
 use super::question::{Comparison, Condition, Question};
-use super::view::Item;
+use super::view::{Fields, Item};
 
 /// Keeps the items that match, in the order asked for, and counts them before the limit cuts.
 pub fn select(mut items: Vec<Item>, question: &Question) -> (Vec<Item>, u64) {
@@ -15,7 +15,12 @@ pub fn select(mut items: Vec<Item>, question: &Question) -> (Vec<Item>, u64) {
         items.retain(|item| inside.contains(&item.reference));
     }
     items.retain(|item| question.kinds.is_empty() || question.kinds.contains(&item.kind()));
-    items.retain(|item| question.filter.iter().all(|condition| holds(item, condition)));
+    if !question.filter.is_empty() {
+        items.retain(|item| {
+            let fields = item.fields();
+            question.filter.iter().all(|condition| holds(&fields, condition))
+        });
+    }
     match &question.sort {
         None => items.sort_by(|a, b| natural(&a.reference, &b.reference)),
         Some(key) => {
@@ -55,10 +60,10 @@ fn under(items: &[Item], root: &str) -> BTreeSet<String> {
     inside
 }
 
-fn holds(item: &Item, condition: &Condition) -> bool {
-    let Some(value) = item.field(&condition.field) else { return false };
-    let text = text(&value);
-    let numbers = number(&value).zip(condition.value.parse::<f64>().ok());
+fn holds(fields: &Fields, condition: &Condition) -> bool {
+    let Some(value) = fields.get(&condition.field) else { return false };
+    let text = text(value);
+    let numbers = number(value).zip(condition.value.parse::<f64>().ok());
     let order = numbers.map_or_else(|| Some(text.as_str().cmp(condition.value.as_str())), |(a, b)| a.partial_cmp(&b));
     match condition.is {
         Comparison::Equal => order == Some(Ordering::Equal),

@@ -386,25 +386,28 @@ impl Item {
         }
     }
 
-    /// A field by its name: `reference`, `parent`, `state`, `since_ms`, `as_of_ms`, `kind`, or one of its properties
-    /// (`phases.compute` for one that lies deeper).
+    /// All its fields, to be looked up by name.
+    pub fn fields(&self) -> Fields {
+        Fields(serde_json::to_value(self).unwrap_or_default())
+    }
+
+    /// A field by its name, as [`Fields::get`] has it.
     pub fn field(&self, name: &str) -> Option<Value> {
-        let mut value = match name {
-            "reference" => return Some(self.reference.clone().into()),
-            "parent" => return Some(self.parent.clone().into()),
-            "state" => return Some(self.state.clone().into()),
-            "since_ms" => return Some(self.since_ms.into()),
-            "as_of_ms" => return Some(self.as_of_ms.into()),
-            _ => serde_json::to_value(&self.properties).ok()?,
-        };
-        if name == "kind" {
-            return value.get_mut("kind").map(Value::take);
+        self.fields().get(name).cloned()
+    }
+}
+
+/// The fields of an item.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Fields(Value);
+
+impl Fields {
+    /// `reference`, `parent`, `state`, `since_ms`, `as_of_ms`, `kind`, or one of the properties (`phases.compute` for one that lies deeper).
+    pub fn get(&self, name: &str) -> Option<&Value> {
+        if matches!(name, "reference" | "parent" | "state" | "since_ms" | "as_of_ms" | "kind") {
+            return self.0.get(name);
         }
-        let mut at = value.get_mut("properties")?;
-        for part in name.split('.') {
-            at = at.get_mut(part)?;
-        }
-        Some(at.take())
+        name.split('.').try_fold(self.0.get("properties")?, |at, part| at.get(part))
     }
 }
 

@@ -37,6 +37,8 @@ pub struct ActorStats {
     queued: Mutex<VecDeque<Instant>>,
     recent: Mutex<VecDeque<Done>>,
     failure: Mutex<Option<Failure>>,
+    /// Whether its handlers do long work: how long is nobody's fault.
+    slow: bool,
 }
 
 /// A handler that has ended.
@@ -87,8 +89,9 @@ pub struct ActorReport {
 }
 
 impl ActorStats {
-    fn new(name: String, capacity: usize) -> Self {
+    fn new(name: String, capacity: usize, slow: bool) -> Self {
         Self {
+            slow,
             name,
             capacity,
             room: Semaphore::new(capacity),
@@ -173,8 +176,17 @@ pub struct ActorTable(Arc<DashMap<String, Arc<ActorStats>>>);
 impl ActorTable {
     /// Enters an actor whose mailbox holds up to `capacity` messages; one of that name before it is replaced.
     pub fn register(&self, name: &str, capacity: usize) -> Arc<ActorStats> {
-        let stats = Arc::new(ActorStats::new(name.to_owned(), capacity.max(1)));
-        self.0.insert(name.to_owned(), stats.clone());
+        self.enter(ActorStats::new(name.to_owned(), capacity.max(1), false))
+    }
+
+    /// As [`ActorTable::register`], for one that waits for a store or a disk: it is shown, and never counts as hanging.
+    pub fn register_slow(&self, name: &str, capacity: usize) -> Arc<ActorStats> {
+        self.enter(ActorStats::new(name.to_owned(), capacity.max(1), true))
+    }
+
+    fn enter(&self, stats: ActorStats) -> Arc<ActorStats> {
+        let stats = Arc::new(stats);
+        self.0.insert(stats.name.clone(), stats.clone());
         stats
     }
 
@@ -183,10 +195,11 @@ impl ActorTable {
         self.0.remove_if(&stats.name, |_, current| Arc::ptr_eq(current, stats));
     }
 
-    /// Handlers at work: the actor, the handler, since when.
+    /// Handlers at work, those that do long work left out: the actor, the handler, since when.
     pub fn at_work(&self) -> Vec<(String, &'static str, Instant)> {
         let at_work = |stats: &ActorStats| *lock(&stats.at_work);
-        self.0.iter().filter_map(|entry| at_work(entry.value()).map(|(handler, since)| (entry.key().clone(), handler, since))).collect()
+        let watched = self.0.iter().filter(|entry| !entry.value().slow);
+        watched.filter_map(|entry| at_work(entry.value()).map(|(handler, since)| (entry.key().clone(), handler, since))).collect()
     }
 
     /// All actors, by name.

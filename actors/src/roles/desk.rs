@@ -65,6 +65,8 @@ pub struct Story {
 pub enum DeskMsg {
     /// Something happened on this node, or on a member that told us.
     Happened(Recorded),
+    /// Steps are run from here on.
+    Goes,
     /// Somebody asks.
     Ask {
         /// Gets what is known.
@@ -102,6 +104,10 @@ impl Actor for Desk {
             DeskMsg::Happened(recorded) => {
                 let _at_work = self.stats.handling("happened");
                 state.happened(recorded);
+            }
+            DeskMsg::Goes => {
+                let _at_work = self.stats.handling("goes");
+                state.story.waiting = None;
             }
             DeskMsg::Ask { reply } => {
                 let _at_work = self.stats.handling("ask");
@@ -158,7 +164,12 @@ impl State {
         let story = &mut self.story;
         match recorded.event {
             Event::Waiting { because } => story.waiting = Some((because, at_ms)),
-            Event::EpochBegan { epoch, step, leader, members, because, moved_bytes, .. } => {
+            // Clocks of leaders differ: what an older epoch tells comes too late.
+            Event::EpochBegan { epoch, .. } | Event::StepCommitted { epoch, .. } if epoch < story.epoch => {}
+            Event::EpochBegan { epoch, step, leader, members, because, moved_bytes, state_from, .. } => {
+                if let Some(step) = state_from.strip_prefix("checkpoint ").and_then(|step| step.parse().ok()) {
+                    story.checkpoints.entry(Step(step)).or_default();
+                }
                 (story.epoch, story.epoch_since_ms, story.epoch_because, story.leader) = (epoch, at_ms, because, Some(leader));
                 (story.members, story.step, story.step_since_ms, story.moved_bytes) = (members, step, at_ms, moved_bytes);
                 story.waiting = Some(("members connect and load their shards".to_owned(), at_ms));

@@ -55,6 +55,14 @@ impl Log {
         self.news.notified().await;
     }
 
+    /// Another leader has led meanwhile: what comes now begins an object of its own.
+    pub fn close(&self) {
+        // Who writes at this moment finishes the old one.
+        if let Ok(mut open) = self.open.try_lock() {
+            *open = None;
+        }
+    }
+
     /// Writes what waits into the newest object, or as a new one of this key.
     ///
     /// # Errors
@@ -66,10 +74,9 @@ impl Log {
         if text.is_empty() {
             return Ok(());
         }
-        let (key, whole) = match &*open {
-            Some(object) => (object.key.clone(), object.text.clone() + &text),
-            None => (key.to_owned(), text),
-        };
+        // Kept before it is written: whether a write that failed has arrived is not known, and the next one takes its place.
+        let object = open.get_or_insert_with(|| Open { key: key.to_owned(), text: String::new() });
+        let (key, whole) = (object.key.clone(), object.text.clone() + &text);
         if let Err(error) = store.put(&key, bytes::Bytes::from(whole.clone())).await {
             let mut waiting = self.events();
             let room = EVENTS_MAX - waiting.len();
@@ -81,7 +88,10 @@ impl Log {
             return Ok(());
         }
         *open = None;
-        rotate(store).await
+        if let Err(error) = rotate(store).await {
+            tracing::warn!(%error, "old objects of the run's log could not be deleted");
+        }
+        Ok(())
     }
 
     fn events(&self) -> MutexGuard<'_, VecDeque<Recorded>> {
@@ -92,6 +102,8 @@ impl Log {
 /// Deletes the oldest objects where there are too many.
 async fn rotate(store: &Store) -> Result<(), StoreError> {
     let mut keys: Vec<String> = store.list(FOLDER).await?.into_iter().map(|entry| entry.key).collect();
+    // Those of launchers are few and small: what they examined.
+    keys.retain(|key| !key.contains("/launcher-"));
     keys.sort_unstable();
     keys.truncate(keys.len().saturating_sub(OBJECTS_MAX));
     if keys.is_empty() { Ok(()) } else { store.delete_all(keys).await }
@@ -105,7 +117,9 @@ pub async fn read(store: &Store) -> Result<Vec<Recorded>, StoreError> {
     let mut events = Vec::new();
     for entry in store.list(FOLDER).await? {
         match store.get(&entry.key, READ_BYTES_MAX).await {
-            Ok(body) => events.extend(String::from_utf8_lossy(&body).lines().filter_map(|line| serde_json::from_str::<Recorded>(line).ok())),
+            Ok(body) => {
+                events.extend(String::from_utf8_lossy(&body).lines().filter_map(|line| serde_json::from_str::<Recorded>(line).ok()))
+            }
             // Rotated away meanwhile.
             Err(StoreError::NotFound { .. }) => {}
             Err(error) => return Err(error),
@@ -153,10 +167,12 @@ mod tests {
         let mut found = saved(&store).await;
         found.retain({
             let mut early = vec![0, 1];
-            move |at| early.iter().position(|known| known == at).is_none_or(|place| {
-                early.remove(place);
-                false
-            })
+            move |at| {
+                early.iter().position(|known| known == at).is_none_or(|place| {
+                    early.remove(place);
+                    false
+                })
+            }
         });
         assert!(found == expected, "the newest ones are kept");
     }

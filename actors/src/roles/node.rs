@@ -42,8 +42,8 @@ use crate::net::tls::{Identity, Role};
 use crate::net::{Reject, Router};
 use crate::protocol::coordinator::{Care, Rules};
 use crate::protocol::ids::{Epoch, NodeId, Rank, ShardId, Step};
-use crate::protocol::plan::Plan;
 use crate::protocol::membership::{Act, Fact, LeaseView, Membership, Settings};
+use crate::protocol::plan::Plan;
 use crate::protocol::record::{EpochRecord, Member};
 use crate::protocol::shard::{Shard, UnitShape, cut};
 use crate::protocol::terms::Terms;
@@ -62,9 +62,10 @@ mod permits;
 mod routes;
 mod start;
 
-use self::answer::Asked;
+use self::answer::{Answering, Asked};
 use self::enter::Loaded;
-use self::office::{LeaderOffice, nonce, save_events, save_ledger, save_older};
+use self::obey::Pausing;
+use self::office::{LeaderOffice, nonce, save_all, save_events, save_ledger, save_older};
 use self::routes::{Desks, NodeRouter, Shared, TermView, Wires};
 pub use self::start::run;
 
@@ -328,9 +329,13 @@ impl<W: Workload> Actor for NodeActor<W> {
         event: SupervisionEvent,
         state: &mut State,
     ) -> Result<(), ActorProcessingErr> {
-        if let SupervisionEvent::ActorFailed(_, error) = event
+        if let SupervisionEvent::ActorFailed(actor, error) = event
             && !state.over
         {
+            if self.shared.desk.get().is_some_and(|desk| desk.actor().get_id() == actor.get_id()) {
+                tracing::warn!(%error, "the operator desk failed: this node answers no questions any more");
+                return Ok(());
+            }
             self.broken(state, format!("an actor of this node failed: {error}"));
         }
         Ok(())

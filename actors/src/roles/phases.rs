@@ -69,7 +69,8 @@ impl PhaseBoard {
                 let flight = state.flight;
                 state.steps.push_back(flight);
             }
-            Moment::Aborted => {}
+            // Lanes may be others from here on.
+            Moment::Aborted => state.steps.clear(),
         }
         state.at = Some((moment, now));
     }

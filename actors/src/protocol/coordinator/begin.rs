@@ -221,7 +221,8 @@ impl Coordinator {
             );
         }
         if self.paused {
-            return self.wait("paused by an operator", acts);
+            self.wait("paused by an operator", acts);
+            return self.save_if_asked(acts);
         }
         self.waiting = None;
         let epoch = self.record.epoch;

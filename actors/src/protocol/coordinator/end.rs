@@ -13,6 +13,7 @@ impl Coordinator {
             self.finish(step, acts);
         } else if self.stage == Stage::Idle {
             self.go(acts);
+            self.save_if_asked(acts);
         }
     }
 
@@ -53,6 +54,13 @@ impl Coordinator {
         }
     }
 
+    /// Nothing is computed: a checkpoint that was asked for meanwhile is taken now.
+    pub(super) fn save_if_asked(&mut self, acts: &mut Vec<Act>) {
+        if self.stage == Stage::Idle && std::mem::take(&mut self.save_now) {
+            self.save_as_asked(acts);
+        }
+    }
+
     /// A checkpoint that an operator asks for: at the next step's end, or now where none is being computed.
     pub(super) fn save_as_asked(&mut self, acts: &mut Vec<Act>) {
         match (&self.stage, &self.begun) {
@@ -61,7 +69,7 @@ impl Coordinator {
                 (self.saving, self.attempted) = (Some(step), step);
                 acts.push(Act::Save(self.record.epoch, step));
             }
-            (Stage::Idle, Some(_)) => {}
+            (Stage::Idle, Some((_, version))) if self.saved == Some(version.step) => {}
             _ => self.save_now = true,
         }
     }

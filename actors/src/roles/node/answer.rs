@@ -10,19 +10,33 @@ use crate::desk::view::{Item, Properties, SCHEMA_VERSION, Scope, View};
 
 /// A member that lives answers within this: it only looks at what it has.
 const MEMBER_ANSWERS: Duration = Duration::from_millis(400);
+/// The store lists checkpoints within this, or they are missing from the answer.
+const STORE_ANSWERS: Duration = Duration::from_millis(300);
 /// Bytes of an answer at most: what a control frame carries, less its envelope.
 const ANSWER_BYTES_MAX: usize = crate::net::endpoint::CONTROL_BYTES_MAX - 1024;
-/// Questions that wait for members' answers at most.
-const ASKED_MAX: usize = 4_096;
+/// Questions to members that wait for an answer at most.
+const ASKED_MAX: usize = 1 << 16;
+/// Questions that are answered at the same time, and those of one operator among them.
+const ANSWERS_MAX: u32 = 64;
+const ANSWERS_EACH: u32 = 8;
+/// Conditions of a question at most: more no person has.
+const CONDITIONS_MAX: usize = 32;
 
-/// Questions to members that have not come back.
+/// Questions to members that have not come back: the number of the last one, and who is asked.
 #[derive(Debug, Default)]
-pub(super) struct Asked(Mutex<(u64, BTreeMap<u64, (NodeId, oneshot::Sender<View>)>)>);
+pub(super) struct Asked(Mutex<(u64, BTreeMap<u64, Waiting>)>);
+
+/// Who is asked, and who waits for the packed answer.
+type Waiting = (NodeId, oneshot::Sender<Vec<u8>>);
 
 impl Asked {
-    fn put(&self, node: NodeId) -> Option<(u64, oneshot::Receiver<View>)> {
+    /// Forgets those for whom nobody waits any more.
+    fn clear(&self) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).1.retain(|_, (_, reply)| !reply.is_closed());
+    }
+
+    fn put(&self, node: NodeId) -> Option<(u64, oneshot::Receiver<Vec<u8>>)> {
         let mut asked = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        asked.1.retain(|_, (_, reply)| !reply.is_closed());
         if asked.1.len() >= ASKED_MAX {
             return None;
         }
@@ -33,17 +47,53 @@ impl Asked {
         Some((number, answer))
     }
 
-    /// A member's answer; that of another node than the one asked is none.
-    pub(super) fn answered(&self, from: NodeId, number: u64, view: &[u8]) {
+    /// A member's answer; that of another node than the one asked is none. It is unpacked by who waits for it: a link's reader has
+    /// votes to deliver.
+    pub(super) fn answered(&self, from: NodeId, number: u64, packed: Vec<u8>) {
         let mut asked = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if asked.1.get(&number).is_none_or(|(node, _)| *node != from) {
             return;
         }
-        let Some((_, reply)) = asked.1.remove(&number) else { return };
-        match unpack(view) {
+        let waiting = asked.1.remove(&number);
+        drop(asked);
+        if let Some((_, reply)) = waiting {
             // Whoever asked may have given up.
-            Ok(view) => drop(reply.send(view)),
-            Err(error) => tracing::warn!(%from, %error, "a member's answer cannot be read"),
+            drop(reply.send(packed));
+        }
+    }
+}
+
+/// Who is being answered, and how many questions of each.
+#[derive(Debug, Default)]
+pub(super) struct Answering(Mutex<BTreeMap<NodeId, u32>>);
+
+impl Answering {
+    /// Room for one more question of this peer.
+    fn begin(self: &Arc<Self>, from: NodeId, each: u32) -> Option<Answer> {
+        let mut open = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if open.values().sum::<u32>() >= ANSWERS_MAX {
+            return None;
+        }
+        let own = open.entry(from).or_default();
+        if *own >= each {
+            return None;
+        }
+        *own += 1;
+        Some(Answer(self.clone(), from))
+    }
+}
+
+/// A question that is being answered.
+struct Answer(Arc<Answering>, NodeId);
+
+impl Drop for Answer {
+    fn drop(&mut self) {
+        let mut open = self.0.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(own) = open.get_mut(&self.1) {
+            *own -= 1;
+            if *own == 0 {
+                open.remove(&self.1);
+            }
         }
     }
 }
@@ -51,28 +101,41 @@ impl Asked {
 impl Shared {
     /// Answers in a task of its own: nobody who computes waits for it.
     pub(super) fn answer(self: &Arc<Self>, from: NodeId, number: u64, question: &str) {
-        let question = match serde_json::from_str::<Question>(question) {
-            Ok(question) => question,
-            Err(error) => {
-                tracing::warn!(%from, %error, "a question cannot be read");
-                return;
-            }
+        let question = serde_json::from_str::<Question>(question);
+        let turned_away = match &question {
+            Ok(question) if question.filter.len() > CONDITIONS_MAX => Some(format!("a question has {CONDITIONS_MAX} conditions at most")),
+            Ok(_) => None,
+            Err(error) => Some(format!("the question cannot be read: {error}; use the run's own build of everstep")),
         };
-        let Ok(permit) = self.answering.clone().try_acquire_owned() else {
-            tracing::warn!(%from, "a question was turned away: too many are being answered");
-            return;
-        };
+        // Members ask for all operators together.
+        let member = self.links.get(&from).is_none_or(|link| link.certificate().role == Role::Node);
+        let answer = self.answering.begin(from, if member { ANSWERS_MAX } else { ANSWERS_EACH });
+        let busy = || "too many questions are being answered: ask again".to_owned();
         let shared = self.clone();
-        tokio::spawn(async move {
-            let _permit = permit;
-            let Some(view) = shared.look(&question).await else { return };
-            let view = fitting(view);
-            shared.send(from, Control::Answered { number, view });
-        });
+        match (question, turned_away, answer) {
+            (Ok(question), None, Some(answer)) => drop(tokio::spawn(async move {
+                let _answer = answer;
+                let Some(packed) = shared.look(question).await else { return };
+                shared.offer(from, Control::Answered { number, view: packed });
+            })),
+            (_, because, _) => {
+                let because = because.unwrap_or_else(busy);
+                tracing::debug!(%from, %because, "a question was turned away");
+                let packed = pack(&self.nothing(because)).unwrap_or_default();
+                self.offer(from, Control::Answered { number, view: packed });
+            }
+        }
     }
 
-    /// What this node knows, or all members together. `None` when the node is ending.
-    async fn look(self: &Arc<Self>, question: &Question) -> Option<View> {
+    /// An answer without items that says why.
+    fn nothing(&self, because: String) -> View {
+        let (answered_by, as_of_ms) = (look::node_reference(self.me), crate::clock::wall_ms());
+        let (missing, items) = (vec![because], Vec::new());
+        View { schema_version: SCHEMA_VERSION, answered_by, scope: Scope::Node, as_of_ms, missing, matched: 0, items }
+    }
+
+    /// What this node knows, or all members together, packed. `None` when the node is ending.
+    async fn look(self: &Arc<Self>, question: Question) -> Option<Vec<u8>> {
         let (reply, story) = oneshot::channel();
         self.tell(&self.desk, "desk", DeskMsg::Ask { reply });
         let story = story.await.ok()?;
@@ -80,36 +143,48 @@ impl Shared {
         let all = question.kinds.is_empty() || question.under.is_some();
         // Links are as many as pairs of members: they are told only where somebody wants them.
         let link = question.kinds.contains(&Kind::Link) || question.under.as_deref().is_some_and(|under| under != "run");
-        let wanted = |kind: Kind| if kind == Kind::Link { link } else { all || question.kinds.contains(&kind) };
+        let kinds = question.kinds.clone();
+        let wanted = move |kind: Kind| if kind == Kind::Link { link } else { all || kinds.contains(&kind) };
         let look = Look { shared: self, story: &story, now };
         let mut items = look.own(&wanted);
         let mut missing = Vec::new();
+        let mut listings = None;
         if !question.own {
-            self.gather(&look, question, &wanted, &mut items, &mut missing).await;
+            self.gather(&look, &question, &wanted, &mut items, &mut missing).await;
             if wanted(Kind::Run) || items.is_empty() {
                 items.push(look.run());
             }
-            pace(&mut items);
-            if wanted(Kind::Shard) {
-                let steps = items.iter().filter_map(|item| match &item.properties {
-                    Properties::Rank(rank) if item.state != "silent" => Some((rank.rank, rank.step)),
-                    _ => None,
-                });
-                let steps = steps.collect();
-                items.extend(look.shards(&steps));
-            }
             if wanted(Kind::Checkpoint) {
-                match self.checkpoints().await {
-                    Ok(listings) => items.extend(look.checkpoints(&listings)),
-                    Err(error) => missing.push(format!("the checkpoints: {error}")),
+                match tokio::time::timeout(STORE_ANSWERS, self.checkpoints()).await {
+                    Ok(Ok(listed)) => listings = Some(listed),
+                    Ok(Err(error)) => missing.push(format!("the checkpoints: {error}")),
+                    Err(_) => missing.push("the checkpoints: the store does not answer".into()),
                 }
             }
         }
-        relate(&mut items);
-        let scope = if self.leads() && !question.own { Scope::Run } else { Scope::Node };
-        let (items, matched) = select(items, question);
-        let answered_by = look::node_reference(self.me);
-        Some(View { schema_version: SCHEMA_VERSION, answered_by, scope, as_of_ms: now, missing, matched, items })
+        let shared = self.clone();
+        // Thousands of items are related, filtered and packed beside the runtime that carries votes and heartbeats.
+        let packed = tokio::task::spawn_blocking(move || {
+            let look = Look { shared: &shared, story: &story, now };
+            if !question.own {
+                pace(&mut items);
+                if wanted(Kind::Shard) {
+                    let steps = items.iter().filter_map(|item| match &item.properties {
+                        Properties::Rank(rank) if item.state != "silent" => Some((rank.rank, rank.step)),
+                        _ => None,
+                    });
+                    let steps = steps.collect();
+                    items.extend(look.shards(&steps));
+                }
+                items.extend(listings.iter().flat_map(|listings| look.checkpoints(listings)));
+            }
+            relate(&mut items);
+            let scope = if shared.leads() && !question.own { Scope::Run } else { Scope::Node };
+            let (items, matched) = select(items, &question);
+            let answered_by = look::node_reference(shared.me);
+            fitting(View { schema_version: SCHEMA_VERSION, answered_by, scope, as_of_ms: now, missing, matched, items })
+        });
+        packed.await.ok()
     }
 
     /// Adds what the other members tell of themselves.
@@ -122,7 +197,8 @@ impl Shared {
         missing: &mut Vec<String>,
     ) {
         let Some(epoch) = self.epoch() else { return };
-        let own = [Kind::Node, Kind::Rank, Kind::Actor, Kind::Lane, Kind::Event, Kind::Link];
+        // Events are here: what only one member saw it has told the leader.
+        let own = [Kind::Node, Kind::Rank, Kind::Actor, Kind::Lane, Kind::Link];
         let mut kinds: Vec<Kind> = own.into_iter().filter(|kind| wanted(*kind)).collect();
         if wanted(Kind::Shard) && !kinds.contains(&Kind::Rank) {
             kinds.push(Kind::Rank);
@@ -133,61 +209,77 @@ impl Shared {
         // What is asked for by its place is found here: a member does not know what lies above it.
         let asked = Question { own: true, kinds, ..Question::default() };
         let Ok(text) = serde_json::to_string(&asked) else { return };
+        // What lies under one node that node alone knows.
+        let only = question.under.as_deref().and_then(|under| {
+            let mut parts = under.split('/');
+            parts.next().filter(|kind| matches!(*kind, "node" | "actor" | "link" | "event")).and_then(|_| parts.next())
+        });
         // Who has no rank and no link has handed over what it held, and gone.
         let gone = |member: &Member| epoch.record.rank_of(member.node).is_none() && !self.links.contains_key(&member.node);
-        let others: Vec<&Member> = epoch.record.everyone().filter(|member| member.node != self.me && !gone(member)).collect();
+        let other = |member: &&Member| member.node != self.me && !gone(member) && only.is_none_or(|only| member.node.to_string() == only);
+        let others: Vec<&Member> = epoch.record.everyone().filter(other).collect();
+        self.asked.clear();
         let answers = others.iter().map(|member| {
             let asked = self.links.contains_key(&member.node).then(|| self.asked.put(member.node)).flatten();
             if let Some((number, _)) = &asked {
-                self.send(member.node, Control::Ask { number: *number, question: text.clone() });
+                self.offer(member.node, Control::Ask { number: *number, question: text.clone() });
             }
             async move {
-                match asked {
-                    Some((_, answer)) => tokio::time::timeout(MEMBER_ANSWERS, answer).await.ok().and_then(Result::ok),
-                    None => None,
-                }
+                let (_, answer) = asked?;
+                let packed = tokio::time::timeout(MEMBER_ANSWERS, answer).await.ok()?.ok()?;
+                tokio::task::spawn_blocking(move || unpack(&packed)).await.ok()
             }
         });
         let answers = futures::future::join_all(answers).await;
-        let mut known: BTreeSet<(String, String)> = items.iter().filter_map(news).collect();
         for (member, answer) in others.into_iter().zip(answers) {
-            let Some(view) = answer else {
-                missing.push(format!("{} does not answer", epoch.record.name(member.node)));
-                items.extend(look.silent(member, epoch.record.rank_of(member.node)).into_iter().filter(|item| wanted(item.kind())));
-                continue;
+            let name = || epoch.record.name(member.node);
+            let view = match answer {
+                Some(Ok(view)) => view,
+                Some(Err(error)) => {
+                    missing.push(format!("{}: its answer cannot be read: {error}", name()));
+                    continue;
+                }
+                None => {
+                    missing.push(format!("{} does not answer", name()));
+                    let known = look.silent(member, epoch.record.rank_of(member.node));
+                    items.extend(known.into_iter().filter(|item| wanted(item.kind())));
+                    continue;
+                }
             };
+            missing.extend(view.missing.iter().map(|sentence| format!("{}: {sentence}", name())));
             let heard = self.links.get(&member.node).map(|link| link.stats().heard_ago.as_millis() as u64);
             for mut item in view.items {
                 if let Properties::Node(node) = &mut item.properties {
                     node.heard_age_ms = heard.unwrap_or_default();
                 }
-                // All members tell of the same epochs and checkpoints: once is enough.
-                if news(&item).is_none_or(|news| known.insert(news)) {
-                    items.push(item);
-                }
+                items.push(item);
             }
-        }
-        if question.kinds.contains(&Kind::Event) || question.kinds.is_empty() {
-            items.sort_by_key(|item| item.since_ms);
         }
     }
 
     /// The checkpoints in the store, listed anew after each that was published.
     async fn checkpoints(&self) -> Result<Arc<Vec<checkpoint::Listing>>, checkpoint::CheckpointError> {
-        if let Some(listed) = self.listed.lock().unwrap_or_else(PoisonError::into_inner).clone() {
-            return Ok(listed);
+        let of = self.published.load(std::sync::atomic::Ordering::SeqCst);
+        if let Some((at, listed)) = &*self.listed.lock().unwrap_or_else(PoisonError::into_inner)
+            && *at == of
+        {
+            return Ok(listed.clone());
         }
         let listings = Arc::new(checkpoint::list(&self.store).await?);
-        *self.listed.lock().unwrap_or_else(PoisonError::into_inner) = Some(listings.clone());
+        *self.listed.lock().unwrap_or_else(PoisonError::into_inner) = Some((of, listings.clone()));
         Ok(listings)
     }
-}
 
-/// What makes an event the same as that of another member.
-fn news(item: &Item) -> Option<(String, String)> {
-    match &item.properties {
-        Properties::Event(event) => Some((event.event.clone(), event.text.clone())),
-        _ => None,
+    /// Talk with operators may be lost: it never costs a peer its place, and half of a link's queue belongs to the run.
+    pub(super) fn offer(self: &Arc<Self>, to: NodeId, message: Control) {
+        if to == self.me {
+            return self.route(to, message);
+        }
+        let Some(link) = self.links.get(&to).map(|link| link.clone()) else { return };
+        let queue = link.stats().control;
+        if queue.depth * 2 >= queue.capacity || link.try_control(&message).is_err() {
+            tracing::debug!(%to, "a question or an answer was dropped: the link is busy");
+        }
     }
 }
 
@@ -195,7 +287,7 @@ fn news(item: &Item) -> Option<(String, String)> {
 fn pace(items: &mut [Item]) {
     let seconds = |item: &Item| match &item.properties {
         Properties::Rank(rank) => {
-            let lanes = f64::from(rank.lanes.1 - rank.lanes.0);
+            let lanes = f64::from(rank.lanes.1.saturating_sub(rank.lanes.0));
             rank.phases.get("compute").filter(|_| lanes > 0.0).map(|compute| compute / lanes)
         }
         _ => None,

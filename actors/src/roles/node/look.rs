@@ -70,9 +70,10 @@ impl Look<'_> {
             Some((_, since)) => ("waiting", *since),
             None => ("training", story.epoch_since_ms),
         };
-        let age = self.now.saturating_sub(story.step_since_ms.max(story.epoch_since_ms));
+        let age = self.now.saturating_sub(story.step_since_ms.max(story.epoch_since_ms).max(self.shared.started_ms));
         let waiting = story.waiting.as_ref().map(|(because, _)| because.clone());
-        let waiting = waiting.or_else(|| (age > QUIET_MS && self.stalls(age)).then(|| format!("no step was committed for {} s", age / 1_000)));
+        let waiting =
+            waiting.or_else(|| (age > QUIET_MS && self.stalls(age)).then(|| format!("no step was committed for {} s", age / 1_000)));
         let (counts, sum) = &story.step_seconds;
         let mut below = 0;
         let mut step_seconds: BTreeMap<String, f64> = BTreeMap::new();
@@ -206,10 +207,10 @@ impl Look<'_> {
         let me = self.me();
         let name = report.name;
         let at = |age: Duration| self.now.saturating_sub(age.as_millis() as u64);
-        let recent = report.recent.iter().map(|done| Recent {
-            at_ms: done.at_ms,
-            what: format!("{} in {:.3} ms", done.handler, done.took.as_secs_f64() * 1e3),
-        });
+        let recent = report
+            .recent
+            .iter()
+            .map(|done| Recent { at_ms: done.at_ms, what: format!("{} in {:.3} ms", done.handler, done.took.as_secs_f64() * 1e3) });
         let reference = format!("actor/{}/{name}", self.shared.me);
         let error = report.failure.map(|failure| ErrorView {
             at_ms: failure.at_ms,
@@ -248,8 +249,10 @@ impl Look<'_> {
             self.shared.board.doing().into_iter().map(|(lane, doing, age)| (lane, (doing, age))).collect();
         let busy = self.shared.board.seconds();
         let item = |lane: u32| {
-            let (doing, age) = doing.get(&lane).copied().unwrap_or((Doing::Done, Duration::ZERO));
+            let at = doing.get(&lane).copied().filter(|_| self.story.waiting.is_none());
+            let (doing, age) = at.unwrap_or((Doing::Done, Duration::ZERO));
             let (state, words) = match doing {
+                _ if at.is_none() => ("idle", "nothing"),
                 Doing::Loading => ("loading", "waits for its batch"),
                 Doing::Computing => ("computing", "computes"),
                 Doing::Waiting => ("waiting", "waits for others"),
@@ -272,7 +275,8 @@ impl Look<'_> {
 
     fn links(&self) -> Vec<Item> {
         let shared = self.shared;
-        let peers: Vec<_> = shared.links.iter().filter(|link| link.certificate().role == Role::Node).map(|link| link.value().clone()).collect();
+        let peers: Vec<_> =
+            shared.links.iter().filter(|link| link.certificate().role == Role::Node).map(|link| link.value().clone()).collect();
         let item = |link: Link<Control>| {
             let stats = link.stats();
             let quiet = stats.heard_ago * 2 > stats.silence_limit;
@@ -303,7 +307,8 @@ impl Look<'_> {
             let owner = step(&place.owner);
             let oldest = place.replicas.iter().filter_map(step).min();
             let lag = owner.zip(oldest).map_or(0, |(owner, oldest)| owner.saturating_sub(oldest));
-            let gone = |rank: &Rank| self.story.members.iter().find(|member| member.rank == rank.0).is_none_or(|member| self.is_gone(member.node));
+            let gone =
+                |rank: &Rank| self.story.members.iter().find(|member| member.rank == rank.0).is_none_or(|member| self.is_gone(member.node));
             let held = place.copies().filter(|rank| !gone(rank)).count();
             let state = match held {
                 0 => "lost",
@@ -331,7 +336,10 @@ impl Look<'_> {
 
     /// The checkpoints in the store.
     pub(super) fn checkpoints(&self, listings: &[checkpoint::Listing]) -> Vec<Item> {
-        listings.iter().map(|listing| checkpoint_item(listing, &self.shared.store, self.story.checkpoints.get(&listing.step), self.now)).collect()
+        listings
+            .iter()
+            .map(|listing| checkpoint_item(listing, &self.shared.store, self.story.checkpoints.get(&listing.step), self.now))
+            .collect()
     }
 
     /// A member that does not answer, by what is known of it here: its node and its rank.
@@ -345,7 +353,7 @@ impl Look<'_> {
             address: member.address.clone(),
             pid: member.pid,
             rank: rank.map(|rank| rank.0),
-            heard_age_ms: heard.unwrap_or(0),
+            heard_age_ms: heard.unwrap_or_else(|| self.now.saturating_sub(self.story.epoch_since_ms)),
             ..NodeView::default()
         };
         let node = self.item(node_reference(member.node), "run".into(), "silent", 0, Properties::Node(view));
@@ -372,8 +380,8 @@ pub fn checkpoint_item(listing: &checkpoint::Listing, store: &Store, told: Optio
         bytes: listing.bytes,
         parts: listing.parts,
         manifest: store.at(&checkpoint::Manifest::key(listing.step)),
-        seconds: told.map(|(_, seconds, _)| *seconds),
-        stall_ms: told.map(|(.., stall)| *stall),
+        seconds: told.filter(|(bytes, ..)| *bytes > 0).map(|(_, seconds, _)| *seconds),
+        stall_ms: told.filter(|(bytes, ..)| *bytes > 0).map(|(.., stall)| *stall),
     };
     Item {
         reference: format!("checkpoint/{}", listing.step.0),

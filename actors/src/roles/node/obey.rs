@@ -5,8 +5,40 @@ use crate::desk::order::{Answer, Order as Wish};
 
 /// How long a node that is to be killed has left, so that its answer is read.
 const LAST_WORDS: Duration = Duration::from_millis(100);
+/// How long a node that is to be killed waits for the store.
+const SAVED_WITHIN: Duration = Duration::from_secs(1);
+/// The pace at which a store that is away is told again.
+const STORE_AGAIN: Duration = Duration::from_secs(1);
+/// Orders that a role does not allow are recorded at most this often: whoever sends them cannot fill the log.
+const REFUSALS_EVERY: Duration = Duration::from_secs(1);
 /// The object that says that an operator has paused the run: leaders change, the pause stays.
 const PAUSED: &str = "paused";
+
+/// What operators want of this leader: wishes are numbered, and the newest one stands.
+#[derive(Debug, Default)]
+pub(super) struct Pausing {
+    turn: std::sync::atomic::AtomicU64,
+    writer: tokio::sync::Mutex<()>,
+    refused: Mutex<Option<Instant>>,
+}
+
+impl Pausing {
+    /// A new wish, or a new leader who has none yet.
+    fn wish(&self) -> u64 {
+        self.turn.fetch_add(1, std::sync::atomic::Ordering::SeqCst) + 1
+    }
+    fn stands(&self, turn: u64) -> bool {
+        self.turn.load(std::sync::atomic::Ordering::SeqCst) == turn
+    }
+    fn may_tell(&self) -> bool {
+        let mut last = self.refused.lock().unwrap_or_else(PoisonError::into_inner);
+        let due = last.is_none_or(|at| at.elapsed() >= REFUSALS_EVERY);
+        if due {
+            *last = Some(Instant::now());
+        }
+        due
+    }
+}
 
 impl Shared {
     /// An operator's order to this node.
@@ -28,7 +60,10 @@ impl Shared {
         self.record(Event::Ordered { by: format!("admin {from}"), node: self.me, order: name.into(), answer: words });
         self.obeyed(from, number, &answer);
         if kill {
-            tokio::spawn(async {
+            let shared = self.clone();
+            tokio::spawn(async move {
+                // The order itself outlives the process.
+                drop(tokio::time::timeout(SAVED_WITHIN, save_all(&shared)).await);
                 tokio::time::sleep(LAST_WORDS).await;
                 // As a crash would: nothing of this process gets to say goodbye.
                 if let Err(error) = rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::KILL) {
@@ -47,6 +82,9 @@ impl Shared {
                 node(Order::Leave { because, deadline: deadline_ms.map(Duration::from_millis) });
                 done("it hands over what it holds at the end of this step, then leaves")
             }
+            Wish::Undrain if self.hung.get().is_some() => {
+                Answer::Refused { because: "part of it hangs: it has to be started anew".into() }
+            }
             Wish::Undrain => {
                 *self.draining.lock().unwrap_or_else(PoisonError::into_inner) = None;
                 node(Order::Stay);
@@ -54,10 +92,15 @@ impl Shared {
             }
             Wish::Kill => done("its process ends at once"),
             _ if !self.leads() => {
-                let leader = self.leader().map_or_else(|| "nobody leads now: ask again in some seconds".into(), |leader| format!("ask the leader, node/{leader}"));
+                let leader = self.leader().map_or_else(
+                    || "nobody leads now: ask again in some seconds".into(),
+                    |leader| format!("ask the leader, node/{leader}"),
+                );
                 Answer::Refused { because: format!("it does not lead the run; {leader}") }
             }
             Wish::Stop => {
+                // The next start is no part of what was paused.
+                self.pause(false);
                 node(Order::Stop { because: "stopped by an operator".into() });
                 done("the run ends after this step and a checkpoint")
             }
@@ -76,34 +119,58 @@ impl Shared {
         }
     }
 
+    /// The newest wish goes to the coordinator at once and into the store until it is there: orders keep their order.
     fn pause(self: &Arc<Self>, pause: bool) {
+        let turn = self.pausing.wish();
         self.tell(&self.coordinator, "coordinator", CoordinatorMsg::Fact(crate::protocol::coordinator::Fact::Pause(pause)));
-        let store = self.store.clone();
+        let shared = self.clone();
         tokio::spawn(async move {
-            let kept = match pause {
-                true => store.put(PAUSED, bytes::Bytes::from_static(b"by an operator\n")).await,
-                false => store.delete(PAUSED).await,
-            };
-            if let Err(error) = kept {
-                tracing::warn!(%error, "the next leader may not know of the order to {}", if pause { "pause" } else { "go on" });
+            let _one = shared.pausing.writer.lock().await;
+            while shared.pausing.stands(turn) && shared.leads() {
+                let kept = match pause {
+                    true => shared.store.put(PAUSED, bytes::Bytes::from_static(b"by an operator\n")).await,
+                    false => shared.store.delete(PAUSED).await,
+                };
+                let Err(error) = kept else { return };
+                tracing::warn!(%error, "the next leader does not know yet of the order to {}", if pause { "pause" } else { "go on" });
+                tokio::time::sleep(STORE_AGAIN).await;
             }
         });
     }
 
     /// A new leader keeps to what operators ordered of the one before.
     pub(super) fn remember_pause(self: &Arc<Self>) {
+        let turn = self.pausing.wish();
         let shared = self.clone();
         tokio::spawn(async move {
-            if matches!(shared.store.head(PAUSED).await, Ok(Some(_))) {
-                shared.tell(&shared.coordinator, "coordinator", CoordinatorMsg::Fact(crate::protocol::coordinator::Fact::Pause(true)));
+            while shared.pausing.stands(turn) && shared.leads() {
+                match shared.store.head(PAUSED).await {
+                    Ok(Some(_)) if shared.pausing.stands(turn) => {
+                        let pause = crate::protocol::coordinator::Fact::Pause(true);
+                        return shared.tell(&shared.coordinator, "coordinator", CoordinatorMsg::Fact(pause));
+                    }
+                    Ok(_) => return,
+                    Err(_) => tokio::time::sleep(STORE_AGAIN).await,
+                }
             }
         });
+    }
+
+    /// An order that the certificate's role does not allow.
+    pub(super) fn refuse(self: &Arc<Self>, from: NodeId, role: Role, number: u64, order: &str) {
+        let because = format!("a {role} may look and not order; use a certificate with the role admin");
+        if self.pausing.may_tell() {
+            let order = serde_json::from_str::<Wish>(order).map_or("something unreadable", |wish| name_of(&wish));
+            let answer = format!("refused: {because}");
+            self.record(Event::Ordered { by: format!("{role} {from}"), node: self.me, order: order.into(), answer });
+        }
+        self.obeyed(from, number, &Answer::Refused { because });
     }
 
     /// What becomes of an order.
     pub(super) fn obeyed(self: &Arc<Self>, to: NodeId, number: u64, answer: &Answer) {
         let answer = serde_json::to_string(answer).unwrap_or_default();
-        self.send(to, Control::Obeyed { number, answer });
+        self.offer(to, Control::Obeyed { number, answer });
     }
 }
 

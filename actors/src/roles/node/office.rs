@@ -147,6 +147,13 @@ pub(super) async fn save_events(shared: &Shared, epoch: Epoch, step: Step) {
     }
 }
 
+/// Writes what waits of the run's log, whoever leads by now.
+pub(super) async fn save_all(shared: &Shared) {
+    let leading = *shared.leading.borrow();
+    let epoch = leading.or_else(|| shared.epoch().map(|epoch| epoch.record.epoch)).unwrap_or_default();
+    save_events(shared, epoch, shared.tail.next_step()).await;
+}
+
 /// Unique to this process and moment: told apart by who reads a record back, never by chance.
 pub(super) fn nonce(me: NodeId) -> String {
     static COUNT: std::sync::atomic::AtomicU64 = std::sync::atomic::AtomicU64::new(0);

@@ -3,7 +3,6 @@
 
 use super::permits::permits;
 use super::*;
-use crate::desk::order::Answer;
 
 /// What links, actors and tasks of a node share.
 pub(super) struct Shared {
@@ -51,10 +50,13 @@ pub(super) struct Shared {
     pub(super) restarts: u32,
     pub(super) draining: Mutex<Option<String>>,
     /// The checkpoints in the store, until there is another one.
-    pub(super) listed: Mutex<Option<Arc<Vec<checkpoint::Listing>>>>,
+    pub(super) listed: Mutex<Option<(u64, Arc<Vec<checkpoint::Listing>>)>>,
+    /// Checkpoints that were published as far as this node has heard.
+    pub(super) published: std::sync::atomic::AtomicU64,
+    /// What an operator wants of this leader, and the one who writes it into the store.
+    pub(super) pausing: Pausing,
     pub(super) asked: Asked,
-    /// Questions that are answered at the same time.
-    pub(super) answering: Arc<Semaphore>,
+    pub(super) answering: Arc<Answering>,
 }
 
 /// What a leader says of a step before it is stable.
@@ -83,6 +85,9 @@ impl Shared {
         let Some(mailbox) = mailbox.get() else { return };
         if let Err(error) = mailbox.try_send(message) {
             let because = format!("the {what} cannot take a message: {error}");
+            if what == "desk" {
+                return tracing::warn!("{because}; operators see less");
+            }
             if let Some(node) = self.node.get().filter(|_| what != "node") {
                 // If the node is gone too there is nobody left to tell.
                 let _ = node.try_send(NodeMsg::Broken(because));
@@ -149,6 +154,7 @@ impl Shared {
     }
 
     pub(super) fn lead(self: &Arc<Self>, record: EpochRecord, before: Option<EpochRecord>) {
+        self.log.close();
         self.leading.send_replace(Some(record.epoch));
         self.tell(&self.coordinator, "coordinator", CoordinatorMsg::Lead { record, before });
         self.remember_pause();
@@ -157,8 +163,8 @@ impl Shared {
     pub(super) fn record(&self, event: Event) {
         let recorded = Recorded { at_ms: crate::clock::wall_ms(), recorded_by: self.me, event };
         self.tell(&self.desk, "desk", DeskMsg::Happened(recorded.clone()));
-        if matches!(recorded.event, Event::CheckpointSaved { .. } | Event::CheckpointFailed { .. }) {
-            self.listed.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if matches!(recorded.event, Event::CheckpointSaved { .. }) {
+            self.published.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
         }
         if self.leads() {
             self.log.push(recorded.clone());
@@ -227,12 +233,8 @@ impl Shared {
             }
             Control::Told { event } => self.told(from, &event),
             Control::Ask { number, question } => self.answer(from, number, &question),
-            Control::Answered { number, view } => self.asked.answered(from, number, &view),
-            Control::Sums { .. }
-            | Control::Stable { .. }
-            | Control::Snapshot { .. }
-            | Control::Order { .. }
-            | Control::Obeyed { .. } => {
+            Control::Answered { number, view } => self.asked.answered(from, number, view),
+            Control::Sums { .. } | Control::Stable { .. } | Control::Snapshot { .. } | Control::Order { .. } | Control::Obeyed { .. } => {
                 tracing::debug!(%from, "a message from a node that does not lead was turned away");
             }
         }
@@ -253,6 +255,7 @@ impl Shared {
             Word::Go { epoch, step } => {
                 if self.leader() == Some(from) {
                     *self.committed_at.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
+                    self.tell(&self.desk, "desk", DeskMsg::Goes);
                     self.tell(&self.rank, "rank", RankMsg::Go { epoch, step });
                 }
             }
@@ -276,7 +279,8 @@ impl Shared {
     /// ledger and shows it, once.
     pub(super) fn committed(&self, epoch: Epoch, step: Step) {
         let mut report = self.report.lock().unwrap_or_else(PoisonError::into_inner);
-        let Some(Report { line, metrics, wait, phases }) = report.take_if(|report| report.line.step == step && report.line.epoch == epoch) else {
+        let Some(Report { line, metrics, wait, phases }) = report.take_if(|report| report.line.step == step && report.line.epoch == epoch)
+        else {
             return;
         };
         drop(report);
@@ -323,10 +327,9 @@ impl Router for NodeRouter {
     fn control(&self, from: NodeId, message: Control) {
         let Some(role) = self.0.links.get(&from).map(|link| link.certificate().role) else { return };
         if !permits(role, &message) {
-            tracing::warn!(%from, %role, "a message that its sender's certificate does not allow was turned away");
-            if let Control::Order { number, .. } = message {
-                let because = format!("a {role} may look and not order; use a certificate with the role admin");
-                self.0.obeyed(from, number, &Answer::Refused { because });
+            tracing::debug!(%from, %role, "a message that its sender's certificate does not allow was turned away");
+            if let Control::Order { number, order } = message {
+                self.0.refuse(from, role, number, &order);
             }
             return;
         }

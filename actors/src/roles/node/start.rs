@@ -8,8 +8,6 @@ const LOOK_AGAIN: Duration = Duration::from_millis(250);
 const QUIET: Duration = Duration::from_millis(300);
 /// Attempts at one step that may fail before the run ends.
 const ATTEMPTS: u32 = 5;
-/// Questions of operators that are answered at the same time.
-const ANSWERS: usize = 64;
 /// How often the leader's log is written where nothing but steps happens.
 const LOG_EVERY: Duration = Duration::from_secs(1);
 
@@ -64,7 +62,9 @@ pub async fn run<W: Workload>(args: NodeArgs<W>) -> Result<Ended, NodeError> {
         draining: Mutex::default(),
         listed: Mutex::default(),
         asked: Asked::default(),
-        answering: Arc::new(Semaphore::new(ANSWERS)),
+        published: std::sync::atomic::AtomicU64::new(0),
+        pausing: Pausing::default(),
+        answering: Arc::default(),
     });
     let router = Arc::new(NodeRouter(shared.clone()));
     let identity = args.identity.clone();
@@ -104,7 +104,7 @@ pub async fn run<W: Workload>(args: NodeArgs<W>) -> Result<Ended, NodeError> {
         workload: args.workload.clone(),
         endpoint: endpoint.clone(),
         writer: writer.clone(),
-        writing: table.register("checkpoint_writer", 2),
+        writing: table.register_slow("checkpoint_writer", 2),
         gathered_values_max: args.gathered_values_max,
         settings: Settings {
             me: me.clone(),
@@ -140,7 +140,12 @@ pub async fn run<W: Workload>(args: NodeArgs<W>) -> Result<Ended, NodeError> {
     let loader = start!(loader, "loader", |stats| Loader { stats, source, ahead_max: args.loader_ahead, threads }, ());
     let (workload, care) = (args.workload.clone(), args.care);
     let desks = Arc::new(Desks(shared.clone()));
-    start!(shared.rank, "rank", |stats| RankActor { stats, workload, loader, vault, superior: desks, end: args.steps, board, phases, care }, ());
+    start!(
+        shared.rank,
+        "rank",
+        |stats| RankActor { stats, workload, loader, vault, superior: desks, end: args.steps, board, phases, care },
+        ()
+    );
 
     let orders = Orders {
         rules: Rules {
@@ -197,8 +202,10 @@ pub async fn run<W: Workload>(args: NodeArgs<W>) -> Result<Ended, NodeError> {
     writing.abort();
     renewing.iter().for_each(tokio::task::JoinHandle::abort);
     let led = *shared.leading.borrow();
-    if let Some(epoch) = led {
-        part(&shared, epoch).await;
+    match led {
+        Some(epoch) => part(&shared, epoch).await,
+        // Who led before has news that nobody else has.
+        None => drop(tokio::time::timeout(PARTING_MAX, save_all(&shared)).await),
     }
     endpoint.close(&ended.because).await;
     node.stop(None);
@@ -212,7 +219,7 @@ pub async fn run<W: Workload>(args: NodeArgs<W>) -> Result<Ended, NodeError> {
 async fn part(shared: &Arc<Shared>, epoch: Epoch) {
     let gone = async {
         let mut turn = tokio::time::interval(Duration::from_millis(5));
-        while !shared.links.is_empty() {
+        while shared.links.iter().any(|link| link.certificate().role == Role::Node) {
             turn.tick().await;
         }
     };
@@ -245,10 +252,9 @@ async fn write_log(shared: Arc<Shared>) {
             _ = turn.tick() => {}
             () = shared.log.news() => {}
         }
-        let leads = *shared.leading.borrow();
-        if let Some(epoch) = leads {
-            save_events(&shared, epoch, shared.tail.next_step()).await;
-        }
+        // A write is never cut: the loop may be aborted, this task goes on.
+        let saving = shared.clone();
+        drop(tokio::spawn(async move { save_all(&saving).await }).await);
     }
 }
 

@@ -70,6 +70,7 @@ pub(super) async fn view(
             ranks: record.members.len() as u32,
             lanes: story.members.iter().map(|member| member.lanes.1).max().unwrap_or(0),
             checkpoint: saved.map(|listing| listing.step.0),
+            ledger: ledger(store).await.unwrap_or(story.step.0),
             moved_bytes: story.moved_bytes,
             samples: story.samples,
             step_seconds: BTreeMap::new(),
@@ -111,6 +112,13 @@ async fn steps(store: &Store) -> Option<u64> {
     let text = store.get("recipe.toml", RECIPE_BYTES_MAX).await.ok()?;
     let recipe = crate::config::Recipe::from_text("recipe.toml", &String::from_utf8_lossy(&text), &[]).ok()?;
     recipe.run.steps
+}
+
+/// Steps whose ledger lines are durable, by the names of the ledger's objects.
+async fn ledger(store: &Store) -> Option<u64> {
+    let entries = store.list("ledger").await.ok()?;
+    let last = |key: &str| key.strip_prefix("ledger/")?.split('-').nth(1)?.parse::<u64>().ok();
+    entries.iter().filter_map(|entry| last(&entry.key)).max().map(|step| step + 1)
 }
 
 /// The steps of a run that was trained to its end.

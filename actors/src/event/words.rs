@@ -97,7 +97,7 @@ impl Event {
     /// One sentence without a full stop.
     pub fn sentence(&self) -> String {
         match self {
-            Self::Waiting { because } => format!("waits: {because}"),
+            Self::Waiting { because } => because.clone(),
             Self::EpochBegan { epoch, step, leader, members, because, state_from, moved_bytes, .. } => {
                 let ranks = members.len();
                 format!(

@@ -348,7 +348,7 @@ impl Membership {
         let Some(record) = self.record() else { return };
         let (epoch, leader) = (record.epoch, record.leader);
         if leader == node {
-            let because = format!("the leader of {epoch}, {}, was lost: {because}", record.name(node));
+            let because = record.leader_lost(&because);
             return self.release(now, because, acts);
         }
         if leader == self.settings.me.node || record.rank_of(node).is_none() {

@@ -93,6 +93,14 @@ impl EpochRecord {
     pub fn leading(&self) -> Option<&Member> {
         self.everyone().find(|member| member.node == self.leader)
     }
+    /// Why the next epoch begins when this one's leader is lost.
+    pub fn leader_lost(&self, how: &str) -> String {
+        format!("the leader of {}, {}, was lost: {how}", self.epoch, self.name(self.leader))
+    }
+    /// How the leader of the epoch before was lost, if this one began because of that.
+    pub fn leader_was_lost(&self, before: &Self) -> Option<&str> {
+        self.because.strip_prefix(before.leader_lost("").as_str())
+    }
     /// How people know a node of this epoch.
     pub fn name(&self, node: NodeId) -> String {
         match (self.rank_of(node), self.everyone().find(|member| member.node == node)) {

@@ -195,6 +195,11 @@ impl Actor for CoordinatorActor {
 impl CoordinatorActor {
     fn lead(&self, state: &mut State, record: EpochRecord, before: Option<&EpochRecord>) {
         let (machine, acts) = Coordinator::new(self.orders.rules.clone(), self.me, record, before, state.began.elapsed());
+        if let Some((before, how)) = before.and_then(|before| Some((before, machine.record().leader_was_lost(before)?))) {
+            // Nobody led who could have recorded it.
+            let (node, rank) = (before.leader, before.rank_of(before.leader).map(|rank| rank.0));
+            self.office.record(Event::NodeLost { node, rank, because: how.to_owned() });
+        }
         state.machine = Some(machine);
         self.fresh(state);
         self.follow(state, acts);

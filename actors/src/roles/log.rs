@@ -6,7 +6,7 @@
 use std::collections::VecDeque;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use crate::event::Recorded;
+use crate::event::{Event, Recorded};
 use crate::store::{Store, StoreError};
 
 /// Where its objects lie.
@@ -26,6 +26,8 @@ pub struct Log {
     waiting: Mutex<VecDeque<Recorded>>,
     /// One writer at a time: the object is written as a whole.
     open: tokio::sync::Mutex<Option<Open>>,
+    /// Something happened that is no step.
+    news: tokio::sync::Notify,
 }
 
 #[derive(Debug)]
@@ -37,11 +39,20 @@ struct Open {
 impl Log {
     /// Something happened.
     pub fn push(&self, event: Recorded) {
+        let news = !matches!(event.event, Event::StepCommitted { .. });
         let mut events = self.events();
         if events.len() == EVENTS_MAX {
             events.pop_front();
         }
         events.push_back(event);
+        if news {
+            self.news.notify_one();
+        }
+    }
+
+    /// Waits until something happens that is no step: who may die soon writes it at once.
+    pub async fn news(&self) {
+        self.news.notified().await;
     }
 
     /// Writes what waits into the newest object, or as a new one of this key.
@@ -111,7 +122,6 @@ mod tests {
     use object_store::memory::InMemory;
 
     use super::*;
-    use crate::event::Event;
     use crate::protocol::ids::NodeId;
     use crate::store::faulty::{Fault, Faulty};
 

@@ -176,8 +176,8 @@ pub static CATALOGUE: &[Lint] = &[
         name: "certificate-expiring",
         grade: Grade::Warning,
         what: "a certificate that ends soon",
-        threshold: "within 24 h",
-        remedy: "nodes renew theirs by themselves: see that they can reach the secrets; `everstep cert issue` makes one for people",
+        threshold: "within 4 h",
+        remedy: "nodes renew theirs when a third of the time is left: see that they can reach the secrets; `everstep cert issue` makes one for people",
         check: nodes::certificate,
     },
     Lint {

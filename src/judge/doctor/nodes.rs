@@ -8,7 +8,7 @@ use crate::judge::why::{LOSSY, loss};
 const SILENT_MS: u64 = 5_000;
 const LOST_PACKETS: u64 = 100;
 const SKEW_MS: u64 = 30_000;
-const EXPIRES_MS: u64 = 86_400_000;
+const EXPIRES_MS: u64 = 4 * 3_600_000;
 
 pub(super) fn leader_silent(case: &Case<'_>) -> Result<Vec<Seen>, &'static str> {
     let (_, run) = case.going()?;

@@ -93,7 +93,7 @@ fn cases() -> Vec<(&'static str, Sight, Sight)> {
         ("checkpoint-damaged", of_view(checkpoint(view.clone(), "checkpoint/95", "damaged", |_| {})), of_view(view.clone())),
         ("ledger-behind", ledger(743), ledger(744)),
         ("clock-skew", clock(30_001), clock(30_000)),
-        ("certificate-expiring", until(NOW + 86_399_999), until(NOW + 86_400_000)),
+        ("certificate-expiring", until(NOW + 4 * 3_600_000 - 1), until(NOW + 4 * 3_600_000)),
         ("flapping-node", losing(40_000), losing(400_000)),
         ("epochs-changing", epochs(5), epochs(4)),
         (

@@ -133,7 +133,9 @@ impl Shared {
         // What is asked for by its place is found here: a member does not know what lies above it.
         let asked = Question { own: true, kinds, ..Question::default() };
         let Ok(text) = serde_json::to_string(&asked) else { return };
-        let others: Vec<&Member> = epoch.record.everyone().filter(|member| member.node != self.me).collect();
+        // Who has no rank and no link has handed over what it held, and gone.
+        let gone = |member: &Member| epoch.record.rank_of(member.node).is_none() && !self.links.contains_key(&member.node);
+        let others: Vec<&Member> = epoch.record.everyone().filter(|member| member.node != self.me && !gone(member)).collect();
         let answers = others.iter().map(|member| {
             let asked = self.links.contains_key(&member.node).then(|| self.asked.put(member.node)).flatten();
             if let Some((number, _)) = &asked {

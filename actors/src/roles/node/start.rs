@@ -10,7 +10,7 @@ const QUIET: Duration = Duration::from_millis(300);
 const ATTEMPTS: u32 = 5;
 /// Questions of operators that are answered at the same time.
 const ANSWERS: usize = 64;
-/// How often the leader's log is written: what happened is durable within twice this.
+/// How often the leader's log is written where nothing but steps happens.
 const LOG_EVERY: Duration = Duration::from_secs(1);
 
 /// Runs a node until the run ends for it.
@@ -241,7 +241,10 @@ async fn write_log(shared: Arc<Shared>) {
     let mut turn = tokio::time::interval(LOG_EVERY);
     turn.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
-        turn.tick().await;
+        tokio::select! {
+            _ = turn.tick() => {}
+            () = shared.log.news() => {}
+        }
         let leads = *shared.leading.borrow();
         if let Some(epoch) = leads {
             save_events(&shared, epoch, shared.tail.next_step()).await;

@@ -7,7 +7,7 @@ mod socket;
 use std::fmt;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use quinn::{ClientConfig, EndpointConfig, Incoming, ServerConfig, TokioRuntime, TransportConfig, ValidationTokenConfig};
@@ -219,8 +219,9 @@ impl<R: Router> Drop for Endpoint<R> {
 /// Takes connections in, a bounded number at a time.
 async fn listen<R: Router>(inner: Arc<Inner<R>>, arrived: mpsc::Sender<Link<R::Control>>) {
     let handshakes = Arc::new(Semaphore::new(inner.options.handshakes));
+    let failed = Arc::new(AtomicUsize::new(0));
     while let Some(incoming) = inner.quic.accept().await {
-        let busy = handshakes.available_permits() < inner.options.handshakes / 2;
+        let busy = handshakes.available_permits().saturating_sub(failed.load(Ordering::Relaxed)) < inner.options.handshakes / 2;
         if busy && !incoming.remote_address_validated() && incoming.may_retry() {
             // Whoever forges addresses never comes back with the token.
             let _ = incoming.retry();
@@ -234,18 +235,23 @@ async fn listen<R: Router>(inner: Arc<Inner<R>>, arrived: mpsc::Sender<Link<R::C
             incoming.refuse();
             continue;
         };
-        let (inner, arrived) = (inner.clone(), arrived.clone());
+        let (inner, arrived, failed) = (inner.clone(), arrived.clone(), failed.clone());
         tokio::spawn(async move {
-            let _permit = permit;
             let address = incoming.remote_address();
             let reason = match timeout(inner.options.handshake, inner.welcome(incoming)).await {
-                Ok(Ok(link)) => return drop(arrived.send(link).await),
+                Ok(Ok(link)) => {
+                    drop(arrived.send(link).await);
+                    return drop(permit);
+                }
                 Ok(Err(reason)) => reason,
                 Err(_) => "it did not finish its handshake in time".into(),
             };
             tracing::warn!(%address, %reason, "a peer was not let in");
-            // QUIC keeps what has failed for a while: it counts as long as that.
+            // QUIC keeps what has failed for a while. Addresses must be proved meanwhile; who does is not kept out by it.
+            failed.fetch_add(1, Ordering::Relaxed);
+            drop(permit);
             sleep(LINGERING).await;
+            failed.fetch_sub(1, Ordering::Relaxed);
         });
     }
 }

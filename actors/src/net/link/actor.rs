@@ -204,7 +204,10 @@ impl<R: Router> State<R> {
         self.shared.connection.close(code.into(), reason.as_bytes());
         // Waits for them: nothing may reach the router after `down`.
         self.tasks.shutdown().await;
-        self.writers = None;
+        // And for those that empty the queues: who puts something in after `down` is told so.
+        if let Some(mut writers) = self.writers.take() {
+            writers.shutdown().await;
+        }
         self.shared.closing.send_replace(true);
         tracing::debug!(peer = %self.shared.peer.id, %cause, "link down");
         self.shared.down.send_replace(Some(cause.clone()));

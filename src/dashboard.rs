@@ -1,7 +1,7 @@
 //! `everstep dashboard`: one page, its data and Prometheus metrics over HTTP. It only looks: no request changes anything.
 //!
-//! However many look, the run is asked at most once a second for each part ([`sight`]), and one message a second is made for all
-//! listeners ([`live`]).
+//! However many look, the run is asked at most once a second for each part (`sight`), and one message a second is made for all
+//! listeners (`live`).
 
 mod curves;
 mod guard;

@@ -1,6 +1,6 @@
 //! What a run's answers and events mean: pure functions from a [`View`](everstep_actors::desk::view::View) and from what is durable.
 //!
-//! Nothing here asks, waits or reads a clock, but for [`sight`]: tests make a view by hand and read the judgement.
+//! Nothing here asks, waits or reads a clock, but for `sight`: tests make a view by hand and read the judgement.
 
 pub mod doctor;
 pub mod goodput;

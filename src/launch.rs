@@ -432,9 +432,7 @@ impl Launcher {
             }
             (Some(_), _, _) => Ok(ExitCode::Done),
             (_, _, Some(dead)) => Err(Failure::new(ExitCode::TryAgain, format!("the run ended: {dead}; {resume}"))),
-            (None, _, None) if self.turned_away.is_some() => {
-                Err(Failure::new(ExitCode::Refused, self.turned_away.unwrap_or_default()))
-            }
+            (None, _, None) if self.turned_away.is_some() => Err(Failure::new(ExitCode::Refused, self.turned_away.unwrap_or_default())),
             (None, _, None) => Err(Failure::new(ExitCode::TryAgain, format!("the run's nodes ended without a word; {resume}"))),
         }
     }

@@ -234,6 +234,7 @@ impl Run {
         let args = NodeArgs {
             restarts: 0,
             renewal: None,
+            noted: mpsc::channel(1).1,
             workload: seat.workload,
             source: seat.source,
             store: seat.store,

@@ -79,8 +79,11 @@ impl std::fmt::Debug for Desk {
 #[derive(Debug, Default)]
 struct Inbox {
     next: AtomicU64,
-    waiting: Mutex<BTreeMap<u64, (NodeId, oneshot::Sender<Vec<u8>>)>>,
+    waiting: Mutex<BTreeMap<u64, Waiting>>,
 }
+
+/// Who is to answer, and who waits for it.
+type Waiting = (NodeId, oneshot::Sender<Vec<u8>>);
 
 impl Inbox {
     /// An answer of this node and of no other.
@@ -105,7 +108,10 @@ impl Router for Answers {
             Control::Obeyed { number, answer } => (number, answer.into_bytes()),
             _ => return,
         };
-        if let Some(reply) = self.0.waiting.lock().unwrap_or_else(PoisonError::into_inner).remove(&number) {
+        let mut waiting = self.0.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        if waiting.get(&number).is_some_and(|(node, _)| *node == from)
+            && let Some((_, reply)) = waiting.remove(&number)
+        {
             // Who asked may have given up.
             let _ = reply.send(body);
         }

@@ -68,7 +68,8 @@ pub(super) async fn view(
             epoch_since_ms: story.epoch_since_ms,
             leader: reference(record.leader),
             waiting: Some(waiting),
-            progress_age_ms: now.saturating_sub(story.step_since_ms.max(story.epoch_since_ms).max(listings.last().map_or(0, |l| l.published_ms))),
+            progress_age_ms: now
+                .saturating_sub(story.step_since_ms.max(story.epoch_since_ms).max(listings.last().map_or(0, |l| l.published_ms))),
             metrics: story.metrics.clone(),
             phases: story.phases.clone(),
             ranks: record.members.len() as u32,

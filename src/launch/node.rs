@@ -7,7 +7,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use everstep_actors::checkpoint::Digest;
-use everstep_actors::clock::wall_ms;
 use everstep_actors::event::{Event, Recorded};
 use everstep_actors::net;
 use everstep_actors::net::tls::{Identity, Role, RunCa};
@@ -90,11 +89,11 @@ fn start(
     let train = recipe.data.train.clone().unwrap_or_default();
     let source = setup::source(&train, briefing.cache.as_deref().map(Path::new))?;
     let (identity, renewal) = identity(briefing, runtime)?;
-    let (me, bad) = (identity.id(), events.clone());
+    let (bad, noted) = mpsc::channel(EVENTS_MAX);
     let on_bad = move |sample: &BadSample| {
         let event = Event::SampleReplaced { sample: sample.sample, place: sample.name.clone(), because: sample.reason.clone() };
-        // A full pipe loses a line for people, never the count that ends the run.
-        let _ = bad.try_send(Recorded { at_ms: wall_ms(), recorded_by: me, event });
+        // A full channel loses a line for people, never the count that ends the run.
+        let _ = bad.try_send(event);
     };
     let loader = setup::loader(&recipe, source, Arc::new(on_bad))?;
     let ip: IpAddr = recipe.cluster.bind.parse().unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST));
@@ -136,6 +135,7 @@ fn start(
         loader_threads: recipe.device.loader_threads as usize,
         workload: job,
         events,
+        noted,
         orders,
     };
     runtime

@@ -193,6 +193,7 @@ pub(crate) mod tests {
                 wait: 0.1,
                 samples: 128,
                 samples_hash: 0,
+                phases: BTreeMap::new(),
             },
         )
     }

@@ -152,6 +152,8 @@ pub struct NodeArgs<W> {
     pub loader_threads: usize,
     /// Where events go.
     pub events: mpsc::Sender<Recorded>,
+    /// What is seen beside the actors, such as a sample that cannot be decoded.
+    pub noted: mpsc::Receiver<Event>,
     /// What the launcher, a signal or an operator wants.
     pub orders: mpsc::Receiver<Order>,
 }

@@ -1,7 +1,10 @@
 //! Where a rank's time goes: each step's seconds, attributed to what the rank did in them.
 //!
-//! - `data`: until the first batch was there; - `compute`: at least one lane computed; - `exchange`: lanes waited for each other and
-//! for gradients; - `update`: new versions were computed; - `vote`: the leader's word was waited for.
+//! - `data`: until the first batch was there;
+//! - `compute`: at least one lane computed;
+//! - `exchange`: lanes waited for each other and for gradients;
+//! - `update`: new versions were computed;
+//! - `vote`: the leader's word was waited for.
 
 use std::collections::VecDeque;
 use std::sync::{Mutex, MutexGuard, PoisonError};

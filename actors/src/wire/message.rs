@@ -75,7 +75,7 @@ impl DataHeader {
     }
     /// The values' range in their unit or vector.
     pub fn range(&self) -> Range<usize> {
-        self.start as usize..(self.start + self.length) as usize
+        self.start as usize..self.start.saturating_add(self.length) as usize
     }
 }
 

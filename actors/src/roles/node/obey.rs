@@ -82,9 +82,7 @@ impl Shared {
                 node(Order::Leave { because, deadline: deadline_ms.map(Duration::from_millis) });
                 done("it hands over what it holds at the end of this step, then leaves")
             }
-            Wish::Undrain if self.hung.get().is_some() => {
-                Answer::Refused { because: "part of it hangs: it has to be started anew".into() }
-            }
+            Wish::Undrain if self.hung.get().is_some() => Answer::Refused { because: "part of it hangs: it has to be started anew".into() },
             Wish::Undrain => {
                 *self.draining.lock().unwrap_or_else(PoisonError::into_inner) = None;
                 node(Order::Stay);

@@ -180,6 +180,7 @@ pub async fn run<W: Workload>(args: NodeArgs<W>) -> Result<Ended, NodeError> {
 
     let accepting = tokio::spawn(accept(endpoint.clone()));
     let ordering = tokio::spawn(obey(args.orders, shared.clone()));
+    let noting = tokio::spawn(note(args.noted, shared.clone()));
     let beating = tokio::spawn(beat(shared.clone()));
     let writing = tokio::spawn(write_log(shared.clone()));
     // All actors are there: the search for the run begins.
@@ -198,6 +199,7 @@ pub async fn run<W: Workload>(args: NodeArgs<W>) -> Result<Ended, NodeError> {
     shared.record(Event::Ended { step, outcome: outcome.into(), because: ended.because.clone() });
     accepting.abort();
     ordering.abort();
+    noting.abort();
     beating.abort();
     writing.abort();
     renewing.iter().for_each(tokio::task::JoinHandle::abort);
@@ -240,6 +242,12 @@ async fn accept(endpoint: Arc<Endpoint<NodeRouter>>) {
 async fn obey(mut orders: mpsc::Receiver<Order>, shared: Arc<Shared>) {
     while let Some(order) = orders.recv().await {
         shared.tell(&shared.node, "node", NodeMsg::Ordered(order));
+    }
+}
+
+async fn note(mut noted: mpsc::Receiver<Event>, shared: Arc<Shared>) {
+    while let Some(event) = noted.recv().await {
+        shared.record(event);
     }
 }
 

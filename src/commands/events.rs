@@ -133,7 +133,7 @@ mod tests {
     async fn each_event_is_one_line_told_once_without_steps() {
         let lines = told(&args()).await;
         assert_eq!(lines.len(), 4, "{lines:#?}");
-        assert!(lines[0].starts_with("2026-11-24T12:00:00Z  info     waits: for ranks"), "{lines:#?}");
+        assert!(lines[0].starts_with("2026-11-24T12:00:00Z  info     for ranks"), "{lines:#?}");
         assert!(lines.iter().all(|line| line.chars().count() <= WIDTH && !line.contains('\x1b')), "{lines:#?}");
         assert_eq!(told(&EventsArgs { all: true, ..args() }).await.len(), 5);
         assert!(told(&EventsArgs { wide: true, ..args() }).await[3].ends_with("xxx"), "nothing is cut");

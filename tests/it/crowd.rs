@@ -197,7 +197,8 @@ fn five_hundred_ranks_are_readable() {
     assert!(status.stdout.contains("64210 of 126008") && status.stdout.lines().count() < 60, "{}", status.stdout);
     let slow = ask("get actors --filter depth>3");
     assert_eq!(slow.stdout.lines().count(), 2, "{}", slow.stdout);
-    assert!(ask("why slow").stdout.contains(&format!("rank {SLOW}")));
+    let why = ask("why slow").stdout;
+    assert!(why.contains(&format!("rank/{SLOW}")), "{why}");
     let tree = ask("tree").stdout;
     assert!(tree.lines().count() < 100, "{} lines", tree.lines().count());
     let described = ask(&format!("describe r{SLOW}")).stdout;

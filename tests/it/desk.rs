@@ -101,7 +101,7 @@ fn orders_are_obeyed_and_every_one_is_an_event() {
         assert!(told, "`{order}` is no event: {events}");
     }
     let history = bench.run("history --run told");
-    assert!(history.code == 0 && history.stdout.contains("was lost"), "{history:?}");
+    assert!(history.code == 0 && history.stdout.contains("ordered `kill`"), "{history:?}");
     let goodput = bench.run("goodput --run told");
     assert!(goodput.code == 0 && goodput.stdout.contains("compute"), "{goodput:?}");
     let bundle = bench.run("bundle --run told -o bundle.tar");

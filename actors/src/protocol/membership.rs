@@ -182,8 +182,6 @@ pub struct Membership {
     released: Option<Released>,
     /// Releases of the current epoch by others, which may come before this node's own.
     releases: BTreeMap<NodeId, Vec<Held>>,
-    /// Members of the current epoch that are gone.
-    gone: BTreeSet<NodeId>,
     search: Option<Search>,
     creating: Option<(EpochRecord, Option<EpochRecord>)>,
     retry_at: Option<Duration>,
@@ -204,7 +202,6 @@ impl Membership {
             basis: None,
             released: None,
             releases: BTreeMap::new(),
-            gone: BTreeSet::new(),
             search: Some(Search::default()),
             creating: None,
             retry_at: None,
@@ -311,12 +308,6 @@ impl Membership {
         self.released = None;
         (self.creating, self.retry_at) = (None, None);
         self.releases.clear();
-        self.gone = record
-            .everyone()
-            .map(|member| member.node)
-            .filter(|node| *node != self.settings.me.node && !self.links.contains(node))
-            .collect();
-        self.gone.remove(&from);
         self.basis = self.basis_at(record.epoch);
         self.current = Some(Current { record: record.clone(), begun: None });
         acts.push(Act::Enter { record, rehash });
@@ -332,7 +323,6 @@ impl Membership {
 
     fn linked(&mut self, now: Duration, node: NodeId, acts: &mut Vec<Act>) {
         self.links.insert(node);
-        self.gone.remove(&node);
         if let Some(search) = self.search.as_mut().filter(|search| search.asked == Some(node)) {
             search.look_at = Some(now + seek::ASKED);
             acts.push(Act::Send(node, Word::Join { member: self.settings.me.clone(), terms: self.settings.terms.clone() }));
@@ -341,7 +331,6 @@ impl Membership {
 
     fn down(&mut self, now: Duration, node: NodeId, proven: bool, because: String, acts: &mut Vec<Act>) {
         self.links.remove(&node);
-        self.gone.insert(node);
         if self.search.as_ref().is_some_and(|search| search.asked == Some(node)) {
             self.look_again(now);
         }

@@ -7,7 +7,7 @@ use everstep_actors::protocol::membership;
 
 use super::dice::{below, up_to};
 use super::event::Event;
-use super::network::Trouble;
+use super::network::{Places, Trouble};
 use super::store;
 use super::world::World;
 use crate::fault::{Fault, Kind, Mode};
@@ -182,7 +182,7 @@ impl World<'_> {
         if from.is_empty() || to.is_empty() {
             return None;
         }
-        let slots = |whom: &[Who]| whom.iter().map(|who| self.nodes[*who as usize].slot).collect::<BTreeSet<u32>>();
+        let slots = |whom: &[Who]| whom.iter().map(|who| self.nodes[*who as usize].slot).collect::<Places>();
         self.network.troubles.push(Trouble {
             fault: self.faults.strikes as usize,
             from: slots(&from),

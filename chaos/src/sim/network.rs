@@ -21,12 +21,34 @@ pub(super) const BEAT: Duration = Duration::from_millis(250);
 /// One way between two hosts.
 pub(super) const PASSAGE: Duration = Duration::from_micros(500);
 
+/// A set of places. Every message asks whether its two are in it.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Places(Vec<u64>);
+
+impl Places {
+    fn contains(&self, place: u32) -> bool {
+        self.0.get(place as usize / 64).is_some_and(|word| word >> (place % 64) & 1 == 1)
+    }
+}
+
+impl FromIterator<u32> for Places {
+    fn from_iter<I: IntoIterator<Item = u32>>(places: I) -> Self {
+        let mut words = Vec::new();
+        for place in places {
+            let word = place as usize / 64;
+            words.resize(words.len().max(word + 1), 0);
+            words[word] |= 1 << (place % 64);
+        }
+        Self(words)
+    }
+}
+
 /// What a fault does to paths, between places.
 #[derive(Debug, Clone)]
 pub(super) struct Trouble {
     pub(super) fault: usize,
-    pub(super) from: BTreeSet<u32>,
-    pub(super) to: BTreeSet<u32>,
+    pub(super) from: Places,
+    pub(super) to: Places,
     pub(super) one_way: bool,
     pub(super) cut: bool,
     pub(super) loss: f64,
@@ -39,8 +61,8 @@ pub(super) struct Trouble {
 
 impl Trouble {
     fn is_between(&self, from: u32, to: u32) -> bool {
-        let forth = self.from.contains(&from) && self.to.contains(&to);
-        forth || (!self.one_way && self.from.contains(&to) && self.to.contains(&from))
+        let forth = self.from.contains(from) && self.to.contains(to);
+        forth || (!self.one_way && self.from.contains(to) && self.to.contains(from))
     }
 }
 
@@ -199,8 +221,8 @@ mod tests {
     fn a_one_way_cut_is_one_way_and_a_cut_is_both() {
         let trouble = |one_way| Trouble {
             fault: 0,
-            from: BTreeSet::from([0]),
-            to: BTreeSet::from([1]),
+            from: Places::from_iter([0]),
+            to: Places::from_iter([1]),
             one_way,
             cut: true,
             loss: 0.0,

@@ -1,3 +1,5 @@
+//! Each lint: a view that trips it, and one that does not.
+
 use std::collections::BTreeSet;
 
 use everstep_actors::event::Event;

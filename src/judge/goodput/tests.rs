@@ -1,3 +1,5 @@
+//! Where rank-seconds go: streams made by hand, and drawn ones whose shares have to sum up.
+
 use super::super::fixtures::{by, committed, ended, epoch, lost, ordered, save_failed, saved, took, waits};
 use super::*;
 

@@ -1,3 +1,5 @@
+//! What was at a moment, from events made by hand.
+
 use everstep_actors::event::Recorded;
 
 use super::super::fixtures::{NOW, by, committed, ended, epoch, lost, node_ref, ordered, saved, waits};

@@ -1,3 +1,5 @@
+//! What counts as an incident, whom it is put down to, and when it ends.
+
 use super::super::fixtures::{committed, ended, epoch, lost, ordered, save_failed, saved, took, waits};
 use super::*;
 

@@ -1,3 +1,5 @@
+//! Expressions: what they say, and when they hold.
+
 use super::super::fixtures::{healthy, run};
 use super::*;
 

@@ -42,8 +42,7 @@ impl Membership {
     fn line(&self) -> impl Iterator<Item = NodeId> + '_ {
         let me = self.settings.me.node;
         self.current.iter().flat_map(move |Current { record, begun }| {
-            let there =
-                move |node: &NodeId| *node != record.leader && (*node == me || (self.links.contains(node) && !self.gone.contains(node)));
+            let there = move |node: &NodeId| *node != record.leader && (*node == me || self.links.contains(node));
             let judges = move |node: &NodeId| match (&self.basis, begun) {
                 (_, Some(_)) => true,
                 (Some(basis), None) => basis.among.contains(node),
@@ -72,7 +71,7 @@ impl Membership {
         self.releases.insert(me, held);
         let (since, overtaken, resigned) = (released.since, released.overtaken, released.resigned);
         // A leader that leaves is let go by the next epoch, if it is in it.
-        let leader = Some(current.record.leader).filter(|leader| resigned && self.links.contains(leader) && !self.gone.contains(leader));
+        let leader = Some(current.record.leader).filter(|leader| resigned && self.links.contains(leader));
         // How many of the line have had their turn: who stands further back than that is not counted, for lines may be long.
         let turns = (now.saturating_sub(since).as_nanos() / IN_LINE.as_nanos()) as u32 + 1;
         let position = self.line().take(turns as usize).position(|node| node == me);

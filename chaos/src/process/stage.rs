@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::sync::mpsc;
+use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
 
 use everstep_actors::checkpoint::Digest;
@@ -13,11 +13,15 @@ use everstep_actors::protocol::record::{EpochRecord, Member};
 use rustix::process::Signal;
 
 use super::disk::Disk;
+use super::drowsy::{Drowsy, Held};
 use super::launcher::{Launcher, lives, signal, sizes, status};
 use super::namespace::{Filter, Network};
+use super::relay::Harm;
+use super::stall::Stall;
+use super::wedge::Wedge;
 use super::{Program, RECIPE};
 use crate::fault::{Fault, Kind, Mode};
-use crate::scenario::Scenario;
+use crate::scenario::{Scenario, Span};
 use crate::stage::timeline::{Books, Committed, number};
 use crate::stage::{Stage, Strike, Told, host};
 
@@ -41,8 +45,11 @@ struct Node {
 #[derive(Debug)]
 enum Undo {
     Continue(Vec<u32>),
+    Wake(Drowsy),
+    Free(Wedge),
     Path,
     Disk,
+    Flow(Stall),
 }
 
 /// See the module's text.
@@ -52,6 +59,9 @@ pub(super) struct Processes<'a> {
     program: &'a Program,
     run: PathBuf,
     network: Result<Network, String>,
+    /// Before the disk and the launchers: what is held goes on before they end.
+    undo: BTreeMap<u32, Undo>,
+    held: Arc<Held>,
     disk: Option<Disk>,
     launchers: Vec<Launcher>,
     nodes: BTreeMap<u32, Node>,
@@ -61,7 +71,6 @@ pub(super) struct Processes<'a> {
     measured: Instant,
     telling: mpsc::Sender<Told>,
     told: mpsc::Receiver<Told>,
-    undo: BTreeMap<u32, Undo>,
     again: Vec<(Instant, Vec<u32>)>,
     last: Option<u64>,
     over: bool,
@@ -81,13 +90,16 @@ impl<'a> Processes<'a> {
     ) -> Result<Self, String> {
         let wants_disk = scenario.faults.iter().any(|fault| fault.kind == Kind::Store);
         std::fs::create_dir_all(&run).map_err(|error| format!("{}: {error}", run.display()))?;
-        let disk = if wants_disk { Some(Disk::mount(&run)?) } else { None };
+        let stalls = scenario.faults.iter().any(|fault| fault.kind == Kind::Store && is_stall(fault));
+        let disk = if wants_disk { Some(Disk::mount(&run, stalls)?) } else { None };
         let (telling, told) = mpsc::channel();
         Ok(Self {
             scenario,
             program,
             run,
             network,
+            undo: BTreeMap::new(),
+            held: Arc::default(),
             disk,
             launchers: Vec::new(),
             nodes: BTreeMap::new(),
@@ -97,7 +109,6 @@ impl<'a> Processes<'a> {
             measured: Instant::now(),
             telling,
             told,
-            undo: BTreeMap::new(),
             again: Vec::new(),
             last: None,
             over: false,
@@ -115,12 +126,16 @@ impl<'a> Processes<'a> {
             Err(_) => Command::new(&self.program.binary),
         };
         let cluster = &self.scenario.cluster;
-        let bind = if self.network.is_ok() { Network::address(machine).to_string() } else { "127.0.0.1".into() };
+        let address = if self.network.is_ok() { Network::address(machine).to_string() } else { "127.0.0.1".into() };
+        // Who is to get another address listens at all that it has.
+        let moves = self.scenario.faults.iter().any(|fault| fault.mode == Some(Mode::Moved));
+        let bind = if moves { "0.0.0.0".into() } else { address.clone() };
         command.arg("train").arg(RECIPE).arg("--run").arg(&self.run).args(["--json", "--ranks", &slots.len().to_string()]);
         for set in self.program.settings(self.scenario).into_iter().chain([
             format!("cluster.host=h{machine}"),
             format!("cluster.zone={zone}"),
             format!("cluster.bind={bind}"),
+            format!("cluster.advertise={address}"),
             format!("cluster.ranks_min={}", cluster.ranks_min),
             format!("cluster.ranks_max={}", cluster.ranks_max.min(65_536)),
             format!("cluster.replicas={}", cluster.replicas),
@@ -224,6 +239,52 @@ impl<'a> Processes<'a> {
     }
 }
 
+/// Whether writes to the store only wait.
+fn is_stall(fault: &Fault) -> bool {
+    matches!(fault.mode, Some(Mode::Away | Mode::Late))
+}
+
+impl Processes<'_> {
+    fn afflict_paths(&mut self, strike: &Strike<'_>) -> Result<(), String> {
+        let fault = strike.fault;
+        let (from, to) = (self.hosts(&strike.whom), self.hosts(&strike.to));
+        let Ok(network) = &mut self.network else { return Ok(()) };
+        let span = |span: Option<Span>| span.map_or(Duration::ZERO, |span| span.0);
+        let harm = Harm {
+            loss: fault.loss.unwrap_or(0.0),
+            delay: span(fault.delay),
+            duplicate: fault.duplicate.unwrap_or(0.0),
+            reorder: span(fault.reorder),
+        };
+        let number = strike.number;
+        match (fault.kind, fault.mode) {
+            (Kind::Cut, Some(Mode::Down)) => from.iter().try_for_each(|machine| network.take_down(number, *machine)),
+            (Kind::Cut, Some(Mode::Moved)) => from.iter().try_for_each(|machine| network.shift(number, *machine)),
+            (Kind::Cut, _) => from.iter().try_for_each(|machine| network.lay(number, *machine, &to, fault.one_way, Filter::Cut)),
+            // Filters of the kernel drop without carrying every datagram.
+            _ if (Harm { loss: harm.loss, ..Harm::default() }) == harm => {
+                from.iter().try_for_each(|machine| network.lay(number, *machine, &to, fault.one_way, Filter::Loss(harm.loss)))
+            }
+            _ => network.harm(number, &from, &to, fault.one_way, harm),
+        }
+    }
+
+    /// How often something showed; that it failed is told with the run's end.
+    fn told_of(&mut self, met: Result<u64, String>) -> u64 {
+        met.unwrap_or_else(|because| {
+            self.ends.push(because);
+            0
+        })
+    }
+}
+
+impl Drop for Processes<'_> {
+    fn drop(&mut self) {
+        // Also where a play ends in the middle: what was held goes on before anything below it is taken away.
+        self.finish();
+    }
+}
+
 impl Books for Processes<'_> {
     fn digest(&mut self, committed: Committed<'_>) -> u64 {
         let bits: Vec<(&String, u64)> = committed.metrics.iter().map(|(name, value)| (name, value.to_bits())).collect();
@@ -240,12 +301,9 @@ impl Stage for Processes<'_> {
     fn refuses(&self, fault: &Fault) -> Option<String> {
         let local = |what: &str| Some(format!("{what}: play it in the local tier"));
         match (fault.kind, fault.mode) {
-            (Kind::Hang | Kind::Slow | Kind::BitFlip | Kind::Nan, _) => local("the program has no door for it"),
-            (Kind::Store, Some(Mode::Away | Mode::Late | Mode::Unknown)) => local("a folder always answers"),
+            (Kind::BitFlip | Kind::Nan, _) => local("the program has no door for it"),
+            (Kind::Store, Some(Mode::Unknown)) => local("a folder always tells what it did"),
             (Kind::Store, _) if fault.target.is_some() => local("all processes share one disk"),
-            (Kind::Link, _) if fault.delay.is_some() || fault.duplicate.is_some() || fault.reorder.is_some() => {
-                local("filters lose datagrams and neither hold up nor repeat them")
-            }
             (Kind::Cut | Kind::Link, _) => self.network.as_ref().err().map(|because| format!("{because}, or play it in the local tier")),
             _ => None,
         }
@@ -333,19 +391,20 @@ impl Stage for Processes<'_> {
                 let mut pids = self.pids(&strike.whom);
                 let whole = |launcher: &&Launcher| launcher.slots.iter().all(|slot| strike.whom.contains(slot));
                 pids.extend(self.launchers.iter().filter(whole).map(Launcher::pid));
-                pids.iter().for_each(|pid| signal(*pid, Signal::STOP));
+                pids.iter().for_each(|pid| self.held.hold(*pid));
                 Undo::Continue(pids)
             }
+            Kind::Slow => Undo::Wake(Drowsy::begin(&self.held, &self.pids(&strike.whom), fault.factor.unwrap_or(3))),
+            Kind::Hang => Undo::Free(Wedge::begin(&self.pids(&strike.whom))),
             Kind::Cut | Kind::Link => {
-                let (from, to) = (self.hosts(&strike.whom), self.hosts(&strike.to));
-                let filter = if fault.kind == Kind::Cut { Filter::Cut } else { Filter::Loss(fault.loss.unwrap_or(0.0)) };
-                let Ok(network) = &mut self.network else { return Vec::new() };
-                for machine in from {
-                    if let Err(because) = network.lay(strike.number, machine, &to, fault.one_way, filter) {
-                        self.ends.push(because);
-                    }
+                if let Err(because) = self.afflict_paths(strike) {
+                    self.ends.push(because);
                 }
                 Undo::Path
+            }
+            Kind::Store if is_stall(fault) => {
+                let Some(disk) = &self.disk else { return Vec::new() };
+                Undo::Flow(disk.stall(fault.lasts(), fault.mode == Some(Mode::Late)))
             }
             Kind::Store => {
                 let Some(disk) = &mut self.disk else { return Vec::new() };
@@ -364,10 +423,19 @@ impl Stage for Processes<'_> {
     fn relieve(&mut self, number: u32) -> u64 {
         match self.undo.remove(&number) {
             Some(Undo::Continue(pids)) => {
-                pids.iter().for_each(|pid| signal(*pid, Signal::CONT));
+                pids.iter().for_each(|pid| self.held.release(*pid));
                 pids.len() as u64
             }
-            Some(Undo::Path) => self.network.as_mut().map_or(0, |network| network.lift(number)),
+            Some(Undo::Wake(mut drowsy)) => drowsy.end(),
+            Some(Undo::Free(mut wedge)) => wedge.end(),
+            Some(Undo::Path) => {
+                let lifted = self.network.as_mut().map_or(Ok(0), |network| network.lift(number));
+                self.told_of(lifted)
+            }
+            Some(Undo::Flow(mut stall)) => {
+                let flows = stall.end();
+                self.told_of(flows)
+            }
             Some(Undo::Disk) => {
                 if let Some(Err(because)) = self.disk.as_mut().map(Disk::mend) {
                     self.ends.push(because);

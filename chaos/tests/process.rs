@@ -28,6 +28,11 @@ fn play(name: &str, text: &str) {
         played => played.unwrap(),
     };
     assert!(run.failure(&scenario, 5).is_none(), "{}", run.failure(&scenario, 5).unwrap());
+    if std::env::var_os("SHOW").is_some() {
+        for entry in &run.history.entries {
+            if !matches!(entry.what.name(), "size") { println!("{:.3} {} {:?}", entry.at.as_secs_f32(), entry.who, entry.what); }
+        }
+    }
     let strikes: Vec<String> =
         run.history.entries.iter().filter(|entry| entry.what.name() == "struck").map(|entry| format!("{entry:?}")).collect();
     assert!(run.done && run.struck >= scenario.faults.len(), "{name}: done: {}, strikes:\n{}", run.done, strikes.join("\n"));
@@ -59,6 +64,64 @@ fn a_host_that_is_cut_off_comes_back_and_the_bits_are_the_same() {
             { at = { step = 90 }, kind = 'drain', target = 'one', lead = '20s' },
             { at = { step = 100 }, kind = 'join', count = 1 },
         ]
+        cluster = { nodes = 3 }",
+    );
+}
+
+#[test]
+fn an_interface_that_goes_down_and_a_slow_process_cost_no_bit() {
+    play(
+        "an interface goes down, a process is slow",
+        "
+        fault = [
+            { at = { step = 20 }, kind = 'slow', target = 'one', factor = 3, for = '4s' },
+            { at = { step = 80 }, kind = 'cut', mode = 'down', from = 'rank=1', for = '3s' },
+        ]
+        cluster = { nodes = 3 }",
+    );
+}
+
+#[test]
+fn an_address_that_changes_costs_no_bit() {
+    play(
+        "a machine gets another address for a while",
+        "
+        fault = [{ at = { step = 20 }, kind = 'cut', mode = 'moved', from = 'rank=1', for = '4s' }]
+        cluster = { nodes = 3 }",
+    );
+}
+
+#[test]
+fn datagrams_that_are_late_twice_and_out_of_order_put_nobody_out() {
+    play(
+        "paths delay, double and reorder",
+        "
+        fault = [
+            { at = { step = 10 }, kind = 'link', from = 'all', to = 'all', delay = '20ms', reorder = '20ms', duplicate = 0.2, for = '6s' },
+        ]
+        cluster = { nodes = 3 }",
+    );
+}
+
+#[test]
+fn a_store_that_stands_still_costs_no_bit() {
+    play(
+        "the store is late and away",
+        "
+        fault = [
+            { at = { step = 10 }, kind = 'store', mode = 'late', for = '6s' },
+            { at = { step = 60 }, kind = 'store', mode = 'away', for = '3s' },
+        ]
+        cluster = { nodes = 3 }",
+    );
+}
+
+#[test]
+fn a_lane_that_hangs_costs_no_bit() {
+    play(
+        "a lane hangs",
+        "
+        fault = [{ at = { step = 60 }, kind = 'hang', target = 'rank=1', for = '25s' }]
         cluster = { nodes = 3 }",
     );
 }

@@ -2,10 +2,11 @@
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::namespace::run;
-use super::stall::Stall;
+use super::stall::{Stall, Stands};
 
 /// Large enough for the run of a scenario, and quickly filled.
 const SIZE: u64 = 64 << 20;
@@ -18,6 +19,7 @@ pub(super) struct Disk {
     place: PathBuf,
     /// What it lies in; in memory without.
     image: Option<PathBuf>,
+    stands: Arc<Stands>,
 }
 
 impl Disk {
@@ -26,7 +28,7 @@ impl Disk {
     /// # Errors
     /// This machine does not allow it.
     pub(super) fn mount(place: &Path, stalls: bool) -> Result<Self, String> {
-        let disk = Self { place: place.into(), image: stalls.then(|| place.with_extension("image")) };
+        let disk = Self { place: place.into(), image: stalls.then(|| place.with_extension("image")), stands: Arc::default() };
         disk.set_up().map_err(|error| format!("a small disk cannot be mounted ({error}): run as root, or play it in the local tier"))?;
         Ok(disk)
     }
@@ -76,7 +78,7 @@ impl Disk {
 
     /// Has writes to it wait for `most`; with `late` they get through from time to time.
     pub(super) fn stall(&self, most: Duration, late: bool) -> Stall {
-        Stall::begin(&self.place, most, late)
+        Stall::begin(&self.place, &self.stands, most, late)
     }
 
     /// Makes it a sound disk again.
@@ -135,6 +137,10 @@ mod tests {
         let waited = stall.end().unwrap();
         assert!(writer.wait().unwrap().success() && waited > 0);
         assert_eq!(std::fs::read_to_string(&file).unwrap(), "one\n");
+        // Whom two hold still moves when both are over.
+        let (mut one, mut other) = (disk.stall(Duration::from_millis(50), false), disk.stall(Duration::from_millis(50), true));
+        std::fs::write(&file, "both").unwrap();
+        one.end().and_then(|_| other.end()).unwrap();
         // One that nobody ends moves again by itself.
         let mut short = disk.stall(Duration::from_millis(10), true);
         while !short.is_over() {

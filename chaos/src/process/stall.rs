@@ -1,8 +1,9 @@
 //! A disk that stands still: writes to it wait, and go on where they were when it moves again.
 
 use std::collections::BTreeSet;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -16,16 +17,37 @@ const MOVES: Duration = Duration::from_millis(300);
 /// How often it is looked who waits.
 const LOOK: Duration = Duration::from_millis(50);
 
+/// For how many faults a disk stands still: it moves again when the last of them is over.
+#[derive(Debug, Default)]
+pub(super) struct Stands(Mutex<u32>);
+
+impl Stands {
+    fn freeze(&self, place: &str) -> Result<(), String> {
+        let mut count = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if *count == 0 {
+            run("fsfreeze", &["--freeze", place])?;
+        }
+        *count += 1;
+        Ok(())
+    }
+
+    fn thaw(&self, place: &str) -> Result<(), String> {
+        let mut count = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        *count = count.saturating_sub(1);
+        if *count == 0 { run("fsfreeze", &["--unfreeze", place]).map(drop) } else { Ok(()) }
+    }
+}
+
 /// A disk that stands still until this ends or is dropped, and no longer than was said.
 #[derive(Debug)]
 pub(super) struct Stall(Option<(Sender<()>, JoinHandle<Result<u64, String>>)>);
 
 impl Stall {
     /// The disk at a place stands still for `most`; if it is only to be late, with pauses.
-    pub(super) fn begin(place: &Path, most: Duration, late: bool) -> Self {
+    pub(super) fn begin(place: &Path, stands: &Arc<Stands>, most: Duration, late: bool) -> Self {
         let (end, over) = channel();
-        let place = PathBuf::from(place);
-        Self(Some((end, std::thread::spawn(move || stall(&place, most, late, &over)))))
+        let (place, stands) = (place.display().to_string(), stands.clone());
+        Self(Some((end, std::thread::spawn(move || stall(&place, &stands, most, late, &over)))))
     }
 
     /// The disk moves again; how many threads were seen waiting for it, each once a standstill.
@@ -51,9 +73,8 @@ impl Drop for Stall {
     }
 }
 
-fn stall(place: &Path, most: Duration, late: bool, over: &Receiver<()>) -> Result<u64, String> {
+fn stall(place: &str, stands: &Stands, most: Duration, late: bool, over: &Receiver<()>) -> Result<u64, String> {
     let began = Instant::now();
-    let place = place.display().to_string();
     let mut waited = 0;
     loop {
         let left = most.saturating_sub(began.elapsed());
@@ -61,14 +82,14 @@ fn stall(place: &Path, most: Duration, late: bool, over: &Receiver<()>) -> Resul
             return Ok(waited);
         }
         let until = Instant::now() + if late { left.min(STILL) } else { left };
-        run("fsfreeze", &["--freeze", &place])?;
+        stands.freeze(place)?;
         let mut waiting = BTreeSet::new();
         let mut ends = false;
         while !ends && Instant::now() < until {
             ends = ended(over, LOOK.min(until.saturating_duration_since(Instant::now())));
             waiting.extend(blocked());
         }
-        run("fsfreeze", &["--unfreeze", &place])?;
+        stands.thaw(place)?;
         waited += waiting.len() as u64;
         if ends || ended(over, MOVES.min(most.saturating_sub(began.elapsed()))) {
             return Ok(waited);

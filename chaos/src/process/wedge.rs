@@ -59,12 +59,17 @@ fn hold(pids: &[u32], over: &Receiver<()>) -> u64 {
                 held.insert(*pid, (thread, false));
             }
         }
-        held.retain(|_, (thread, stands)| match waitpid(*thread, Some(WaitPidFlag::__WALL | WaitPidFlag::WNOHANG)) {
+        held.retain(|pid, (thread, stands)| match waitpid(*thread, Some(WaitPidFlag::__WALL | WaitPidFlag::WNOHANG)) {
             Ok(WaitStatus::StillAlive) => true,
-            Ok(WaitStatus::PtraceEvent(..) | WaitStatus::Stopped(..)) => {
+            Ok(WaitStatus::PtraceEvent(..) | WaitStatus::Stopped(..)) if *stands || computes(*pid, *thread) => {
                 stood += u64::from(!*stands);
                 *stands = true;
                 true
+            }
+            // It waited for another lane: the next look may find one that computes.
+            Ok(WaitStatus::PtraceEvent(..) | WaitStatus::Stopped(..)) => {
+                let _ = ptrace::detach(*thread, None);
+                false
             }
             // It came to its end before it could be held, or with its process.
             _ => false,
@@ -75,6 +80,11 @@ fn hold(pids: &[u32], over: &Receiver<()>) -> u64 {
         let _ = ptrace::detach(*thread, None);
     }
     stood
+}
+
+/// Whether a thread that stands still was stopped in the middle of its own work, and not in a call of the kernel.
+fn computes(pid: u32, thread: Pid) -> bool {
+    std::fs::read_to_string(format!("/proc/{pid}/task/{thread}/syscall")).is_ok_and(|call| call.starts_with("-1"))
 }
 
 /// Holds a thread of a process that computes a lane.

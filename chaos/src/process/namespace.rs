@@ -307,6 +307,10 @@ pub(super) fn run(program: &str, arguments: &[&str]) -> Result<Output, String> {
 
 #[cfg(test)]
 mod tests {
+    use std::net::UdpSocket;
+    use std::os::fd::AsFd;
+    use std::time::{Duration, Instant};
+
     use super::*;
 
     #[test]
@@ -342,5 +346,61 @@ mod tests {
         assert!(!reaches(&network));
         assert!(network.lift(7).unwrap() > 0);
         assert!(reaches(&network));
+    }
+    /// A socket of a host; it stays where it was made.
+    fn socket(network: &Network, host: u32) -> UdpSocket {
+        let place = format!("/run/netns/{}", network.host_name(host));
+        let made = std::thread::spawn(move || {
+            let file = std::fs::File::open(place).unwrap();
+            rustix::thread::move_into_link_name_space(file.as_fd(), Some(rustix::thread::LinkNameSpaceType::Network)).unwrap();
+            UdpSocket::bind((Network::address(host), 0)).unwrap()
+        });
+        let socket = made.join().unwrap();
+        socket.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+        socket
+    }
+
+    fn hear(socket: &UdpSocket) -> u8 {
+        let mut buffer = [0; 16];
+        assert_eq!(socket.recv(&mut buffer).unwrap(), 1);
+        buffer[0]
+    }
+
+    #[test]
+    fn a_relay_delays_doubles_and_reorders_one_direction_of_one_path() {
+        let mut network = match Network::new(u64::from(u16::MAX) + 1) {
+            Ok(network) => network,
+            Err(because) => return println!("skipped: {because}"),
+        };
+        (0..3).for_each(|host| network.host(host).unwrap());
+        let [first, second, third] = [0, 1, 2].map(|host| socket(&network, host));
+        let send = |from: &UdpSocket, number: u8, to: &UdpSocket| {
+            assert_eq!(from.send_to(&[number], to.local_addr().unwrap()).unwrap(), 1);
+        };
+        let delay = Duration::from_millis(300);
+        let harm = Harm { delay, duplicate: 0.999_999, ..Harm::default() };
+        network.harm(8, &[0].into(), &[1].into(), true, harm).unwrap();
+        let began = Instant::now();
+        send(&first, 1, &second);
+        assert_eq!((hear(&second), hear(&second)), (1, 1));
+        assert!(began.elapsed() >= delay);
+        // The other direction and other hosts know nothing of it.
+        send(&second, 2, &first);
+        send(&third, 3, &first);
+        assert_eq!((hear(&first), hear(&first)), (2, 3));
+        assert_eq!(network.lift(8).unwrap(), 1);
+        let all: BTreeSet<u32> = (0..3).collect();
+        let harm = Harm { reorder: Duration::from_millis(300), ..Harm::default() };
+        network.harm(9, &all, &all, false, harm).unwrap();
+        (0..20).for_each(|number| send(&first, number, &third));
+        let heard: Vec<u8> = (0..20).map(|_| hear(&third)).collect();
+        let mut sorted = heard.clone();
+        sorted.sort_unstable();
+        assert!(heard != sorted && sorted == (0..20).collect::<Vec<u8>>(), "{heard:?}");
+        // A path between two of them is met once in each direction.
+        assert_eq!(network.lift(9).unwrap(), 20);
+        assert!(network.relays.is_empty());
+        send(&first, 4, &third);
+        assert_eq!(hear(&third), 4);
     }
 }

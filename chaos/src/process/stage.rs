@@ -13,17 +13,18 @@ use everstep_actors::protocol::record::{EpochRecord, Member};
 use rustix::process::Signal;
 
 use super::disk::Disk;
-use super::drowsy::{Drowsy, Held};
+use super::drowsy::Held;
 use super::launcher::{Launcher, lives, signal, sizes, status};
-use super::namespace::{Filter, Network};
-use super::relay::Harm;
-use super::stall::Stall;
-use super::wedge::Wedge;
+use super::namespace::Network;
 use super::{Program, RECIPE};
 use crate::fault::{Fault, Kind, Mode};
-use crate::scenario::{Scenario, Span};
+use crate::scenario::Scenario;
 use crate::stage::timeline::{Books, Committed, number};
 use crate::stage::{Stage, Strike, Told, host};
+
+mod strikes;
+
+use strikes::{Undo, is_stall};
 
 /// How often processes are looked at.
 const LOOK: Duration = Duration::from_millis(25);
@@ -40,16 +41,6 @@ const TRY_AGAIN: i32 = 75;
 struct Node {
     id: NodeId,
     pid: u32,
-}
-
-#[derive(Debug)]
-enum Undo {
-    Continue(Vec<u32>),
-    Wake(Drowsy),
-    Free(Wedge),
-    Path,
-    Disk,
-    Flow(Stall),
 }
 
 /// See the module's text.
@@ -90,7 +81,7 @@ impl<'a> Processes<'a> {
     ) -> Result<Self, String> {
         let wants_disk = scenario.faults.iter().any(|fault| fault.kind == Kind::Store);
         std::fs::create_dir_all(&run).map_err(|error| format!("{}: {error}", run.display()))?;
-        let stalls = scenario.faults.iter().any(|fault| fault.kind == Kind::Store && is_stall(fault));
+        let stalls = scenario.faults.iter().any(is_stall);
         let disk = if wants_disk { Some(Disk::mount(&run, stalls)?) } else { None };
         let (telling, told) = mpsc::channel();
         Ok(Self {
@@ -239,45 +230,6 @@ impl<'a> Processes<'a> {
     }
 }
 
-/// Whether writes to the store only wait.
-fn is_stall(fault: &Fault) -> bool {
-    matches!(fault.mode, Some(Mode::Away | Mode::Late))
-}
-
-impl Processes<'_> {
-    fn afflict_paths(&mut self, strike: &Strike<'_>) -> Result<(), String> {
-        let fault = strike.fault;
-        let (from, to) = (self.hosts(&strike.whom), self.hosts(&strike.to));
-        let Ok(network) = &mut self.network else { return Ok(()) };
-        let span = |span: Option<Span>| span.map_or(Duration::ZERO, |span| span.0);
-        let harm = Harm {
-            loss: fault.loss.unwrap_or(0.0),
-            delay: span(fault.delay),
-            duplicate: fault.duplicate.unwrap_or(0.0),
-            reorder: span(fault.reorder),
-        };
-        let number = strike.number;
-        match (fault.kind, fault.mode) {
-            (Kind::Cut, Some(Mode::Down)) => from.iter().try_for_each(|machine| network.take_down(number, *machine)),
-            (Kind::Cut, Some(Mode::Moved)) => from.iter().try_for_each(|machine| network.shift(number, *machine)),
-            (Kind::Cut, _) => from.iter().try_for_each(|machine| network.lay(number, *machine, &to, fault.one_way, Filter::Cut)),
-            // Filters of the kernel drop without carrying every datagram.
-            _ if (Harm { loss: harm.loss, ..Harm::default() }) == harm => {
-                from.iter().try_for_each(|machine| network.lay(number, *machine, &to, fault.one_way, Filter::Loss(harm.loss)))
-            }
-            _ => network.harm(number, &from, &to, fault.one_way, harm),
-        }
-    }
-
-    /// How often something showed; that it failed is told with the run's end.
-    fn told_of(&mut self, met: Result<u64, String>) -> u64 {
-        met.unwrap_or_else(|because| {
-            self.ends.push(because);
-            0
-        })
-    }
-}
-
 impl Drop for Processes<'_> {
     fn drop(&mut self) {
         // Also where a play ends in the middle: what was held goes on before anything below it is taken away.
@@ -385,65 +337,13 @@ impl Stage for Processes<'_> {
     }
 
     fn afflict(&mut self, strike: &Strike<'_>) -> Vec<u32> {
-        let fault = strike.fault;
-        let undo = match fault.kind {
-            Kind::Stop => {
-                let mut pids = self.pids(&strike.whom);
-                let whole = |launcher: &&Launcher| launcher.slots.iter().all(|slot| strike.whom.contains(slot));
-                pids.extend(self.launchers.iter().filter(whole).map(Launcher::pid));
-                pids.iter().for_each(|pid| self.held.hold(*pid));
-                Undo::Continue(pids)
-            }
-            Kind::Slow => Undo::Wake(Drowsy::begin(&self.held, &self.pids(&strike.whom), fault.factor.unwrap_or(3))),
-            Kind::Hang => Undo::Free(Wedge::begin(&self.pids(&strike.whom))),
-            Kind::Cut | Kind::Link => {
-                if let Err(because) = self.afflict_paths(strike) {
-                    self.ends.push(because);
-                }
-                Undo::Path
-            }
-            Kind::Store if is_stall(fault) => {
-                let Some(disk) = &self.disk else { return Vec::new() };
-                Undo::Flow(disk.stall(fault.lasts(), fault.mode == Some(Mode::Late)))
-            }
-            Kind::Store => {
-                let Some(disk) = &mut self.disk else { return Vec::new() };
-                let done = if fault.mode == Some(Mode::Full) { disk.fill() } else { disk.freeze() };
-                if let Err(because) = done {
-                    self.ends.push(because);
-                }
-                Undo::Disk
-            }
-            _ => return Vec::new(),
-        };
+        let Some(undo) = self.begin(strike) else { return Vec::new() };
         self.undo.insert(strike.number, undo);
         strike.whom.clone()
     }
 
     fn relieve(&mut self, number: u32) -> u64 {
-        match self.undo.remove(&number) {
-            Some(Undo::Continue(pids)) => {
-                pids.iter().for_each(|pid| self.held.release(*pid));
-                pids.len() as u64
-            }
-            Some(Undo::Wake(mut drowsy)) => drowsy.end(),
-            Some(Undo::Free(mut wedge)) => wedge.end(),
-            Some(Undo::Path) => {
-                let lifted = self.network.as_mut().map_or(Ok(0), |network| network.lift(number));
-                self.told_of(lifted)
-            }
-            Some(Undo::Flow(mut stall)) => {
-                let flows = stall.end();
-                self.told_of(flows)
-            }
-            Some(Undo::Disk) => {
-                if let Some(Err(because)) = self.disk.as_mut().map(Disk::mend) {
-                    self.ends.push(because);
-                }
-                1
-            }
-            None => 0,
-        }
+        self.undo.remove(&number).map_or(0, |undo| self.end(number, undo))
     }
 
     fn finish(&mut self) {

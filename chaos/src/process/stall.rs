@@ -40,7 +40,10 @@ impl Stands {
 
 /// A disk that stands still until this ends or is dropped, and no longer than was said.
 #[derive(Debug)]
-pub(super) struct Stall(Option<(Sender<()>, JoinHandle<Result<u64, String>>)>);
+pub(super) struct Stall(Option<(Sender<()>, Holder)>);
+
+/// Comes back with how many threads were seen to wait.
+type Holder = JoinHandle<Result<u64, String>>;
 
 impl Stall {
     /// The disk at a place stands still for `most`; if it is only to be late, with pauses.

@@ -104,7 +104,7 @@ fn an_address_that_changes_costs_no_bit() {
     let run = play(
         "a machine gets another address for a while",
         "
-        fault = [{ at = { step = 20 }, kind = 'cut', mode = 'moved', from = 'rank=1', for = '4s' }]
+        fault = [{ at = { step = 20 }, kind = 'cut', mode = 'moved', from = 'rank=1', for = '6s' }]
         cluster = { nodes = 3 }",
     );
     let Some(run) = run else { return };

@@ -210,11 +210,14 @@ impl Network {
         self.inside(&hub, &["ip", "link", "add", &far, "type", "veth", "peer", "name", &near])?;
         self.inside(&hub, &["ip", "link", "set", &far, "gso_max_segs", "1", "master", "br0", "up"])?;
         self.inside(&hub, &["ip", "link", "set", &near, "up"])?;
+        // First out of the bridge: a relay takes all that the port carries for words of its host.
+        self.inside(&hub, &["ip", "link", "set", &port, "nomaster"])?;
         let relay = Relay::start(&hub, &port, &near, u64::from(host)).inspect_err(|_| {
             let _ = self.inside(&hub, &["ip", "link", "del", &far]);
+            let _ = self.inside(&hub, &["ip", "link", "set", &port, "master", "br0"]);
         })?;
         self.relays.insert(host, relay);
-        self.inside(&hub, &["ip", "link", "set", &port, "nomaster"]).map(drop)
+        Ok(())
     }
 
     fn close_wire(&mut self, host: u32) {

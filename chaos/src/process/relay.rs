@@ -13,7 +13,8 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use nix::ifaddrs::getifaddrs;
-use nix::sys::socket::{AddressFamily, SockFlag, SockProtocol, SockType, bind, socket};
+use nix::sys::socket::sockopt::RcvBufForce;
+use nix::sys::socket::{AddressFamily, SockFlag, SockProtocol, SockType, bind, setsockopt, socket};
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{RngCore, SeedableRng};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -25,6 +26,8 @@ const UNDER_WAY_MAX: usize = 1 << 14;
 const LOOK: Duration = Duration::from_millis(20);
 /// Larger than any frame.
 const FRAME_MAX: usize = 1 << 16;
+/// What the kernel keeps for a relay that does not get to run: it is not to lose what it was not told to.
+const BACKLOG: usize = 32 << 20;
 /// The header of a frame without tags, the type of IPv4 in it, and the number of UDP in the header of IPv4.
 const HEADER: usize = 14;
 const IPV4: [u8; 2] = [8, 0];
@@ -147,6 +150,7 @@ fn end(name: &str) -> Result<OwnedFd, String> {
     let address = address.ok_or_else(|| format!("{name}: there is no such interface"))?;
     let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
     let end = socket(AddressFamily::Packet, SockType::Raw, flags, SockProtocol::EthAll).map_err(failed)?;
+    setsockopt(&end, RcvBufForce, &BACKLOG).map_err(failed)?;
     bind(end.as_raw_fd(), &address).map_err(failed)?;
     // What it heard before it knew its interface.
     while rustix::io::read(&end, &mut [0; 64][..]).is_ok() {}

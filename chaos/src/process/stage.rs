@@ -252,10 +252,16 @@ impl Books for Processes<'_> {
 impl Stage for Processes<'_> {
     fn refuses(&self, fault: &Fault) -> Option<String> {
         let local = |what: &str| Some(format!("{what}: play it in the local tier"));
+        let cluster = &self.scenario.cluster;
+        let joins = self.scenario.faults.iter().any(|fault| fault.kind == Kind::Join);
         match (fault.kind, fault.mode) {
             (Kind::BitFlip | Kind::Nan, _) => local("the program has no door for it"),
             (Kind::Store, Some(Mode::Unknown)) => local("a folder always tells what it did"),
             (Kind::Store, _) if fault.target.is_some() => local("all processes share one disk"),
+            (Kind::Cut | Kind::Link, _) if cluster.nodes <= cluster.nodes_per_host && !joins => Some(
+                "all processes are on one machine, and nothing lies between them: lower nodes_per_host, or play it in the local tier"
+                    .into(),
+            ),
             (Kind::Cut | Kind::Link, _) => self.network.as_ref().err().map(|because| format!("{because}, or play it in the local tier")),
             _ => None,
         }

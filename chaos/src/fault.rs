@@ -26,7 +26,7 @@ pub enum Kind {
     Join,
     /// The targets are to leave, in `lead` if that is set; with `cancel` the notice is taken back after that long.
     Drain,
-    /// The targets' work stands still while their heartbeats go on.
+    /// The targets' work stands still while their heartbeats go on. With a `mode` where a node does not see it of itself.
     Hang,
     /// The targets compute `factor` times slower.
     Slow,
@@ -48,6 +48,8 @@ pub enum Mode {
     Down,
     /// Cut: the machines get other addresses, and their old ones later. Where machines share one, no datagram passes.
     Moved,
+    /// Hang: a lane stands still while it waits for others. Where lanes have no threads of their own, as any hang.
+    Waiting,
     /// Store: it does not answer.
     Away,
     /// Store: it answers after seconds.
@@ -155,6 +157,7 @@ impl fmt::Display for Mode {
         f.write_str(match self {
             Self::Down => "down",
             Self::Moved => "moved",
+            Self::Waiting => "waiting",
             Self::Away => "away",
             Self::Late => "late",
             Self::Unknown => "unknown",
@@ -206,6 +209,7 @@ impl Kind {
     fn modes(self) -> &'static [Mode] {
         match self {
             Self::Cut => &[Mode::Down, Mode::Moved],
+            Self::Hang => &[Mode::Waiting],
             Self::Store => &[Mode::Away, Mode::Late, Mode::Unknown, Mode::ReadOnly, Mode::Full],
             Self::Checkpoint => &[Mode::Torn, Mode::Flipped],
             Self::BitFlip => &[Mode::Copy, Mode::Update],
@@ -260,7 +264,7 @@ impl Fault {
             ("to", self.to.is_some(), &[Cut, Link]),
             ("one_way", self.one_way, &[Cut, Link]),
             ("for", self.lasts.is_some(), &[Stop, Cut, Link, Hang, Slow, Store]),
-            ("mode", self.mode.is_some(), &[Cut, Store, Checkpoint, BitFlip]),
+            ("mode", self.mode.is_some(), &[Cut, Hang, Store, Checkpoint, BitFlip]),
             ("restart", self.restart.is_some(), &[Kill, KillHost, Drain]),
             ("lead", self.lead.is_some(), &[Drain]),
             ("cancel", self.cancel.is_some(), &[Drain]),
@@ -281,8 +285,8 @@ impl Fault {
             return Err("say which paths: `from`, and `to` unless it is everyone else".into());
         }
         let modes = self.kind.modes();
-        // A cut is one without any.
-        let plain = self.kind == Cut && self.mode.is_none();
+        // A cut and a hang are some without any.
+        let plain = matches!(self.kind, Cut | Hang) && self.mode.is_none();
         if !modes.is_empty() && !plain && !self.mode.is_some_and(|mode| modes.contains(&mode)) {
             let names: Vec<String> = modes.iter().map(ToString::to_string).collect();
             return Err(format!("say how: `mode`, one of {}", names.join(", ")));

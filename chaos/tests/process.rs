@@ -151,3 +151,17 @@ fn a_lane_that_hangs_is_found_and_costs_no_bit() {
         |what: &Happening| matches!(what, Happening::Note { text } if text.contains("without an end, much longer than ever before"));
     assert!(run.history.entries.iter().any(|entry| found(&entry.what)), "nobody has found the lane that hangs");
 }
+
+/// No node counts a lane that waits as one at work: only the leader sees that the step does not get on.
+#[test]
+fn a_lane_that_hangs_where_it_waits_is_found_by_the_leader() {
+    let run = play(
+        "a lane hangs where it waits",
+        "
+        fault = [{ at = { step = 60 }, kind = 'hang', mode = 'waiting', target = 'rank=1', for = '90s' }]
+        probe = { end = { storm = '200s' } }
+        cluster = { nodes = 3 }",
+    );
+    let Some(run) = run else { return };
+    assert!(steps_during(&run, 0) > 0, "steps go on although the lane still hangs");
+}

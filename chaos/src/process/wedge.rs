@@ -25,11 +25,11 @@ const LOOK: Duration = Duration::from_millis(5);
 pub(super) struct Wedge(Option<(Sender<()>, JoinHandle<u64>)>);
 
 impl Wedge {
-    /// The first thread that computes a lane in each of them stands still from the next look on.
-    pub(super) fn begin(pids: &[u32]) -> Self {
+    /// One thread of a lane in each of them stands still as soon as one is found that computes; or, if asked for, one that waits.
+    pub(super) fn begin(pids: &[u32], waiting: bool) -> Self {
         let (end, over) = channel();
         let pids = pids.to_vec();
-        Self(Some((end, std::thread::spawn(move || hold(&pids, &over)))))
+        Self(Some((end, std::thread::spawn(move || hold(&pids, waiting, &over)))))
     }
 
     /// They go on; how many threads stood still.
@@ -47,7 +47,7 @@ impl Drop for Wedge {
     }
 }
 
-fn hold(pids: &[u32], over: &Receiver<()>) -> u64 {
+fn hold(pids: &[u32], waiting: bool, over: &Receiver<()>) -> u64 {
     // The thread that is held of each process, and whether it has been seen to stand still.
     let mut held: BTreeMap<u32, (Pid, bool)> = BTreeMap::new();
     let mut stood = 0;
@@ -61,12 +61,12 @@ fn hold(pids: &[u32], over: &Receiver<()>) -> u64 {
         }
         held.retain(|pid, (thread, stands)| match waitpid(*thread, Some(WaitPidFlag::__WALL | WaitPidFlag::WNOHANG)) {
             Ok(WaitStatus::StillAlive) => true,
-            Ok(WaitStatus::PtraceEvent(..) | WaitStatus::Stopped(..)) if *stands || computes(*pid, *thread) => {
+            Ok(WaitStatus::PtraceEvent(..) | WaitStatus::Stopped(..)) if *stands || computes(*pid, *thread) != waiting => {
                 stood += u64::from(!*stands);
                 *stands = true;
                 true
             }
-            // It waited for another lane: the next look may find one that computes.
+            // It was at something else: the next look may find one that is not.
             Ok(WaitStatus::PtraceEvent(..) | WaitStatus::Stopped(..)) => {
                 let _ = ptrace::detach(*thread, None);
                 false

@@ -43,7 +43,7 @@ impl Processes<'_> {
                 Undo::Continue(pids)
             }
             Kind::Slow => Undo::Wake(Drowsy::begin(&self.held, &self.pids(&strike.whom), fault.factor.unwrap_or(3))),
-            Kind::Hang => Undo::Free(Wedge::begin(&self.pids(&strike.whom))),
+            Kind::Hang => Undo::Free(Wedge::begin(&self.pids(&strike.whom), fault.mode == Some(Mode::Waiting))),
             Kind::Cut | Kind::Link => {
                 if let Err(because) = self.begin_on_paths(strike) {
                     self.ends.push(because);

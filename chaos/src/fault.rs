@@ -18,6 +18,7 @@ pub enum Kind {
     /// SIGSTOP, and SIGCONT after `for`.
     Stop,
     /// No datagram passes between `from` and `to` (without `to`: everyone else), for `for`; with `one_way` in that direction only.
+    /// With a `mode` the machines of `from` are cut off from everyone else in that way.
     Cut,
     /// The path between `from` and `to` loses, delays, duplicates and reorders.
     Link,
@@ -25,7 +26,7 @@ pub enum Kind {
     Join,
     /// The targets are to leave, in `lead` if that is set; with `cancel` the notice is taken back after that long.
     Drain,
-    /// The targets' work stands still while their heartbeats go on.
+    /// The targets' work stands still while their heartbeats go on. With a `mode` where a node does not see it of itself.
     Hang,
     /// The targets compute `factor` times slower.
     Slow,
@@ -43,6 +44,12 @@ pub enum Kind {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Mode {
+    /// Cut: the interfaces of the machines go down, and come up again. Where machines share one, no datagram passes.
+    Down,
+    /// Cut: the machines get other addresses, and their old ones later. Where machines share one, no datagram passes.
+    Moved,
+    /// Hang: a lane stands still while it waits for others. Where lanes have no threads of their own, as any hang.
+    Waiting,
     /// Store: it does not answer.
     Away,
     /// Store: it answers after seconds.
@@ -148,6 +155,9 @@ impl fmt::Display for Kind {
 impl fmt::Display for Mode {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
+            Self::Down => "down",
+            Self::Moved => "moved",
+            Self::Waiting => "waiting",
             Self::Away => "away",
             Self::Late => "late",
             Self::Unknown => "unknown",
@@ -198,6 +208,8 @@ impl Kind {
     /// Modes that the kind takes.
     fn modes(self) -> &'static [Mode] {
         match self {
+            Self::Cut => &[Mode::Down, Mode::Moved],
+            Self::Hang => &[Mode::Waiting],
             Self::Store => &[Mode::Away, Mode::Late, Mode::Unknown, Mode::ReadOnly, Mode::Full],
             Self::Checkpoint => &[Mode::Torn, Mode::Flipped],
             Self::BitFlip => &[Mode::Copy, Mode::Update],
@@ -252,7 +264,7 @@ impl Fault {
             ("to", self.to.is_some(), &[Cut, Link]),
             ("one_way", self.one_way, &[Cut, Link]),
             ("for", self.lasts.is_some(), &[Stop, Cut, Link, Hang, Slow, Store]),
-            ("mode", self.mode.is_some(), &[Store, Checkpoint, BitFlip]),
+            ("mode", self.mode.is_some(), &[Cut, Hang, Store, Checkpoint, BitFlip]),
             ("restart", self.restart.is_some(), &[Kill, KillHost, Drain]),
             ("lead", self.lead.is_some(), &[Drain]),
             ("cancel", self.cancel.is_some(), &[Drain]),
@@ -273,9 +285,14 @@ impl Fault {
             return Err("say which paths: `from`, and `to` unless it is everyone else".into());
         }
         let modes = self.kind.modes();
-        if !modes.is_empty() && !self.mode.is_some_and(|mode| modes.contains(&mode)) {
+        // A cut and a hang are some without any.
+        let plain = matches!(self.kind, Cut | Hang) && self.mode.is_none();
+        if !modes.is_empty() && !plain && !self.mode.is_some_and(|mode| modes.contains(&mode)) {
             let names: Vec<String> = modes.iter().map(ToString::to_string).collect();
             return Err(format!("say how: `mode`, one of {}", names.join(", ")));
+        }
+        if self.kind == Cut && self.mode.is_some() && (self.to.is_some() || self.one_way) {
+            return Err("a machine is cut off from everyone, both ways: leave `to` and `one_way` out, or `mode`".into());
         }
         let shares = [self.loss, self.duplicate].into_iter().flatten();
         if shares.into_iter().any(|share| !(0.0..1.0).contains(&share)) {

@@ -15,9 +15,13 @@ use crate::tier::checks_of;
 use crate::{sim, stage as tier};
 
 mod disk;
+mod drowsy;
 mod launcher;
 mod namespace;
+mod relay;
 mod stage;
+mod stall;
+mod wedge;
 
 /// The recipe's file in the folder of the play.
 const RECIPE: &str = "recipe.toml";

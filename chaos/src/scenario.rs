@@ -272,6 +272,8 @@ mod tests {
             ("name = 'x'\n[[fault]]\nat = { step = 1 }\nkind = 'kill'\ntarget = 'everybody'", "everybody"),
             ("name = 'x'\n[[fault]]\nat = { step = 1 }\nkind = 'kill'\nlead = '3s'", "fault 1 (kill)"),
             ("name = 'x'\n[[fault]]\nat = { step = 1 }\nkind = 'stop'\nfor = '3 parsecs'", "parsecs"),
+            ("name = 'x'\n[[fault]]\nat = { step = 1 }\nkind = 'cut'\nfrom = 'one'\nto = 'all'\nmode = 'down'", "fault 1 (cut)"),
+            ("name = 'x'\n[[fault]]\nat = { step = 1 }\nkind = 'cut'\nfrom = 'one'\nmode = 'away'", "one of down, moved"),
             ("name = 'x'\n[probe.end]\ninvariants = ['luck']", "luck"),
         ];
         for (text, part) in table {

@@ -203,6 +203,9 @@ impl<S: Stage> Driver<'_, S> {
             let what = Happening::Size { of: "nodes that outlive the run".into(), is: self.places.len() as u64, bound: 0 };
             self.timeline.push(took, 0, what);
         }
+        // What the run's end came before has shown all the same.
+        let active: Vec<u32> = self.active.iter().copied().collect();
+        active.into_iter().for_each(|strike| self.pass(strike));
         self.stage.finish();
         let last = self.stage.wait(Duration::ZERO);
         last.into_iter().for_each(|told| self.hear(told));

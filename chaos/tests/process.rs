@@ -4,8 +4,13 @@
 
 use std::path::PathBuf;
 
+use everstep_chaos::history::Happening;
 use everstep_chaos::process;
 use everstep_chaos::scenario::Scenario;
+use everstep_chaos::sim::Run;
+
+/// What this machine says where it has no namespaces or no small disks.
+const CANNOT: [&str; 3] = ["namespaces are not allowed", "install nftables", "a small disk cannot be mounted"];
 
 /// The program: as told, or the one beside this test.
 fn binary() -> Option<PathBuf> {
@@ -18,25 +23,43 @@ fn binary() -> Option<PathBuf> {
     binary
 }
 
-fn play(name: &str, text: &str) {
-    let Some(binary) = binary() else { return };
+/// What came of a scenario of 250 steps, unless it had to be skipped.
+fn play(name: &str, text: &str) -> Option<Run> {
+    let binary = binary()?;
     let folder = tempfile::tempdir().unwrap();
     let work = "workload = { steps = 250, lanes = 4, samples_per_lane = 4, step_time = '40ms', checkpoint_every = 25 }";
     let scenario = Scenario::parse(&format!("name = '{name}'\n{work}\n{text}")).unwrap();
     let run = match process::play(&scenario, 5, &binary, folder.path()) {
-        Err(error) if error.to_string().contains("namespaces are not allowed") => return println!("skipped: {error}"),
+        Err(error) if CANNOT.iter().any(|part| error.to_string().contains(part)) => {
+            println!("skipped: {error}");
+            return None;
+        }
         played => played.unwrap(),
     };
     assert!(run.failure(&scenario, 5).is_none(), "{}", run.failure(&scenario, 5).unwrap());
     let strikes: Vec<String> =
         run.history.entries.iter().filter(|entry| entry.what.name() == "struck").map(|entry| format!("{entry:?}")).collect();
     assert!(run.done && run.struck >= scenario.faults.len(), "{name}: done: {}, strikes:\n{}", run.done, strikes.join("\n"));
+    let felt = |strike: &u32| {
+        run.history.entries.iter().any(|entry| matches!(&entry.what, Happening::Felt { strike: of, times } if of == strike && *times > 0))
+    };
+    let unfelt: Vec<u32> = (0..run.struck as u32).filter(|strike| !felt(strike)).collect();
+    assert!(unfelt.is_empty(), "{name}: strikes {unfelt:?} touched nothing; all of them:\n{}", strikes.join("\n"));
     println!("{name}: {:.1} s, {} strikes, {} epochs", run.took.as_secs_f32(), run.struck, run.epochs());
+    Some(run)
+}
+
+/// Steps that became stable while a strike lasted.
+fn steps_during(run: &Run, strike: u32) -> usize {
+    let entries = run.history.entries.iter().map(|entry| &entry.what);
+    let from = entries.skip_while(|what| !matches!(what, Happening::Struck { strike: of, .. } if *of == strike));
+    let during = from.take_while(|what| !matches!(what, Happening::Passed { strike: of } if *of == strike));
+    during.filter(|what| matches!(what, Happening::Stable { .. })).count()
 }
 
 #[test]
 fn processes_that_are_killed_and_stopped_end_with_the_same_bits() {
-    play(
+    let _ = play(
         "a member is killed, one is stopped, a machine goes",
         "
         fault = [
@@ -50,7 +73,7 @@ fn processes_that_are_killed_and_stopped_end_with_the_same_bits() {
 
 #[test]
 fn a_host_that_is_cut_off_comes_back_and_the_bits_are_the_same() {
-    play(
+    let _ = play(
         "a host is cut off, paths lose, a node leaves and one comes",
         "
         fault = [
@@ -61,4 +84,84 @@ fn a_host_that_is_cut_off_comes_back_and_the_bits_are_the_same() {
         ]
         cluster = { nodes = 3 }",
     );
+}
+
+#[test]
+fn an_interface_that_goes_down_and_a_slow_process_cost_no_bit() {
+    let _ = play(
+        "an interface goes down, a process is slow",
+        "
+        fault = [
+            { at = { step = 20 }, kind = 'slow', target = 'one', factor = 3, for = '4s' },
+            { at = { step = 80 }, kind = 'cut', mode = 'down', from = 'rank=1', for = '3s' },
+        ]
+        cluster = { nodes = 3 }",
+    );
+}
+
+#[test]
+fn an_address_that_changes_costs_no_bit() {
+    let run = play(
+        "a machine gets another address for a while",
+        "
+        fault = [{ at = { step = 20 }, kind = 'cut', mode = 'moved', from = 'rank=1', for = '6s' }]
+        cluster = { nodes = 3 }",
+    );
+    let Some(run) = run else { return };
+    assert!(steps_during(&run, 0) > 0, "steps go on while a machine has another address");
+}
+
+#[test]
+fn datagrams_that_are_late_twice_and_out_of_order_put_nobody_out() {
+    let _ = play(
+        "paths delay, double and reorder",
+        "
+        fault = [
+            { at = { step = 10 }, kind = 'link', from = 'all', to = 'all', delay = '20ms', reorder = '20ms', duplicate = 0.2, for = '6s' },
+        ]
+        cluster = { nodes = 3 }",
+    );
+}
+
+#[test]
+fn a_store_that_stands_still_holds_up_no_step() {
+    let run = play(
+        "the store is late and away",
+        "
+        fault = [
+            { at = { step = 10 }, kind = 'store', mode = 'late', for = '6s' },
+            { at = { step = 60 }, kind = 'store', mode = 'away', for = '3s' },
+        ]
+        cluster = { nodes = 3 }",
+    );
+    let Some(run) = run else { return };
+    assert!((0..2).all(|strike| steps_during(&run, strike) > 0), "steps go on while the store stands still");
+}
+
+#[test]
+fn a_lane_that_hangs_is_found_and_costs_no_bit() {
+    let run = play(
+        "a lane hangs",
+        "
+        fault = [{ at = { step = 60 }, kind = 'hang', target = 'rank=1', for = '25s' }]
+        cluster = { nodes = 3 }",
+    );
+    let Some(run) = run else { return };
+    let found =
+        |what: &Happening| matches!(what, Happening::Note { text } if text.contains("without an end, much longer than ever before"));
+    assert!(run.history.entries.iter().any(|entry| found(&entry.what)), "nobody has found the lane that hangs");
+}
+
+/// No node counts a lane that waits as one at work: only the leader sees that the step does not get on.
+#[test]
+fn a_lane_that_hangs_where_it_waits_is_found_by_the_leader() {
+    let run = play(
+        "a lane hangs where it waits",
+        "
+        fault = [{ at = { step = 60 }, kind = 'hang', mode = 'waiting', target = 'rank=1', for = '90s' }]
+        probe = { end = { storm = '200s' } }
+        cluster = { nodes = 3 }",
+    );
+    let Some(run) = run else { return };
+    assert!(steps_during(&run, 0) > 0, "steps go on although the lane still hangs");
 }

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::sync::mpsc;
+use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
 
 use everstep_actors::checkpoint::Digest;
@@ -13,13 +13,18 @@ use everstep_actors::protocol::record::{EpochRecord, Member};
 use rustix::process::Signal;
 
 use super::disk::Disk;
+use super::drowsy::Held;
 use super::launcher::{Launcher, lives, signal, sizes, status};
-use super::namespace::{Filter, Network};
+use super::namespace::Network;
 use super::{Program, RECIPE};
 use crate::fault::{Fault, Kind, Mode};
 use crate::scenario::Scenario;
 use crate::stage::timeline::{Books, Committed, number};
 use crate::stage::{Stage, Strike, Told, host};
+
+mod strikes;
+
+use strikes::{Undo, is_stall};
 
 /// How often processes are looked at.
 const LOOK: Duration = Duration::from_millis(25);
@@ -38,13 +43,6 @@ struct Node {
     pid: u32,
 }
 
-#[derive(Debug)]
-enum Undo {
-    Continue(Vec<u32>),
-    Path,
-    Disk,
-}
-
 /// See the module's text.
 #[derive(Debug)]
 pub(super) struct Processes<'a> {
@@ -52,6 +50,9 @@ pub(super) struct Processes<'a> {
     program: &'a Program,
     run: PathBuf,
     network: Result<Network, String>,
+    /// Before the disk and the launchers: what is held goes on before they end.
+    undo: BTreeMap<u32, Undo>,
+    held: Arc<Held>,
     disk: Option<Disk>,
     launchers: Vec<Launcher>,
     nodes: BTreeMap<u32, Node>,
@@ -61,7 +62,6 @@ pub(super) struct Processes<'a> {
     measured: Instant,
     telling: mpsc::Sender<Told>,
     told: mpsc::Receiver<Told>,
-    undo: BTreeMap<u32, Undo>,
     again: Vec<(Instant, Vec<u32>)>,
     last: Option<u64>,
     over: bool,
@@ -81,13 +81,16 @@ impl<'a> Processes<'a> {
     ) -> Result<Self, String> {
         let wants_disk = scenario.faults.iter().any(|fault| fault.kind == Kind::Store);
         std::fs::create_dir_all(&run).map_err(|error| format!("{}: {error}", run.display()))?;
-        let disk = if wants_disk { Some(Disk::mount(&run)?) } else { None };
+        let stalls = scenario.faults.iter().any(is_stall);
+        let disk = if wants_disk { Some(Disk::mount(&run, stalls)?) } else { None };
         let (telling, told) = mpsc::channel();
         Ok(Self {
             scenario,
             program,
             run,
             network,
+            undo: BTreeMap::new(),
+            held: Arc::default(),
             disk,
             launchers: Vec::new(),
             nodes: BTreeMap::new(),
@@ -97,7 +100,6 @@ impl<'a> Processes<'a> {
             measured: Instant::now(),
             telling,
             told,
-            undo: BTreeMap::new(),
             again: Vec::new(),
             last: None,
             over: false,
@@ -115,12 +117,16 @@ impl<'a> Processes<'a> {
             Err(_) => Command::new(&self.program.binary),
         };
         let cluster = &self.scenario.cluster;
-        let bind = if self.network.is_ok() { Network::address(machine).to_string() } else { "127.0.0.1".into() };
+        let address = if self.network.is_ok() { Network::address(machine).to_string() } else { "127.0.0.1".into() };
+        // Who is to get another address listens at all that it has.
+        let moves = self.scenario.faults.iter().any(|fault| fault.mode == Some(Mode::Moved));
+        let bind = if moves { "0.0.0.0".into() } else { address.clone() };
         command.arg("train").arg(RECIPE).arg("--run").arg(&self.run).args(["--json", "--ranks", &slots.len().to_string()]);
         for set in self.program.settings(self.scenario).into_iter().chain([
             format!("cluster.host=h{machine}"),
             format!("cluster.zone={zone}"),
             format!("cluster.bind={bind}"),
+            format!("cluster.advertise={address}"),
             format!("cluster.ranks_min={}", cluster.ranks_min),
             format!("cluster.ranks_max={}", cluster.ranks_max.min(65_536)),
             format!("cluster.replicas={}", cluster.replicas),
@@ -224,6 +230,13 @@ impl<'a> Processes<'a> {
     }
 }
 
+impl Drop for Processes<'_> {
+    fn drop(&mut self) {
+        // Also where a play ends in the middle: what was held goes on before anything below it is taken away.
+        self.finish();
+    }
+}
+
 impl Books for Processes<'_> {
     fn digest(&mut self, committed: Committed<'_>) -> u64 {
         let bits: Vec<(&String, u64)> = committed.metrics.iter().map(|(name, value)| (name, value.to_bits())).collect();
@@ -239,13 +252,16 @@ impl Books for Processes<'_> {
 impl Stage for Processes<'_> {
     fn refuses(&self, fault: &Fault) -> Option<String> {
         let local = |what: &str| Some(format!("{what}: play it in the local tier"));
+        let cluster = &self.scenario.cluster;
+        let joins = self.scenario.faults.iter().any(|fault| fault.kind == Kind::Join);
         match (fault.kind, fault.mode) {
-            (Kind::Hang | Kind::Slow | Kind::BitFlip | Kind::Nan, _) => local("the program has no door for it"),
-            (Kind::Store, Some(Mode::Away | Mode::Late | Mode::Unknown)) => local("a folder always answers"),
+            (Kind::BitFlip | Kind::Nan, _) => local("the program has no door for it"),
+            (Kind::Store, Some(Mode::Unknown)) => local("a folder always tells what it did"),
             (Kind::Store, _) if fault.target.is_some() => local("all processes share one disk"),
-            (Kind::Link, _) if fault.delay.is_some() || fault.duplicate.is_some() || fault.reorder.is_some() => {
-                local("filters lose datagrams and neither hold up nor repeat them")
-            }
+            (Kind::Cut | Kind::Link, _) if cluster.nodes <= cluster.nodes_per_host && !joins => Some(
+                "all processes are on one machine, and nothing lies between them: lower nodes_per_host, or play it in the local tier"
+                    .into(),
+            ),
             (Kind::Cut | Kind::Link, _) => self.network.as_ref().err().map(|because| format!("{because}, or play it in the local tier")),
             _ => None,
         }
@@ -327,55 +343,13 @@ impl Stage for Processes<'_> {
     }
 
     fn afflict(&mut self, strike: &Strike<'_>) -> Vec<u32> {
-        let fault = strike.fault;
-        let undo = match fault.kind {
-            Kind::Stop => {
-                let mut pids = self.pids(&strike.whom);
-                let whole = |launcher: &&Launcher| launcher.slots.iter().all(|slot| strike.whom.contains(slot));
-                pids.extend(self.launchers.iter().filter(whole).map(Launcher::pid));
-                pids.iter().for_each(|pid| signal(*pid, Signal::STOP));
-                Undo::Continue(pids)
-            }
-            Kind::Cut | Kind::Link => {
-                let (from, to) = (self.hosts(&strike.whom), self.hosts(&strike.to));
-                let filter = if fault.kind == Kind::Cut { Filter::Cut } else { Filter::Loss(fault.loss.unwrap_or(0.0)) };
-                let Ok(network) = &mut self.network else { return Vec::new() };
-                for machine in from {
-                    if let Err(because) = network.lay(strike.number, machine, &to, fault.one_way, filter) {
-                        self.ends.push(because);
-                    }
-                }
-                Undo::Path
-            }
-            Kind::Store => {
-                let Some(disk) = &mut self.disk else { return Vec::new() };
-                let done = if fault.mode == Some(Mode::Full) { disk.fill() } else { disk.freeze() };
-                if let Err(because) = done {
-                    self.ends.push(because);
-                }
-                Undo::Disk
-            }
-            _ => return Vec::new(),
-        };
+        let Some(undo) = self.begin(strike) else { return Vec::new() };
         self.undo.insert(strike.number, undo);
         strike.whom.clone()
     }
 
     fn relieve(&mut self, number: u32) -> u64 {
-        match self.undo.remove(&number) {
-            Some(Undo::Continue(pids)) => {
-                pids.iter().for_each(|pid| signal(*pid, Signal::CONT));
-                pids.len() as u64
-            }
-            Some(Undo::Path) => self.network.as_mut().map_or(0, |network| network.lift(number)),
-            Some(Undo::Disk) => {
-                if let Some(Err(because)) = self.disk.as_mut().map(Disk::mend) {
-                    self.ends.push(because);
-                }
-                1
-            }
-            None => 0,
-        }
+        self.undo.remove(&number).map_or(0, |undo| self.end(number, undo))
     }
 
     fn finish(&mut self) {

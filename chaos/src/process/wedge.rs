@@ -1,0 +1,98 @@
+//! A lane that hangs: one of a process's threads that compute is held by the tracer of the kernel, and the rest of it goes on.
+//!
+//! A thread of this process traces, because the kernel knows a tracer by its thread. What it holds goes on when it ends.
+
+use std::collections::BTreeMap;
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use nix::sys::ptrace::{self, Options};
+use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
+use nix::unistd::Pid;
+
+use super::drowsy::ended;
+use super::launcher::lives;
+use super::stall::threads;
+
+/// How threads that compute lanes are called.
+const LANE: &str = "lane-";
+/// How often it looks for one that computes, and how often after those that it holds.
+const LOOK: Duration = Duration::from_millis(5);
+
+/// Processes of which a lane is held, until this ends or is dropped.
+#[derive(Debug)]
+pub(super) struct Wedge(Option<(Sender<()>, JoinHandle<u64>)>);
+
+impl Wedge {
+    /// One thread of a lane in each of them stands still as soon as one is found that computes; or, if asked for, one that waits.
+    pub(super) fn begin(pids: &[u32], waiting: bool) -> Self {
+        let (end, over) = channel();
+        let pids = pids.to_vec();
+        Self(Some((end, std::thread::spawn(move || hold(&pids, waiting, &over)))))
+    }
+
+    /// They go on; how many threads stood still.
+    pub(super) fn end(&mut self) -> u64 {
+        self.0.take().map_or(0, |(end, thread)| {
+            drop(end);
+            thread.join().unwrap_or(0)
+        })
+    }
+}
+
+impl Drop for Wedge {
+    fn drop(&mut self) {
+        self.end();
+    }
+}
+
+fn hold(pids: &[u32], waiting: bool, over: &Receiver<()>) -> u64 {
+    // The thread that is held of each process, and whether it has been seen to stand still.
+    let mut held: BTreeMap<u32, (Pid, bool)> = BTreeMap::new();
+    let mut stood = 0;
+    while !ended(over, LOOK) && pids.iter().any(|pid| lives(*pid)) {
+        for pid in pids {
+            if !held.contains_key(pid)
+                && let Some(thread) = lane(*pid)
+            {
+                held.insert(*pid, (thread, false));
+            }
+        }
+        held.retain(|pid, (thread, stands)| match waitpid(*thread, Some(WaitPidFlag::__WALL | WaitPidFlag::WNOHANG)) {
+            Ok(WaitStatus::StillAlive) => true,
+            Ok(WaitStatus::PtraceEvent(..) | WaitStatus::Stopped(..)) if *stands || computes(*pid, *thread) != waiting => {
+                stood += u64::from(!*stands);
+                *stands = true;
+                true
+            }
+            // It was at something else: the next look may find one that is not.
+            Ok(WaitStatus::PtraceEvent(..) | WaitStatus::Stopped(..)) => {
+                let _ = ptrace::detach(*thread, None);
+                false
+            }
+            // It came to its end before it could be held, or with its process.
+            _ => false,
+        });
+    }
+    for (thread, _) in held.values() {
+        // One that does not stand yet goes on when this thread ends.
+        let _ = ptrace::detach(*thread, None);
+    }
+    stood
+}
+
+/// Whether a thread that stands still was stopped in the middle of its own work, and not in a call of the kernel.
+fn computes(pid: u32, thread: Pid) -> bool {
+    std::fs::read_to_string(format!("/proc/{pid}/task/{thread}/syscall")).is_ok_and(|call| call.starts_with("-1"))
+}
+
+/// Holds a thread of a process that computes a lane.
+fn lane(pid: u32) -> Option<Pid> {
+    threads(pid).into_iter().find_map(|(_, thread)| {
+        let name = std::fs::read_to_string(format!("/proc/{pid}/task/{thread}/comm")).ok()?;
+        let thread = Pid::from_raw(i32::try_from(thread).ok()?);
+        let holds = name.starts_with(LANE) && ptrace::seize(thread, Options::empty()).and_then(|()| ptrace::interrupt(thread)).is_ok();
+        holds.then_some(thread)
+    })
+}

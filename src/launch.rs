@@ -265,6 +265,11 @@ impl Launcher {
                     self.history.retain(|earlier| !matches!(earlier.event, Event::Ended { .. }));
                     self.history.push(recorded);
                 }
+                if self.is_over() {
+                    // A process that was started anew a moment ago knows nothing of it, and would begin where the others have ended.
+                    self.resting.clear();
+                    self.tell_all(&Word::Leave { because: "the run has ended".into(), deadline_ms: None }).await;
+                }
                 return;
             }
             // Every member tells of each step; a step that was computed anew belongs to a later epoch.
@@ -373,10 +378,14 @@ impl Launcher {
         }
     }
 
+    /// Whether the run has ended for good, as one of its nodes says.
+    fn is_over(&self) -> bool {
+        self.ended.as_ref().is_some_and(|(outcome, _)| matches!(outcome.as_str(), "done" | "stopped" | "unusable"))
+    }
+
     /// Has a rank started anew, unless this machine leaves or the run is over.
     fn rest(&mut self, slot: u32) {
-        let over = self.ended.as_ref().is_some_and(|(outcome, _)| matches!(outcome.as_str(), "done" | "stopped" | "unusable"));
-        if self.leaving || over || !self.prepared.recipe.cluster.restart {
+        if self.leaving || self.is_over() || !self.prepared.recipe.cluster.restart {
             return;
         }
         let progress = self.commits > self.commits_at_start.get(&slot).copied().unwrap_or_default();

@@ -89,6 +89,7 @@ fn orders_are_obeyed_and_every_one_is_an_event() {
     assert_eq!(bench.run("wait ranks=2 --run told --timeout 60s").code, 0);
     let refused = bench.run("kill r1 --run told");
     assert_eq!(refused.code, 7, "{refused:?}");
+    // Its launcher starts it anew while the run ends: the new process ends with it, and begins nothing by itself.
     assert_eq!(bench.run("kill r1 --run told --yes").code, 0);
     run.until(|event| event["event"] == "node_lost");
     let stopped = bench.run("stop --run told");

@@ -1,4 +1,4 @@
-//! A small disk of its own for a run: it can be filled, made read-only, and, where it is an image, stand still.
+//! A small disk of its own for a run: it can be filled, made read-only, and, where it is an volume, stand still.
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -18,28 +18,28 @@ const BUSY_MAX: Duration = Duration::from_secs(2);
 pub(super) struct Disk {
     place: PathBuf,
     /// What it lies in; in memory without.
-    image: Option<PathBuf>,
+    volume: Option<PathBuf>,
     stands: Arc<Stands>,
 }
 
 impl Disk {
-    /// Mounts one; one that can stand still is an image in a file beside its place.
+    /// Mounts one; one that can stand still is an volume in a file beside its place.
     ///
     /// # Errors
     /// This machine does not allow it.
     pub(super) fn mount(place: &Path, stalls: bool) -> Result<Self, String> {
-        let disk = Self { place: place.into(), image: stalls.then(|| place.with_extension("image")), stands: Arc::default() };
+        let disk = Self { place: place.into(), volume: stalls.then(|| place.with_extension("volume")), stands: Arc::default() };
         disk.set_up().map_err(|error| format!("a small disk cannot be mounted ({error}): run as root, or play it in the local tier"))?;
         Ok(disk)
     }
 
     fn set_up(&self) -> Result<(), String> {
         let path = self.place.display().to_string();
-        let Some(image) = &self.image else {
+        let Some(volume) = &self.volume else {
             return run("mount", &["-t", "tmpfs", "-o", &format!("size={SIZE}"), "tmpfs", &path]).map(drop);
         };
-        let file = image.display().to_string();
-        let made = std::fs::File::create(image).and_then(|made| made.set_len(SIZE));
+        let file = volume.display().to_string();
+        let made = std::fs::File::create(volume).and_then(|made| made.set_len(SIZE));
         made.map_err(|error| format!("{file}: {error}"))?;
         run("mkfs.ext4", &["-q", "-F", "-m", "0", "-O", "^has_journal", "-E", "lazy_itable_init=0,root_owner=0:0", &file])?;
         run("mount", &["-o", "loop,noatime", &file, &path])?;
@@ -91,7 +91,7 @@ impl Disk {
     }
 
     fn remount(&self, how: &str) -> Result<(), String> {
-        let how = if self.image.is_some() { how.to_owned() } else { format!("{how},size={SIZE}") };
+        let how = if self.volume.is_some() { how.to_owned() } else { format!("{how},size={SIZE}") };
         run("mount", &["-o", &how, &self.place.display().to_string()]).map(drop)
     }
 }
@@ -99,8 +99,8 @@ impl Disk {
 impl Drop for Disk {
     fn drop(&mut self) {
         let _ = run("umount", &["-l", &self.place.display().to_string()]);
-        if let Some(image) = &self.image {
-            let _ = std::fs::remove_file(image);
+        if let Some(volume) = &self.volume {
+            let _ = std::fs::remove_file(volume);
         }
     }
 }

@@ -1,3 +1,5 @@
+//! Chains of causes: from the symptom to who is at fault.
+
 use everstep_actors::desk::view::{ErrorView, Scope, View};
 
 use super::super::fixtures::{NOW, actor, checkpoint, failure, healthy, lane, link, node, node_ref, of_node, rank, run, set, shard};

@@ -1,4 +1,4 @@
-//! A small disk of its own for a run: it can be filled, made read-only, and, where it is an volume, stand still.
+//! A small disk of its own for a run: it can be filled, made read-only, and, where it is a volume, stand still.
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -23,7 +23,7 @@ pub(super) struct Disk {
 }
 
 impl Disk {
-    /// Mounts one; one that can stand still is an volume in a file beside its place.
+    /// Mounts one; one that can stand still is a volume in a file beside its place.
     ///
     /// # Errors
     /// This machine does not allow it.

@@ -3,8 +3,8 @@
 
     python3 docs/walk.py target/release/everstep
 
-Needs root for the step with the full disk (a small tmpfs; left out otherwise), chromium for pictures of the page and the
-Python package pyte for pictures of the terminal (each left out where it is missing). Takes about two minutes.
+Needs root for the step with the full disk (a small tmpfs) and the Python package pyte for pictures of the terminal; each is
+left out where it is missing. Takes about a minute. The picture of the page is made by the test `pictures_of_the_page`.
 """
 import fcntl
 import html
@@ -93,23 +93,6 @@ def view():
 
 def items(kind):
     return [item for item in view()["items"] if item["kind"] == kind]
-
-
-def picture_of_page(name, width=1280, height=1500, dark=False):
-    chromium = shutil.which("chromium") or shutil.which("google-chrome")
-    if not chromium:
-        return
-    served = subprocess.Popen([PROGRAM, "dashboard", "--run", "told", "--listen", "127.0.0.1:9497"], cwd=work, stderr=subprocess.DEVNULL)
-    time.sleep(1.5)
-    flags = ["--headless", "--no-sandbox", "--hide-scrollbars", "--timeout=6000", f"--window-size={width},{height}"]
-    if dark:
-        flags.append("--blink-settings=preferredColorScheme=0")
-    shot = HERE / "pictures" / f"{name}.png"
-    subprocess.run([chromium, *flags, f"--screenshot={shot}", "http://127.0.0.1:9497/"], capture_output=True)
-    served.send_signal(signal.SIGINT)
-    served.wait()
-    if shot.exists():
-        say(f"![The page]({'pictures/' + name + '.png'})")
 
 
 def picture_of_terminal(name, keys, columns=80, rows=24):
@@ -203,14 +186,15 @@ try:
     say("# A walk through a run\n\nFour ranks train a small net on one machine; we look, break things, and ask what happened. Every block is the program's own answer, made by\n"
         "[walk.py](walk.py); the comment behind a command says how long it took.")
     say("## It trains")
-    subprocess.run([PROGRAM, "wait", "step>=60", "--run", "told", "--timeout", "5m"], cwd=work, capture_output=True)
+    # There is no run to be asked before its first epoch is recorded.
+    while run.poll() is None and subprocess.run([PROGRAM, "wait", "step>=60", "--run", "told", "--timeout", "5m"], cwd=work, capture_output=True).returncode:
+        time.sleep(0.5)
     ask("status")
-    ask("get actors --filter node=r1")
+    ask("get actors --filter actor_kind=rank")
     ask("describe r1")
     ask("doctor")
     picture_of_terminal("overview", [])
     picture_of_terminal("members", ["2"])
-    picture_of_page("page")
     say("## Somebody is slow\n\nRank 2's process gets a third of its time.")
     pid = next(item["properties"]["pid"] for item in items("node") if item["properties"]["rank"] == 2)
     child = os.fork()
@@ -221,7 +205,7 @@ try:
     ask("why slow")
     ask("get ranks --sort -pace")
     os.waitpid(child, 0)
-    say("## The leader dies\n\nIts process is killed, and nobody is told.")
+    say("## The leader dies\n\nIts process is killed, and nobody is told. By the time that a command has started, another rank leads and the steps go on.")
     leader = next(item["properties"] for item in items("node") if item["properties"]["leads"])
     os.kill(leader["pid"], signal.SIGKILL)
     ask("why waiting")
@@ -251,7 +235,7 @@ try:
                 pass
         ask("checkpoint now", show=False)
         time.sleep(3)
-        ask("doctor")
+        ask("get events --filter severity=warning", 8)
         filler.unlink()
         ask("checkpoint now")
         time.sleep(3)

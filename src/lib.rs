@@ -1,5 +1,7 @@
 //! Everstep trains SwAV on RegNetY on machines that come and go.
 
+#![cfg_attr(feature = "tch", allow(deprecated, reason = "Burn 0.22 is the last that has the libtorch backend, and says so at every use"))]
+
 pub mod cli;
 pub mod commands;
 pub mod config;
@@ -10,6 +12,8 @@ pub mod eval;
 pub mod examine;
 pub mod judge;
 pub mod launch;
+#[cfg(feature = "tch")]
+pub mod libtorch;
 pub mod log;
 pub mod metrics;
 pub mod model;
@@ -19,6 +23,7 @@ pub mod planning;
 pub mod probe;
 pub mod report;
 pub mod setup;
+mod simd;
 pub mod swav;
 #[cfg(feature = "otel")]
 pub mod traces;

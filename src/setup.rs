@@ -9,12 +9,14 @@ use everstep_actors::protocol::shard::default_shard_values;
 use everstep_actors::workload::Workload as _;
 
 use crate::cli::{ExitCode, Failure};
-use crate::config::{self, Recipe};
+use crate::config::{self, Named, Recipe};
 use crate::data::augment::recipe as crops;
 use crate::data::decode::DecodeLimits;
 use crate::data::examples::{Fit, View};
 use crate::data::loader::OnBad;
 use crate::data::{Crops, Loader, LoaderOptions, Source};
+#[cfg(feature = "tch")]
+use crate::libtorch;
 use crate::model::{self, Model, regnet};
 use crate::optim;
 use crate::planning::placement;
@@ -31,16 +33,26 @@ pub const GATHERED_VALUES_MAX: usize = 64 << 20;
 /// The training job of a recipe that runs for `steps` steps.
 ///
 /// # Errors
-/// A model that cannot be built.
+/// A model that cannot be built, a device that is not there.
 pub fn workload(recipe: &Recipe, steps: u64) -> Result<Swav, Failure> {
-    workload_with(recipe, steps, recompute(recipe)?)
+    workload_with(recipe, steps, recompute(recipe)?, device(&recipe.device.name)?)
 }
 
-/// The same with another memory plan than the recipe's.
+/// The training job of a recipe for those who read its weights: where this build or machine lacks the recipe's device, evaluations run on flex.
 ///
 /// # Errors
-/// As [`workload`].
-pub fn workload_with(recipe: &Recipe, steps: u64, recompute: model::Recompute) -> Result<Swav, Failure> {
+/// A model that cannot be built.
+pub fn reading(recipe: &Recipe) -> Result<Swav, Failure> {
+    // The number of steps shapes the schedule alone, which readers do not follow.
+    let steps = recipe.run.steps.unwrap_or(1);
+    workload_with(recipe, steps, recompute(recipe)?, device(&recipe.device.name).unwrap_or_else(|_| Device::flex()))
+}
+
+/// The same with another memory plan or device than the recipe's.
+///
+/// # Errors
+/// A model that cannot be built.
+pub fn workload_with(recipe: &Recipe, steps: u64, recompute: model::Recompute, device: Device) -> Result<Swav, Failure> {
     let settings = Settings {
         model: model_config(&recipe.model),
         recompute,
@@ -57,7 +69,6 @@ pub fn workload_with(recipe: &Recipe, steps: u64, recompute: model::Recompute) -
         assign: recipe.swav.assign as usize,
     };
     let optimizer = Larc { config: optimizer(recipe), steps, prototypes: model.prototypes().unit.name.clone(), dim: model.dim() };
-    let device = device(&recipe.device.name)?;
     Swav::new(settings, Box::new(objective), Box::new(optimizer), device).map_err(|error| Failure::new(ExitCode::Config, error))
 }
 
@@ -88,14 +99,37 @@ fn queue(recipe: &Recipe, steps: u64) -> Option<queue::Config> {
 /// The device of a name.
 ///
 /// # Errors
-/// This build has no such device.
+/// This build or this machine has no such device.
 pub fn device(name: &str) -> Result<Device, Failure> {
-    match name {
-        "flex" => Ok(Device::flex()),
-        other => {
-            Err(Failure::new(ExitCode::Config, format!("`device.name` is \"{other}\", which this build does not offer: use \"flex\"")))
+    let unknown = || Failure::new(ExitCode::Config, format!("`device.name` is \"{name}\", which is no device: use \"flex\""));
+    match config::named(name).ok_or_else(unknown)? {
+        Named::Flex => Ok(Device::flex()),
+        #[cfg(feature = "tch")]
+        Named::LibtorchCpu => libtorch::cpu().map_err(|error| Failure::new(ExitCode::Config, error)),
+        #[cfg(feature = "tch")]
+        Named::LibtorchCuda(index) => libtorch::cuda(index.unwrap_or_default()).map_err(|error| Failure::new(ExitCode::Config, error)),
+        #[cfg(not(feature = "tch"))]
+        Named::LibtorchCpu | Named::LibtorchCuda(_) => {
+            let what = format!("`device.name` is \"{name}\", but this build has no libtorch: run ./libtorch.sh and build with --features tch");
+            Err(Failure::new(ExitCode::Config, what))
         }
     }
+}
+
+/// The recipe of the rank in place `slot` of its machine: of `libtorch:cuda` it gets the CUDA device of its own.
+pub fn settled(mut recipe: Recipe, slot: u32) -> Recipe {
+    if config::named(&recipe.device.name) == Some(Named::LibtorchCuda(None)) {
+        recipe.device.name = format!("libtorch:cuda:{}", slot as usize % cuda_devices().max(1));
+    }
+    recipe
+}
+
+/// CUDA devices of this machine that this build can use.
+fn cuda_devices() -> usize {
+    #[cfg(feature = "tch")]
+    return libtorch::cuda_devices();
+    #[cfg(not(feature = "tch"))]
+    0
 }
 
 /// What is done about results that may be wrong, from `[guard]` and `[audit]`.
@@ -196,7 +230,7 @@ pub fn multicrop(section: &config::Crops) -> Multicrop {
 ///
 /// # Errors
 /// The weights that a rank gathers leave nothing of the budget.
-fn recompute(recipe: &Recipe) -> Result<model::Recompute, Failure> {
+pub fn recompute(recipe: &Recipe) -> Result<model::Recompute, Failure> {
     let section = &recipe.memory;
     let budget = section.budget.as_deref().and_then(|budget| config::bytes(budget).ok());
     Ok(match (section.recompute, budget) {

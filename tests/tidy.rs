@@ -221,14 +221,16 @@ fn the_runtime_imports_one_way() {
 /// Data, model, loss and optimizer do not know each other; `train` joins them; commands come last.
 #[test]
 fn the_program_imports_one_way() {
-    let allowed: [(&str, &[&str]); 10] = [
+    let allowed: [(&str, &[&str]); 12] = [
         ("config", &[]),
         ("notice", &["config"]),
         ("data", &[]),
-        ("model", &[]),
-        ("swav", &[]),
-        ("optim", &["swav"]),
-        ("eval", &["swav"]),
+        ("simd", &[]),
+        ("libtorch", &[]),
+        ("model", &["simd", "libtorch"]),
+        ("swav", &["simd"]),
+        ("optim", &["simd", "swav"]),
+        ("eval", &["simd", "swav"]),
         ("weights", &["model"]),
         ("planning", &["model"]),
         ("train", &["data", "model", "optim", "planning", "swav", "weights"]),

@@ -20,7 +20,7 @@ pub fn run(args: &ForkArgs) -> Result<(), Failure> {
     let manifest = run.checkpoint(args.step)?;
     let overrides = args.set.iter().map(|text| Override::parse(text)).collect::<Result<Vec<_>, _>>()?;
     let recipe = Recipe::from_text(&format!("{}/{RECIPE_KEY}", args.from), &run.recipe().resolved()?, &overrides)?;
-    let job = setup::workload(&recipe, recipe.run.steps.unwrap_or(1))?;
+    let job = setup::reading(&recipe)?;
     if job.units() != manifest.units {
         let what = "the changed recipe describes another network than the checkpoint holds: leave the keys under [model] as they are";
         return Err(Failure::new(ExitCode::Config, what));

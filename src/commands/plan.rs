@@ -2,6 +2,7 @@
 
 mod text;
 
+use burn::tensor::Device;
 use everstep_actors::workload::Workload as _;
 use serde::Serialize;
 
@@ -152,17 +153,17 @@ fn device_memory(recipe: &Recipe, asked: Option<u64>) -> Option<u64> {
     asked.or_else(|| recipe.memory.budget.as_deref().and_then(|budget| config::bytes(budget).ok()))
 }
 
-/// The job with the memory plan that training would use; where none fits, with the one that comes nearest.
+/// The job with the memory plan that training would use; where none fits, with the one that comes nearest. Nothing is computed: no device is opened.
 fn job(recipe: &Recipe, steps: u64, asked: Option<u64>) -> Result<Swav, Failure> {
     if recipe.memory.recompute != config::Recompute::Auto {
-        return setup::workload(recipe, steps);
+        return setup::workload_with(recipe, steps, setup::recompute(recipe)?, Device::flex());
     }
-    let kept = setup::workload_with(recipe, steps, model::Recompute::Never)?;
+    let kept = setup::workload_with(recipe, steps, model::Recompute::Never, Device::flex())?;
     let settings = kept.settings();
     let units = footprint::trunk(kept.model().trunk(), &settings.crops.passes(settings.batch));
     let least = recompute::least_memory(&units, footprint::head(kept.model(), settings.crops.crops() * settings.batch));
     let budget = setup::lane_budget(recipe, device_memory(recipe, asked).unwrap_or_default()).unwrap_or_default();
-    setup::workload_with(recipe, steps, model::Recompute::Within(budget.max(least)))
+    setup::workload_with(recipe, steps, model::Recompute::Within(budget.max(least)), Device::flex())
 }
 
 #[cfg(test)]

@@ -104,7 +104,7 @@ fn sections_must_fit_each_other() {
     assert!(with("[data.make]\nsize = 32\n").contains("`data.make` and `data.train` are both given"));
     assert!(with("[crops]\nflip = 1.5\n").starts_with("a.toml:10:1: `crops.flip` is 1.5: use a value from 0 to 1"));
     assert!(with("[cluster]\nbind = \"here\"\n").starts_with("a.toml:10:1: `cluster.bind` is \"here\", which is no IP address"));
-    assert!(with("[device]\nname = \"tpu\"\n").ends_with("use \"flex\""));
+    assert!(with("[device]\nname = \"tpu\"\n").contains("use \"flex\", \"libtorch:cpu\""));
     assert!(with("[model.stages]\nwidths = [30]\ndepths = [1]\ngroup_width = 16\n").contains("are both given"));
 }
 

@@ -6,7 +6,8 @@ use serde::{Deserialize, Serialize};
 
 use super::matmul::{View, product};
 use super::{EvalError, Features, accuracy, check};
-use crate::swav::math::{max, normalise, vectorised};
+use crate::simd::vectorised;
+use crate::swav::math::{max, normalise};
 
 /// How neighbours vote.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]

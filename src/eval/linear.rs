@@ -6,7 +6,8 @@ use serde::{Deserialize, Serialize};
 
 use super::matmul::{View, product};
 use super::{EvalError, Features, accuracy, check};
-use crate::swav::math::{exp, max, total, vectorised};
+use crate::simd::vectorised;
+use crate::swav::math::{exp, max, total};
 
 /// How the layer is trained.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

@@ -47,8 +47,7 @@ impl Run {
             Err(error) => return Err(error.into()),
         };
         let recipe = Recipe::from_text(&store.at(RECIPE_KEY), &String::from_utf8_lossy(&text), &[])?;
-        // The number of steps shapes the schedule alone, which readers do not follow.
-        let job = setup::workload(&recipe, recipe.run.steps.unwrap_or(1))?;
+        let job = setup::reading(&recipe)?;
         Ok(Self { store, recipe, job, runtime })
     }
 

@@ -85,7 +85,8 @@ fn start(
     (by_signal, orders): (mpsc::Sender<Order>, mpsc::Receiver<Order>),
 ) -> Result<node::Ended, Failure> {
     let recipe = Recipe::from_text("the run's recipe", &briefing.recipe, &[])?;
-    let job = Arc::new(setup::beginning(&recipe, briefing.steps, &|_| {})?);
+    let own = setup::settled(recipe.clone(), briefing.slot);
+    let job = Arc::new(setup::beginning(&own, briefing.steps, &|_| {})?);
     let train = recipe.data.train.clone().unwrap_or_default();
     let source = setup::source(&train, briefing.cache.as_deref().map(Path::new))?;
     let (identity, renewal) = identity(briefing, runtime)?;
@@ -98,7 +99,7 @@ fn start(
     let loader = setup::loader(&recipe, source, Arc::new(on_bad))?;
     let ip: IpAddr = recipe.cluster.bind.parse().unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST));
     let store = Store::open(&briefing.run).map_err(|error| Failure::new(ExitCode::Config, error))?;
-    let hardware = probe::digest(&recipe.device.name, runtime.handle())?;
+    let hardware = probe::digest(&own.device.name, runtime.handle())?;
     let args = NodeArgs {
         source: Arc::new(loader),
         store,

@@ -1,5 +1,17 @@
 //! Weights and inputs from their names alone, as `tests/reference/model.py` computes them.
 
+use burn::tensor::Device;
+
+/// The device that tests compute on: flex, or the one that `EVERSTEP_TEST_DEVICE` names.
+pub(crate) fn device() -> Device {
+    match std::env::var("EVERSTEP_TEST_DEVICE").as_deref() {
+        Err(_) | Ok("flex") => Device::flex(),
+        #[cfg(feature = "tch")]
+        Ok("libtorch:cpu") => crate::libtorch::cpu().unwrap(),
+        Ok(other) => panic!("EVERSTEP_TEST_DEVICE={other} is no device that this build can test"),
+    }
+}
+
 /// Uniform [0, 1) with 24 bits: FNV-1a of the name as the key, a SplitMix64 round on the index.
 fn uniform(name: &str, index: usize) -> f64 {
     let key = name.bytes().fold(0xcbf2_9ce4_8422_2325u64, |key, byte| (key ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3));

@@ -13,6 +13,12 @@ use burn::tensor::Tensor;
 pub use batch_norm::batch_norm;
 pub use conv::conv;
 
+/// The calling thread is about to compute: libtorch is told to do so on this thread alone, since parallelism comes from lanes.
+pub fn about_to_compute() {
+    #[cfg(feature = "tch")]
+    crate::libtorch::one_thread();
+}
+
 /// Mean over height and width: `[n, c, h, w]` to `[n, c]`.
 pub fn pool(x: Tensor<4>) -> Tensor<2> {
     let [n, c, h, w] = x.dims();

@@ -66,6 +66,7 @@ impl std::fmt::Debug for Pass<'_> {
 impl<'a> Pass<'a> {
     /// Starts a pass of `layout`'s unit with the values `flat`; `graph`: parameters become leaves of an autodiff graph.
     pub fn new(layout: &'a Layout, flat: &'a [f32], device: &'a Device, graph: bool, norms: Norms) -> Self {
+        ops::about_to_compute();
         Self {
             layout,
             flat,

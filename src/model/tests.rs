@@ -102,7 +102,7 @@ fn forward_agrees_with_torchvision_and_timm() {
         let weights = filler::units(&model);
         let shape = [3, 3, size, size];
         let images = filler::fill(&format!("input.{name}"), &shape);
-        let device = Device::flex();
+        let device = filler::device();
         let eval = model.features(&weights, images.clone(), shape, &device);
         let distance = filler::distance(&eval, &filler::tensor(&fixture, &format!("{name}.eval")));
         assert!(distance < 1e-4, "{name} in evaluation: {distance:e}");
@@ -130,7 +130,7 @@ fn forward_of_the_family_agrees_with_torchvision_and_timm() {
         ("regnet_y_8gf", Rounding::Torchvision, "torchvision"),
         ("regnet_y_16gf", Rounding::Torchvision, "torchvision"),
     ];
-    let device = Device::flex();
+    let device = filler::device();
     for (name, rounding, word) in listed {
         let key = format!("{name}.{word}");
         let model = Model::new(&Config { rounding, ..named(name) }).unwrap();

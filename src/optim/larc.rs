@@ -16,7 +16,7 @@ use std::ops::Range;
 use everstep_actors::workload::{NewShard, Partials, ShardView, TensorSpec};
 
 use super::Config;
-use crate::swav::math::vectorised;
+use crate::simd::vectorised;
 use crate::swav::prototypes;
 
 /// Accumulators of a sum of squares.

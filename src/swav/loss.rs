@@ -1,6 +1,7 @@
 //! The swapped prediction loss and its gradient (Caron et al. 2020, equation 2, over several crops).
 
-use super::math::{dot, exp, max, total, vectorised};
+use super::math::{dot, exp, max, total};
+use crate::simd::vectorised;
 
 /// Loss of one lane's batch and its gradient.
 #[derive(Debug, Clone, PartialEq)]

@@ -6,17 +6,6 @@
 /// Accumulators of a sum.
 const WIDTH: usize = 32;
 
-/// Runs a loop compiled for AVX2 where the CPU has it, otherwise for the target's baseline. What the closure
-/// calls must be `#[inline(always)]`.
-pub(crate) fn vectorised<R>(work: impl FnOnce() -> R) -> R {
-    use pulp::Simd;
-    #[cfg(target_arch = "x86_64")]
-    if let Some(avx2) = pulp::x86::V3::try_new() {
-        return avx2.vectorize(work);
-    }
-    pulp::Scalar.vectorize(work)
-}
-
 /// eˣ within 2 units in the last place; 0 below -87.33 and infinite above 88.37, NaN stays NaN.
 ///
 /// Cody and Waite's two-step reduction to |r| ≤ ln 2 / 2 and the polynomial of Cephes' `expf`.
@@ -124,6 +113,7 @@ pub(crate) fn normalise(row: &mut [f32]) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::simd::vectorised;
 
     #[test]
     fn exp_is_within_two_units_in_the_last_place() {

@@ -1,6 +1,7 @@
 //! Prototypes live on the unit sphere.
 
-use super::math::{normalise, vectorised};
+use super::math::normalise;
+use crate::simd::vectorised;
 
 /// Scales each row of `dim` values to Euclidean length 1, in place. A row of zeros stays one.
 ///

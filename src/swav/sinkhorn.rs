@@ -16,7 +16,8 @@ use std::sync::Arc;
 use everstep_actors::workload::Aborted;
 use serde::{Deserialize, Serialize};
 
-use super::math::{dots, exp, max, total, vectorised};
+use super::math::{dots, exp, max, total};
+use crate::simd::vectorised;
 
 /// How codes are made.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]

@@ -111,6 +111,7 @@ fn padded(crops: LaneCrops, side: usize) -> Vec<f32> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::filler;
 
     fn multicrop(padded: bool) -> Multicrop {
         Multicrop { sizes: vec![Size { crops: 2, side: 160 }, Size { crops: 4, side: 96 }], padded }
@@ -140,7 +141,7 @@ mod tests {
         // SEER's grid: 5 × 5 of crops of 160, of which crops of 96 cover 3 × 3.
         let maps: Vec<f32> =
             (0..6 * 25).map(|i| if i >= 50 && (i % 5 >= 3 || i % 25 >= 15) { f32::NAN } else { (i / 25) as f32 }).collect();
-        let map = Tensor::<4>::from_data(TensorData::new(maps, [6, 1, 5, 5]), &Device::flex());
+        let map = Tensor::<4>::from_data(TensorData::new(maps, [6, 1, 5, 5]), &filler::device());
         let stages =
             crate::model::trunk(&crate::model::Config { trunk: crate::model::Trunk::Named("regnet_y_400mf".into()), ..Default::default() });
         let features = multicrop(true).pooled(1, vec![map], &stages.unwrap());

@@ -50,9 +50,11 @@ pub(crate) struct Bench {
 }
 
 impl Bench {
+    /// The runs compute on flex, or on the device that `EVERSTEP_TEST_DEVICE` names.
     pub(crate) fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
-        std::fs::write(folder.path().join("recipe.toml"), RECIPE).unwrap();
+        let device = std::env::var("EVERSTEP_TEST_DEVICE").unwrap_or_else(|_| "flex".into());
+        std::fs::write(folder.path().join("recipe.toml"), format!("{RECIPE}[device]\nname = \"{device}\"\n")).unwrap();
         Self { folder }
     }
 

@@ -14,6 +14,11 @@ use burn::tensor::{Tensor, TensorData};
 
 use super::kernels::{self, Dims, PerChannel};
 
+#[cfg(feature = "tch")]
+mod channels_last;
+#[cfg(feature = "tch")]
+mod libtorch;
+
 /// Added to the variance.
 pub const EPSILON: f32 = 1e-5;
 
@@ -90,7 +95,7 @@ pub(crate) fn values<const D: usize>(tensor: Tensor<D>) -> Vec<f32> {
 }
 
 /// Batch norm of one backend. Gradients are not differentiated again.
-#[backend_extension(Autodiff, Flex)]
+#[backend_extension(Autodiff, Flex, LibTorch: cfg(feature = "tch"))]
 pub trait BatchNorm: Backend {
     /// Mean and sum of squared deviations of each channel of this lane: `[2, c]`.
     fn bn_moments(x: FloatTensor<Self>) -> FloatTensor<Self>;

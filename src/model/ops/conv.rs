@@ -12,6 +12,9 @@ use burn::tensor::{Tensor, TensorData};
 
 use super::im2col::{self, Shape};
 
+#[cfg(feature = "tch")]
+mod libtorch;
+
 /// How a convolution walks: its padding is k / 2, so that a stride of 1 keeps the size.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Walk {
@@ -27,7 +30,7 @@ pub fn conv(x: Tensor<4>, weight: Tensor<4>, stride: usize, groups: usize) -> Te
 }
 
 /// Convolution of one backend. Gradients are not differentiated again.
-#[backend_extension(Autodiff, Flex)]
+#[backend_extension(Autodiff, Flex, LibTorch: cfg(feature = "tch"))]
 pub trait Conv: Backend {
     /// The output.
     fn conv(x: FloatTensor<Self>, weight: FloatTensor<Self>, walk: Walk) -> FloatTensor<Self>;
@@ -112,12 +115,11 @@ impl<B: Conv, C: CheckpointStrategy> Conv for Autodiff<B, C> {
 
 #[cfg(test)]
 mod tests {
-    use burn::tensor::Device;
     use burn::tensor::module;
     use burn::tensor::ops::ConvOptions;
 
     use super::*;
-    use crate::model::filler::{distance, fill};
+    use crate::model::filler::{self, distance, fill};
     use crate::model::ops::batch_norm::values;
 
     #[test]
@@ -132,7 +134,7 @@ mod tests {
             [1, 2, 2, 40, 40, 3, 1, 1],
         ] {
             let [n, i, o, h, w, k, stride, groups] = case;
-            let device = Device::flex().autodiff();
+            let device = filler::device().autodiff();
             let tensor = |name: &str, shape: [usize; 4]| Tensor::<4>::from_data(TensorData::new(fill(name, &shape), shape), &device);
             let run = |ours: bool| {
                 let x = tensor("input.x", [n, i, h, w]).require_grad();

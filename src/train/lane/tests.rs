@@ -1,6 +1,5 @@
 //! Steps of whole lanes against plain autodiff, against one batch in float64, and under faults.
 
-use burn::tensor::Device;
 use everstep_actors::alone::Alone;
 use everstep_actors::protocol::ids::Lane as LaneId;
 use everstep_actors::workload::{Aborted, Batch, Collective, NewShard, Partials, ShardView, TensorKind, Unit};
@@ -51,7 +50,7 @@ impl Optimizer for Still {
 }
 
 fn job(settings: Settings, objective: Box<dyn Objective>) -> Arc<Swav> {
-    Arc::new(Swav::new(settings, objective, Box::new(Still), Device::flex()).unwrap())
+    Arc::new(Swav::new(settings, objective, Box::new(Still), filler::device()).unwrap())
 }
 
 fn step(settings: Settings) -> (Arc<Swav>, Vec<LaneReport>, Vec<Vec<f32>>) {
@@ -76,7 +75,7 @@ impl Sums for Single {
 
 /// The same model as one autodiff graph.
 fn plain(model: &Model, weights: &[Arc<Vec<f32>>], crops: &LaneCrops) -> Vec<Vec<f32>> {
-    let device = Device::flex().autodiff();
+    let device = filler::device().autodiff();
     let sums: Arc<dyn Sums> = Arc::new(Single);
     let mut leaves = Vec::new();
     let mut features = Vec::new();
@@ -101,7 +100,7 @@ fn plain(model: &Model, weights: &[Arc<Vec<f32>>], crops: &LaneCrops) -> Vec<Vec
     let s = values(scores.clone().inner());
     let shape = Scores { values: &s, queue: &[], crops: 4, batch: BATCH, prototypes: model.count(), lanes: 1 };
     let loss = Quadratic.loss(Step(0), shape, &mut |rows| Ok(Arc::new(rows))).unwrap();
-    let d = Tensor::<2>::from_data(TensorData::new(loss.d_scores, scores.dims()), &Device::flex());
+    let d = Tensor::<2>::from_data(TensorData::new(loss.d_scores, scores.dims()), &filler::device());
     let mut gradients = seeded(scores, d);
     let mut flat: Vec<Vec<f32>> = model.units().iter().map(|u| vec![0.0; u.len()]).collect();
     for (unit, leaves) in leaves {

@@ -5,7 +5,6 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use burn::tensor::Device;
 use everstep_actors::alone::Alone;
 use everstep_actors::protocol::ids::{Lane, Step, UnitId};
 use everstep_actors::protocol::shard::{self, Shard, UnitShape};
@@ -71,7 +70,7 @@ pub(super) fn job(settings: Settings, objective: Box<dyn Objective>, config: opt
 /// A job whose run has `steps` steps.
 pub(super) fn job_of(steps: u64, settings: Settings, objective: Box<dyn Objective>, config: optim::Config) -> Arc<Swav> {
     let optimizer = Larc { config, steps, prototypes: "prototypes".into(), dim: 12 };
-    Arc::new(Swav::new(settings, objective, Box::new(optimizer), Device::flex()).unwrap())
+    Arc::new(Swav::new(settings, objective, Box::new(optimizer), filler::device()).unwrap())
 }
 
 /// The lane's images out of the global batch.

@@ -30,7 +30,10 @@ WHEELS
 echo "fetching libtorch 2.9.0 (0.9 GB)"
 python3 -m pip download --quiet --no-deps --no-cache-dir --only-binary=:all: --implementation cp --python-version 3.11 \
     --platform manylinux_2_28_x86_64 --platform manylinux_2_17_x86_64 --platform manylinux2014_x86_64 \
-    --require-hashes --requirement "$tmp/wheels" --dest "$tmp"
+    --require-hashes --requirement "$tmp/wheels" --dest "$tmp" || {
+    echo "libtorch cannot be fetched: see what pip says above, and give it an index that it reaches (PIP_INDEX_URL)" >&2
+    exit 69
+}
 python3 - "$tmp" "$tmp/libtorch" <<'UNPACK'
 import glob, os, shutil, sys, zipfile
 

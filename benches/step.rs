@@ -1,12 +1,13 @@
-//! One optimizer step of the small net of `configs/cifar10.toml`: 128 images in 4 lanes of 32, all of them in this process.
+//! One optimizer step on every device of this build, all lanes in this process: of the small net of `configs/cifar10.toml` on 128 images in 4 lanes of
+//! 32, and of `regnet_y_400mf` on 32 images in one lane.
 //!
 //! Forward, codes, backward and the optimizer on whole units; no decoding and no wire. Lanes are threads, so the time is that of all
-//! cores that the process may use; `taskset -c 0` gives it one. The peer: `benches/peers/step.py`.
+//! cores that the process may use; `taskset -c 0` gives it one. With `--features tch` libtorch is measured too. The peer: `benches/peers/step.py`.
 
 use std::sync::Arc;
 
 use criterion::{BatchSize, Criterion, criterion_group, criterion_main};
-use everstep::config::Recipe;
+use everstep::config::{Override, Recipe};
 use everstep::data::LaneCrops;
 use everstep::setup;
 use everstep::train::Swav;
@@ -14,7 +15,41 @@ use everstep_actors::alone::Alone;
 use everstep_actors::protocol::ids::{Lane, ShardId, Step, UnitId};
 use everstep_actors::workload::{Batch, NewShard, Peers, ShardView, Sums, Workload};
 
-const RECIPE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/configs/cifar10.toml");
+/// A recipe of one lane of 32 images with crops of 2×96 and 4×48, as the peer has it.
+const LARGER: &str = "
+run.steps = 860
+data.train = \"none\"
+batch = { lanes = 1, images_per_lane = 32 }
+cluster.ranks = 1
+swav = { epsilon = 0.03, iterations = 3, freeze_prototypes = 0 }
+[model]
+trunk = \"regnet_y_400mf\"
+head = [512, 128]
+prototypes = 3000
+[[crops.group]]
+count = 2
+size = 96
+scale = [0.14, 1.0]
+[[crops.group]]
+count = 4
+size = 48
+scale = [0.05, 0.14]
+";
+
+fn recipes(overrides: &[String]) -> [(&'static str, Recipe); 2] {
+    let small = concat!(env!("CARGO_MANIFEST_DIR"), "/configs/cifar10.toml");
+    let small = Recipe::load(small, overrides).expect("the recipe loads");
+    let overrides: Vec<Override> = overrides.iter().map(|text| Override::parse(text).expect("key=value")).collect();
+    let larger = Recipe::from_text("regnet_y_400mf", LARGER, &overrides).expect("the recipe loads");
+    [("tiny", small), ("400mf", larger)]
+}
+
+/// What computes, without what this machine lacks.
+const DEVICES: &[&str] = &[
+    "flex",
+    #[cfg(feature = "tch")]
+    "libtorch:cpu",
+];
 
 fn crops(recipe: &Recipe, lane: u32) -> LaneCrops {
     let mut crops = LaneCrops::zeros(&setup::crop_recipe(&recipe.crops), recipe.batch.images_per_lane as usize);
@@ -65,16 +100,19 @@ fn step(
 
 fn bench(criterion: &mut Criterion) {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).build().expect("threads can be started");
-    let mut group = criterion.benchmark_group("step of 128 images");
+    let mut group = criterion.benchmark_group("step");
     group.sample_size(10);
-    for recompute in ["never", "always"] {
-        let overrides = [format!("memory.recompute={recompute}")];
-        let recipe = Recipe::load(RECIPE, &overrides).expect("the recipe loads");
+    let settings = DEVICES.iter().flat_map(|device| ["never", "always"].map(|recompute| (device, recompute)));
+    let works = settings.flat_map(|(device, recompute)| {
+        let overrides = [format!("memory.recompute={recompute}"), format!("device.name={device}")];
+        recipes(&overrides).map(|(net, recipe)| (format!("{net}, {device}, recompute {recompute}"), recipe))
+    });
+    for (name, recipe) in works {
         let job = Arc::new(setup::workload(&recipe, 860).expect("the recipe makes a job"));
         let units: Vec<Arc<Vec<f32>>> =
             job.units().iter().zip(0..).map(|(unit, id)| Arc::new(job.init(UnitId(id), 0..unit.len()))).collect();
         let slots: Vec<Vec<Vec<f32>>> = units.iter().map(|unit| vec![vec![0.0; unit.len()]; job.slots()]).collect();
-        group.bench_function(format!("recompute {recompute}"), |bencher| {
+        group.bench_function(name, |bencher| {
             let run = |batches| step(&job, batches, &units, &slots, &runtime);
             bencher.iter_batched(|| batches(&job, &recipe), run, BatchSize::PerIteration);
         });

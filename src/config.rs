@@ -11,7 +11,7 @@ pub use cluster::Cluster;
 pub use compare::{Difference, differences, may_differ};
 pub use crops::{Crops, Group, Jitter};
 pub use data::{Data, Make};
-pub use device::{Device, Named, named};
+pub use device::{Device, Named, Precision, named};
 pub use error::{ConfigError, Invalid};
 pub use eval::Eval;
 pub use guard::{Audit, Guard, Policy};

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use burn::tensor::Device;
 use everstep_actors::protocol::coordinator::{Care, OnBadStep};
 use everstep_actors::protocol::shard::default_shard_values;
-use everstep_actors::workload::Workload as _;
+use everstep_actors::workload::{Dtype, Workload as _};
 
 use crate::cli::{ExitCode, Failure};
 use crate::config::{self, Named, Recipe};
@@ -24,6 +24,7 @@ use crate::swav::sinkhorn;
 use crate::train::multicrop::{Multicrop, Size};
 use crate::train::objective::SwappedPrediction;
 use crate::train::optimizer::Larc;
+use crate::train::precision::Precision;
 use crate::train::{Settings, Swav, queue};
 use crate::weights::{Head, Weights};
 
@@ -61,6 +62,7 @@ pub fn workload_with(recipe: &Recipe, steps: u64, recompute: model::Recompute, d
         batch: recipe.batch.images_per_lane as usize,
         crops: multicrop(&recipe.crops),
         queue: queue(recipe, steps),
+        precision: precision(&recipe.device),
     };
     let model = Model::new(&settings.model).map_err(|error| Failure::new(ExitCode::Config, error))?;
     let objective = SwappedPrediction {
@@ -86,6 +88,16 @@ pub fn beginning(recipe: &Recipe, steps: u64, talk: &dyn Fn(String)) -> Result<S
         Head::Other(what) => format!("the trunk begins from {file}, the head does not: {what}"),
     });
     Ok(job.beginning_from(weights))
+}
+
+/// The kinds of numbers of `[device]`.
+fn precision(section: &config::Device) -> Precision {
+    let dtype = |precision| match precision {
+        config::Precision::F32 => Dtype::F32,
+        config::Precision::Bf16 => Dtype::BF16,
+        config::Precision::F16 => Dtype::F16,
+    };
+    Precision { compute: dtype(section.precision), gather: dtype(section.gather), reduce: dtype(section.reduce) }
 }
 
 /// The queue of a recipe whose run has `steps` steps.

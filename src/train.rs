@@ -2,9 +2,11 @@
 
 pub mod lane;
 pub mod link;
+pub mod loss_scale;
 pub mod multicrop;
 pub mod objective;
 pub mod optimizer;
+pub mod precision;
 pub mod queue;
 mod trunk;
 
@@ -15,7 +17,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use burn::tensor::Device;
 use everstep_actors::protocol::ids::{Step, UnitId};
-use everstep_actors::workload::{Aborted, Batch, LaneError, LaneReport, NewShard, Partials, Peers, ShardView, Sums, Unit, Workload};
+use everstep_actors::workload::{Aborted, Batch, LaneError, LaneReport, NewShard, Partials, Peers, ShardView, Sums, Unit, Wire, Workload};
 use tokio::sync::oneshot;
 
 use crate::data::LaneCrops;
@@ -24,7 +26,9 @@ use crate::model::{Config, Model, ModelError, Recompute};
 use crate::planning::footprint;
 use crate::planning::recompute::{self, Segment};
 use crate::weights::Weights;
+use loss_scale::LossScale;
 use multicrop::Multicrop;
+use precision::Precision;
 use queue::{Queue, QueueError};
 
 /// Scores of one lane.
@@ -92,6 +96,8 @@ pub struct Settings {
     pub crops: Multicrop,
     /// The queue for small batches.
     pub queue: Option<queue::Config>,
+    /// Kinds of numbers.
+    pub precision: Precision,
 }
 
 /// Why a job cannot be built: one sentence.
@@ -132,10 +138,10 @@ fn memory_plan(settings: &Settings, model: &Model) -> Result<Vec<Segment>, JobEr
         Recompute::Always => Ok(recompute::always(count)),
         Recompute::Never => Ok(recompute::never(count)),
         Recompute::Segments(segments) => {
-            Ok(recompute::min_max(&footprint::trunk(model.trunk(), &settings.crops.passes(settings.batch)), segments))
+            Ok(recompute::min_max(&footprint::trunk(model.trunk(), &settings.crops.passes(settings.batch), settings.precision.activation_bytes()), segments))
         }
         Recompute::Within(budget) => {
-            let units = footprint::trunk(model.trunk(), &settings.crops.passes(settings.batch));
+            let units = footprint::trunk(model.trunk(), &settings.crops.passes(settings.batch), settings.precision.activation_bytes());
             let head = footprint::head(model, settings.crops.crops() * settings.batch);
             let least = || JobError::Memory { budget, least: recompute::least_memory(&units, head) };
             recompute::least_work(&units, head, budget).ok_or_else(least)
@@ -177,6 +183,7 @@ pub struct Swav {
     plan: Vec<Segment>,
     initial: Option<Initial>,
     queue: Option<Queue>,
+    scale: Option<LossScale>,
     units: Vec<Unit>,
     objective: Box<dyn Objective>,
     optimizer: Box<dyn Optimizer>,
@@ -197,10 +204,12 @@ impl Swav {
     pub fn new(settings: Settings, objective: Box<dyn Objective>, optimizer: Box<dyn Optimizer>, device: Device) -> Result<Self, JobError> {
         let model = Model::new(&settings.model)?;
         let queue = settings.queue.map(|config| Queue::new(config, settings.lanes as usize, settings.batch, model.dim())).transpose()?;
-        let units = model.units().iter().chain(queue.as_ref().map(Queue::unit)).cloned().collect();
+        let scale = settings.precision.scales_loss().then(LossScale::default);
+        let more = queue.as_ref().map(Queue::unit).into_iter().chain(scale.as_ref().map(LossScale::unit));
+        let units = model.units().iter().chain(more).cloned().collect();
         let plan = memory_plan(&settings, &model)?;
         let trunk = model.trunk().iter().flat_map(|layout| layout.parts.clone()).collect();
-        Ok(Self { settings, model, trunk, plan, initial: None, queue, units, objective, optimizer, device })
+        Ok(Self { settings, model, trunk, plan, initial: None, queue, scale, units, objective, optimizer, device })
     }
 
     /// The same job, beginning from a file of weights; what it does not hold begins from the seed.
@@ -235,6 +244,16 @@ impl Swav {
         self.queue.as_ref().map(|queue| (UnitId(self.model.units().len() as u32), queue))
     }
 
+    /// The loss scale with its unit's id, which comes last.
+    fn scale(&self) -> Option<(UnitId, &LossScale)> {
+        self.scale.as_ref().map(|scale| (UnitId(self.units.len() as u32 - 1), scale))
+    }
+
+    /// The loss scale, if `unit` is its unit.
+    fn scale_of(&self, unit: UnitId) -> Option<&LossScale> {
+        self.scale().filter(|(id, _)| *id == unit).map(|(_, scale)| scale)
+    }
+
     /// The queue, if `unit` is its unit.
     fn queue_of(&self, unit: UnitId) -> Option<&Queue> {
         self.queue().filter(|(id, _)| *id == unit).map(|(_, queue)| queue)
@@ -251,7 +270,14 @@ impl Workload for Swav {
     fn slots(&self) -> usize {
         self.optimizer.slots()
     }
+    fn wire(&self, unit: UnitId) -> Wire {
+        // Prototypes, queue and loss scale are few values that others depend on: f32.
+        if unit <= self.model.head_id() { self.settings.precision.wire(self.unit(unit)) } else { Wire::default() }
+    }
     fn init(&self, unit: UnitId, range: Range<usize>) -> Vec<f32> {
+        if let Some(scale) = self.scale_of(unit) {
+            return scale.init(range);
+        }
         match self.queue_of(unit) {
             Some(queue) => queue.init(self.settings.seed, range),
             None => {
@@ -279,6 +305,9 @@ impl Workload for Swav {
     }
 
     fn partials(&self, shard: ShardView<'_>, gradient: &[f32]) -> Partials {
+        if let Some(scale) = self.scale_of(shard.id.unit) {
+            return scale.partials();
+        }
         match self.queue_of(shard.id.unit) {
             Some(queue) => queue.partials(gradient),
             None => self.optimizer.partials(self.unit(shard.id.unit), shard, gradient),
@@ -288,6 +317,9 @@ impl Workload for Swav {
     fn update(&self, step: Step, shard: ShardView<'_>, gradient: &[f32], sums: &Sums) -> NewShard {
         if let Some(queue) = self.queue_of(shard.id.unit) {
             return queue.update(step, shard, gradient, sums.nonfinite);
+        }
+        if let Some(scale) = self.scale_of(shard.id.unit) {
+            return scale.update(shard, sums.nonfinite);
         }
         let decay = self.model.decay(shard.id.unit, self.settings.passes());
         self.optimizer.update(step, self.unit(shard.id.unit), decay, shard, gradient, sums)

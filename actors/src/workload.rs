@@ -233,6 +233,30 @@ impl Peers {
     }
 }
 
+/// A kind of floating-point number.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Dtype {
+    /// 32 bits.
+    #[default]
+    F32,
+    /// 16 bits with the range of f32 and 8 bits of precision.
+    BF16,
+    /// 16 bits with 11 bits of precision, up to 65,504.
+    F16,
+}
+
+/// How a unit travels between ranks. Every lane sees the same rounded values and every addition is rounded alike, whoever holds what: placement
+/// changes no bit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Wire {
+    /// Kind of the values that are gathered.
+    pub gather: Dtype,
+    /// Kind of the gradients that are summed.
+    pub reduce: Dtype,
+    /// Only values of the unit before this index; the rest stays f32.
+    pub below: usize,
+}
+
 /// A shard as the optimizer sees it.
 #[derive(Debug, Clone, Copy)]
 pub struct ShardView<'a> {
@@ -283,6 +307,11 @@ pub trait Workload: Send + Sync + 'static {
     fn lanes(&self) -> u32;
     /// Optimizer slots per value (momentum: 1), initially zero.
     fn slots(&self) -> usize;
+    /// How a unit travels between ranks; f32 unless the job says otherwise.
+    fn wire(&self, unit: UnitId) -> Wire {
+        let _ = unit;
+        Wire::default()
+    }
     /// Initial values of a slice of a unit, from the seed alone.
     fn init(&self, unit: UnitId, range: Range<usize>) -> Vec<f32>;
     /// Forward and backward of one lane. Ends with [`LaneError::Aborted`] once the epoch ends.

@@ -1,13 +1,15 @@
-"""One SwAV training step of the small net of configs/cifar10.toml in PyTorch (the peer of `cargo bench --bench step`).
+"""One SwAV training step in PyTorch (the peer of `cargo bench --bench step`).
 
-    python step.py [--threads 1] [--steps 20]
+    python step.py [--net tiny|400mf] [--threads 1] [--steps 20]
 
-RegNetY of 104,816 parameters (stem of stride 2, widths 32/64/128, depths 1/2/1, groups of 16, squeeze and excitation 1/4),
-head 128-256(batch norm)-64, 100 prototypes; 128 images of 2x32 + 2x16 crops that are in memory already. A step is: forward
-(one pass of the trunk a size), codes of 10 Sinkhorn rounds, swapped loss, backward, SGD with momentum and LARC, prototypes to
-length 1. Both memory layouts are measured in turn, step by step. Prints one JSON line: median ms a step, and CPU ms a step.
+tiny: the small net of configs/cifar10.toml, a RegNetY of 104,816 parameters (stem of stride 2, widths 32/64/128, depths 1/2/1, groups of 16),
+head 128-256(batch norm)-64, 100 prototypes; 128 images of 2x32 + 2x16 crops, 10 Sinkhorn rounds. 400mf: regnet_y_400mf (widths 48/104/208/440,
+depths 1/3/6/6, groups of 8), head 440-512(batch norm)-128, 3,000 prototypes; 32 images of 2x96 + 4x48 crops, 3 rounds. Crops are in memory already.
+A step is: forward (one pass of the trunk a size), codes, swapped loss, backward, SGD with momentum and LARC, prototypes to length 1. Both memory
+layouts are measured in turn, step by step. Prints one JSON line: median ms a step, and CPU ms a step.
 """
 import argparse
+import dataclasses
 import json
 import os
 import statistics
@@ -17,9 +19,27 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-BATCH, SIZES, CROPS_A_SIZE = 128, (32, 16), 2
-PROTOTYPES, TEMPERATURE, EPSILON, ROUNDS = 100, 0.1, 0.03, 10
+TEMPERATURE, EPSILON = 0.1, 0.03
 RATE, MOMENTUM, DECAY, TRUST = 3.0, 0.9, 1e-6, 1e-3
+
+
+@dataclasses.dataclass(frozen=True)
+class Work:
+    """A net and its batch."""
+
+    batch: int
+    crops: tuple  # (crops, side) of each size
+    stages: tuple  # (width, depth)
+    group: int
+    head: tuple
+    prototypes: int
+    rounds: int
+
+
+WORK = {
+    "tiny": Work(128, ((2, 32), (2, 16)), ((32, 1), (64, 2), (128, 1)), 16, (256, 64), 100, 10),
+    "400mf": Work(32, ((2, 96), (4, 48)), ((48, 1), (104, 3), (208, 6), (440, 6)), 8, (512, 128), 3000, 3),
+}
 
 
 def conv(inputs, outputs, kernel=1, stride=1, groups=1):
@@ -40,7 +60,7 @@ class Excitation(nn.Module):
 class Block(nn.Module):
     """RegNetY's block with bottleneck ratio 1."""
 
-    def __init__(self, inputs, outputs, stride, group=16):
+    def __init__(self, inputs, outputs, stride, group):
         super().__init__()
         self.body = nn.Sequential(
             *conv(inputs, outputs), nn.ReLU(inplace=True),
@@ -58,16 +78,17 @@ class Block(nn.Module):
 class Net(nn.Module):
     """Trunk, head and prototypes; from crops by size to scores, crop-major."""
 
-    def __init__(self):
+    def __init__(self, work):
         super().__init__()
         layers, width = [*conv(3, 32, 3, 2), nn.ReLU(inplace=True)], 32
-        for outputs, depth in ((32, 1), (64, 2), (128, 1)):
+        for outputs, depth in work.stages:
             for index in range(depth):
-                layers.append(Block(width, outputs, 2 if index == 0 else 1))
+                layers.append(Block(width, outputs, 2 if index == 0 else 1, work.group))
                 width = outputs
+        hidden, dim = work.head
         self.trunk = nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten())
-        self.head = nn.Sequential(nn.Linear(width, 256), nn.BatchNorm1d(256), nn.ReLU(inplace=True), nn.Linear(256, 64))
-        self.prototypes = nn.Parameter(F.normalize(torch.randn(PROTOTYPES, 64), dim=1))
+        self.head = nn.Sequential(nn.Linear(width, hidden), nn.BatchNorm1d(hidden), nn.ReLU(inplace=True), nn.Linear(hidden, dim))
+        self.prototypes = nn.Parameter(F.normalize(torch.randn(work.prototypes, dim), dim=1))
 
     def forward(self, crops):
         features = torch.cat([self.trunk(size) for size in crops])
@@ -75,22 +96,22 @@ class Net(nn.Module):
 
 
 @torch.no_grad()
-def codes(scores):
+def codes(scores, rounds):
     """Sinkhorn-Knopp over the batch: rows of the result sum to 1."""
     plan = ((scores - scores.max()) / EPSILON).exp()
-    for _ in range(ROUNDS):
+    for _ in range(rounds):
         plan /= plan.sum(0, keepdim=True)
         plan /= plan.sum(1, keepdim=True)
     return plan
 
 
-def loss_of(scores):
+def loss_of(scores, work):
     """Codes of the first two crops, predicted from every other crop."""
-    crops = scores.split(BATCH)
+    crops = scores.split(work.batch)
     predicted = [F.log_softmax(crop / TEMPERATURE, dim=1) for crop in crops]
     terms = [
         -(code * predicted[other]).sum(1).mean()
-        for index, code in enumerate(map(codes, (crops[0].detach(), crops[1].detach())))
+        for index, code in enumerate(codes(crop.detach(), work.rounds) for crop in crops[:2])
         for other in range(len(crops))
         if other != index
     ]
@@ -120,16 +141,17 @@ class Larc:
 class Training:
     """A net, its optimizer and its crops in one memory layout."""
 
-    def __init__(self, layout):
-        self.net = Net().train().to(memory_format=layout)
+    def __init__(self, work, layout):
+        self.work = work
+        self.net = Net(work).train().to(memory_format=layout)
         self.optimizer = Larc(self.net.parameters())
-        shapes = [(CROPS_A_SIZE * BATCH, 3, size, size) for size in SIZES]
+        shapes = [(crops * work.batch, 3, side, side) for crops, side in work.crops]
         self.crops = [torch.randn(shape).contiguous(memory_format=layout) for shape in shapes]
         self.wall, self.cpu, self.losses = [], [], []
 
     def step(self):
         wall, cpu = time.perf_counter(), time.process_time()
-        loss = loss_of(self.net(self.crops))
+        loss = loss_of(self.net(self.crops), self.work)
         loss.backward()
         self.optimizer.step()
         with torch.no_grad():
@@ -141,17 +163,18 @@ class Training:
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--net", choices=WORK, default="tiny")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--steps", type=int, default=20)
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     torch.manual_seed(0)
-    trainings = {"nchw": Training(torch.contiguous_format), "channels_last": Training(torch.channels_last)}
+    trainings = {"nchw": Training(WORK[args.net], torch.contiguous_format), "channels_last": Training(WORK[args.net], torch.channels_last)}
     warm = 3
     for _ in range(warm + args.steps):
         for training in trainings.values():
             training.step()
-    result = {"bench": "step", "torch": torch.__version__, "threads": args.threads, "load": round(os.getloadavg()[0], 2)}
+    result = {"bench": "step", "net": args.net, "torch": torch.__version__, "threads": args.threads, "load": round(os.getloadavg()[0], 2)}
     result["trunk_parameters"] = sum(p.numel() for p in next(iter(trainings.values())).net.trunk.parameters())
     for name, training in trainings.items():
         result[name] = {

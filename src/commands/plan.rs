@@ -10,6 +10,7 @@ use super::output::{print, print_json};
 use crate::cli::{ExitCode, Failure, PlanArgs};
 use crate::config::{self, Recipe, Sync};
 use crate::model;
+use crate::planning::placement::Width;
 use crate::planning::forecast::{Forecast, LATENCY, Question, UTILISATION};
 use crate::planning::{footprint, recompute};
 use crate::setup::{self, GATHERED_VALUES_MAX};
@@ -112,6 +113,8 @@ pub fn report(args: &PlanArgs) -> Result<Report, Failure> {
         slots: job.slots(),
         gathered_values_max: GATHERED_VALUES_MAX,
         steps,
+        activation_bytes: settings.precision.activation_bytes(),
+        widths: widths(&job),
         checkpoint_every: recipe.checkpoint.every,
         checkpoint_keep: recipe.checkpoint.keep,
         device_memory: device_memory(&recipe, args.device_memory),
@@ -149,6 +152,13 @@ fn steps(recipe: &Recipe, images: Option<u64>, config: &str) -> Result<u64, Fail
     }
 }
 
+/// Prototypes and what comes after them always travel in f32.
+fn widths(job: &Swav) -> Vec<Width> {
+    let narrow = job.model().head_id().0 as usize + 1;
+    let wide = Width { gather: footprint::VALUE, reduce: footprint::VALUE };
+    (0..job.units().len()).map(|unit| if unit < narrow { job.settings().precision.width() } else { wide }).collect()
+}
+
 fn device_memory(recipe: &Recipe, asked: Option<u64>) -> Option<u64> {
     asked.or_else(|| recipe.memory.budget.as_deref().and_then(|budget| config::bytes(budget).ok()))
 }
@@ -160,7 +170,7 @@ fn job(recipe: &Recipe, steps: u64, asked: Option<u64>) -> Result<Swav, Failure>
     }
     let kept = setup::workload_with(recipe, steps, model::Recompute::Never, Device::flex())?;
     let settings = kept.settings();
-    let units = footprint::trunk(kept.model().trunk(), &settings.crops.passes(settings.batch));
+    let units = footprint::trunk(kept.model().trunk(), &settings.crops.passes(settings.batch), settings.precision.activation_bytes());
     let least = recompute::least_memory(&units, footprint::head(kept.model(), settings.crops.crops() * settings.batch));
     let budget = setup::lane_budget(recipe, device_memory(recipe, asked).unwrap_or_default()).unwrap_or_default();
     setup::workload_with(recipe, steps, model::Recompute::Within(budget.max(least)), Device::flex())

@@ -5,6 +5,7 @@
 #include <ATen/Context.h>
 #include <c10/core/GradMode.h>
 
+#include <cstdlib>
 #include <string>
 #include <tuple>
 
@@ -63,12 +64,13 @@ const char *everstep_empty_channels_last(const at::Tensor *x, at::Tensor **y) {
 // Only algorithms whose results repeat, and single precision that is single.
 const char *everstep_repeatable() {
   return guarded([&] {
+    // cuBLAS repeats its results only with workspaces of a fixed size, and reads which when it starts.
+    setenv("CUBLAS_WORKSPACE_CONFIG", ":4096:8", 0);
     auto &context = at::globalContext();
     context.setDeterministicAlgorithms(true, false);
     context.setDeterministicCuDNN(true);
     context.setBenchmarkCuDNN(false);
-    context.setAllowTF32CuBLAS(false);
-    context.setAllowTF32CuDNN(false);
+    context.setFloat32Precision("generic", "all", "ieee");
     context.setAllowFP16ReductionCuBLAS(false);
     context.setAllowBF16ReductionCuBLAS(false);
   });

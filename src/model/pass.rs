@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use burn::tensor::activation::{relu, sigmoid};
-use burn::tensor::{Device, Gradients, Tensor, TensorData};
+use burn::tensor::{Device, FloatDType, Gradients, Tensor, TensorData};
 use everstep_actors::workload::{TensorKind, TensorSpec};
 
 use super::layout::{Layout, Part};
@@ -34,11 +34,11 @@ impl std::fmt::Debug for Leaves {
 }
 
 impl Leaves {
-    /// Adds the leaves' gradients into a unit's flat gradient.
-    pub fn add(self, gradients: &mut Gradients, flat: &mut [f32]) {
+    /// Adds the leaves' gradients, times `scale`, into a unit's flat gradient.
+    pub fn add(self, gradients: &mut Gradients, scale: f32, flat: &mut [f32]) {
         for (offset, read) in self.0 {
             if let Some(values) = read(gradients) {
-                flat[offset..offset + values.len()].iter_mut().zip(&values).for_each(|(sum, v)| *sum += v);
+                flat[offset..offset + values.len()].iter_mut().zip(&values).for_each(|(sum, v)| *sum += v * scale);
             }
         }
     }
@@ -50,6 +50,7 @@ pub struct Pass<'a> {
     flat: &'a [f32],
     device: &'a Device,
     graph: bool,
+    compute: FloatDType,
     parameters: Box<dyn Iterator<Item = &'a TensorSpec> + 'a>,
     buffers: Box<dyn Iterator<Item = &'a TensorSpec> + 'a>,
     norms: Norms,
@@ -72,6 +73,7 @@ impl<'a> Pass<'a> {
             flat,
             device,
             graph,
+            compute: FloatDType::F32,
             parameters: Box::new(layout.tensors(TensorKind::Parameter)),
             buffers: Box::new(layout.tensors(TensorKind::Buffer)),
             norms,
@@ -80,13 +82,20 @@ impl<'a> Pass<'a> {
         }
     }
 
+    /// The same pass with activations, and weights while they compute, in another kind of number. Batch norm keeps to f32.
+    pub fn computing_in(mut self, compute: FloatDType) -> Self {
+        self.compute = compute;
+        self
+    }
+
     /// The moments of the pass's batch norms and its leaves.
     pub fn finish(self) -> (Vec<Arc<Moments>>, Leaves) {
         (self.moments, Leaves(self.leaves))
     }
 
     /// Images or feature maps `[n, c, h, w]` through all parts of a unit of the trunk.
-    pub fn trunk(&mut self, mut x: Tensor<4>) -> Tensor<4> {
+    pub fn trunk(&mut self, x: Tensor<4>) -> Tensor<4> {
+        let mut x = x.cast(self.compute);
         for part in &self.layout.parts {
             x = match part {
                 Part::Stem { stride, .. } => self.conv_norm(x, *stride, 1, true),
@@ -97,8 +106,9 @@ impl<'a> Pass<'a> {
         x
     }
 
-    /// Pooled features `[n, width]` through the head and onto the unit sphere: `[n, dim]`.
-    pub fn head(&mut self, mut x: Tensor<2>) -> Tensor<2> {
+    /// Pooled features `[n, width]` through the head and onto the unit sphere: `[n, dim]`, in f32.
+    pub fn head(&mut self, x: Tensor<2>) -> Tensor<2> {
+        let mut x = x.cast(self.compute);
         for part in &self.layout.parts {
             if let Part::Head { dims, norm } = part {
                 for layer in 1..dims.len() {
@@ -115,7 +125,7 @@ impl<'a> Pass<'a> {
                 }
             }
         }
-        ops::normalize(x)
+        ops::normalize(x.cast(FloatDType::F32))
     }
 
     /// Embeddings `[n, dim]` against the prototypes: scores `[n, prototypes]`.
@@ -148,7 +158,7 @@ impl<'a> Pass<'a> {
     }
 
     fn norm(&mut self, x: Tensor<4>, relu: bool) -> Tensor<4> {
-        let (gamma, beta) = (self.next(), self.next());
+        let (gamma, beta) = (self.master(), self.master());
         let (mean, var) = (self.buffer(), self.buffer());
         let (moments, sums) = match &self.norms {
             Norms::Running => (Arc::new(Moments { mean: mean.to_vec(), var: var.to_vec(), count: 1 }), None),
@@ -164,8 +174,13 @@ impl<'a> Pass<'a> {
         &self.flat[spec.range()]
     }
 
-    /// The next trained tensor.
+    /// The next trained tensor as it computes.
     fn next<const D: usize>(&mut self) -> Tensor<D> {
+        self.master().cast(self.compute)
+    }
+
+    /// The next trained tensor as it is kept.
+    fn master<const D: usize>(&mut self) -> Tensor<D> {
         let spec = self.parameters.next().expect("a layout lists what its parts take");
         let data = TensorData::new(self.flat[spec.range()].to_vec(), spec.shape.as_slice());
         let tensor = Tensor::<D>::from_data(data, self.device);

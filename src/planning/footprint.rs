@@ -1,6 +1,6 @@
 //! Bytes that the network takes in one lane, from the shapes of its tensors and from what its operations save for the backward pass.
 //!
-//! All values are f32. A convolution saves its input and its weight, a batch norm its input, squeeze-and-excitation the map that it scales, a ReLU
+//! Activations have a width of their own, all else is f32. A convolution saves its input and its weight, a batch norm its input, squeeze-and-excitation the map that it scales, a ReLU
 //! after an addition its input; a graph has a copy of the parameters of its own. `tests/memory.rs` holds the sums against bytes that are really taken.
 
 use super::recompute::Footprint;
@@ -53,7 +53,7 @@ struct AtPass {
     side: usize,
 }
 
-fn at_pass(layout: &Layout, channels: usize, pass: Pass) -> AtPass {
+fn at_pass(layout: &Layout, channels: usize, pass: Pass, value: u64) -> AtPass {
     let images = pass.images as u64;
     let (mut side, mut graph, mut work) = (pass.side, 0, 0);
     for (at, part) in layout.parts.iter().enumerate() {
@@ -66,23 +66,24 @@ fn at_pass(layout: &Layout, channels: usize, pass: Pass) -> AtPass {
         }
     }
     let out = layout.parts.last().map_or(channels, Part::channels);
-    let copy = parameters(&layout.unit) as u64 * VALUE;
+    // The leaves, and where activations are narrower the weights that compute.
+    let copy = parameters(&layout.unit) as u64 * if value < VALUE { VALUE + value } else { VALUE };
     AtPass {
-        input: map(channels, pass.side) * images * VALUE,
-        output: map(out, side) * images * VALUE,
-        graph: graph * images * VALUE + copy,
+        input: map(channels, pass.side) * images * value,
+        output: map(out, side) * images * value,
+        graph: graph * images * value + copy,
         work,
         side,
     }
 }
 
-/// The units of a trunk in one lane whose crops go through it in `passes`.
-pub fn trunk(layouts: &[Layout], passes: &[Pass]) -> Vec<Footprint> {
+/// The units of a trunk in one lane whose crops go through it in `passes`, a value of an activation taking `value` bytes.
+pub fn trunk(layouts: &[Layout], passes: &[Pass], value: u64) -> Vec<Footprint> {
     let mut passes = passes.to_vec();
     let mut channels = 3;
     let mut units = Vec::with_capacity(layouts.len());
     for layout in layouts {
-        let at: Vec<AtPass> = passes.iter().map(|pass| at_pass(layout, channels, *pass)).collect();
+        let at: Vec<AtPass> = passes.iter().map(|pass| at_pass(layout, channels, *pass, value)).collect();
         let sum = |of: &dyn Fn(&AtPass) -> u64| at.iter().map(of).sum::<u64>();
         let most = |of: &dyn Fn(&AtPass) -> u64| at.iter().map(of).max().unwrap_or_default();
         units.push(Footprint {

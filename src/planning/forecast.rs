@@ -47,6 +47,10 @@ pub struct Question<'a> {
     pub gathered_values_max: usize,
     /// Optimizer steps.
     pub steps: u64,
+    /// Bytes of an activation.
+    pub activation_bytes: u64,
+    /// Bytes of each unit's values on the wire.
+    pub widths: Vec<placement::Width>,
     /// Steps between checkpoints; 0: one at the end.
     pub checkpoint_every: u64,
     /// Checkpoints that are kept.
@@ -207,9 +211,9 @@ impl Forecast {
     pub fn new(question: &Question<'_>) -> Self {
         let q = question;
         let images_per_step = u64::from(q.lanes) * u64::from(q.images_per_lane);
-        let footprints = footprint::trunk(q.model.trunk(), &q.passes);
+        let footprints = footprint::trunk(q.model.trunk(), &q.passes, q.activation_bytes);
         let gathers = placement::gathers(q.units, q.gathered_values_max, q.plan);
-        let loads = placement::loads(q.units, &gathers, q.shard_values, placement::Ranks { count: q.ranks, replicas: q.replicas }, q.lanes);
+        let loads = placement::loads(q.units, &q.widths, &gathers, q.shard_values, placement::Ranks { count: q.ranks, replicas: q.replicas }, q.lanes);
         let model = sizes(q, &footprints);
         let memory = memory(q, &footprints, &loads);
         let traffic = traffic(q, &loads);

@@ -42,6 +42,15 @@ pub struct Load {
     pub bytes_out: u64,
 }
 
+/// Bytes of a unit's value on the wire.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Width {
+    /// As a weight.
+    pub gather: u64,
+    /// As a gradient.
+    pub reduce: u64,
+}
+
 /// What a cluster asks of placement.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Ranks {
@@ -55,7 +64,7 @@ pub struct Ranks {
 ///
 /// A rank that runs lanes asks the owners for what it has no copy of, once for each gather. It adds its lanes' gradients up to complete subtrees of
 /// the canonical tree and sends each subtree's sum to the owner, which sends the mean to each replica.
-pub fn loads(units: &[Unit], gathers: &[u64], shard_values: usize, ranks: Ranks, lanes: u32) -> Vec<Load> {
+pub fn loads(units: &[Unit], widths: &[Width], gathers: &[u64], shard_values: usize, ranks: Ranks, lanes: u32) -> Vec<Load> {
     let shapes: Vec<UnitShape> = units.iter().map(|unit| UnitShape { length: unit.len(), row: unit.row }).collect();
     let shards = cut(&shapes, shard_values);
     let site = |rank: u32| plan::Site { host: rank.to_string(), zone: String::new(), speed: 1 };
@@ -67,27 +76,31 @@ pub fn loads(units: &[Unit], gathers: &[u64], shard_values: usize, ranks: Ranks,
     let runs = |rank: Rank| u64::from(!placed.lanes_of(rank).is_empty());
     let working: u64 = (0..ranks.count).map(|rank| runs(Rank(rank))).sum();
     let mut loads = vec![Load::default(); ranks.count as usize];
+    // In bytes, as all that follows.
     let (mut total, mut total_asked) = (0, 0);
-    // Values of which a rank has a copy, each as often as it is gathered.
+    let mut owned = vec![0u64; ranks.count as usize];
+    // Of which a rank has a copy, each as often as it is gathered.
     let mut at_hand = vec![0u64; ranks.count as usize];
     for (place, Shard { id, range }) in placed.places.iter().zip(&shards) {
         let values = range.len() as u64;
-        let asked = values * gathers[id.unit.0 as usize];
-        (total, total_asked) = (total + values, total_asked + asked);
+        let width = widths[id.unit.0 as usize];
+        let (asked, gradient) = (width.gather * values * gathers[id.unit.0 as usize], width.reduce * values);
+        (total, total_asked) = (total + gradient, total_asked + asked);
         place.copies().for_each(|rank| at_hand[rank.0 as usize] += asked);
         let asking = working - place.copies().map(runs).sum::<u64>();
         let owner = place.owner.0 as usize;
         loads[owner].shards += 1;
         loads[owner].values += values;
-        loads[owner].bytes_in += VALUE * values * (total_subtrees - subtrees[owner]);
-        loads[owner].bytes_out += VALUE * (asked * asking + values * place.replicas.len() as u64);
-        place.replicas.iter().for_each(|replica| loads[replica.0 as usize].bytes_in += VALUE * values);
+        owned[owner] += gradient;
+        loads[owner].bytes_in += gradient * (total_subtrees - subtrees[owner]);
+        loads[owner].bytes_out += asked * asking + gradient * place.replicas.len() as u64;
+        place.replicas.iter().for_each(|replica| loads[replica.0 as usize].bytes_in += gradient);
     }
     for (rank, load) in loads.iter_mut().enumerate() {
         let mine = placed.lanes_of(Rank(rank as u32));
         load.lanes = mine.end - mine.start;
-        load.bytes_in += VALUE * runs(Rank(rank as u32)) * (total_asked - at_hand[rank]);
-        load.bytes_out += VALUE * subtrees[rank] * (total - load.values);
+        load.bytes_in += runs(Rank(rank as u32)) * (total_asked - at_hand[rank]);
+        load.bytes_out += subtrees[rank] * (total - owned[rank]);
     }
     loads
 }
@@ -103,10 +116,22 @@ mod tests {
         Unit { name: "u".into(), tensors: vec![tensor], row: 1 }
     }
 
+    const WIDE: Width = Width { gather: VALUE, reduce: VALUE };
+
+    #[test]
+    fn narrow_values_take_half_of_the_wire() {
+        let units = [unit(1000), unit(601)];
+        let of = |width| loads(&units, &[width; 2], &[2, 1], 64, Ranks { count: 3, replicas: 1 }, 4);
+        let bytes = |load: &Load| load.bytes_in + load.bytes_out;
+        for (wide, narrow) in of(WIDE).iter().zip(of(Width { gather: 2, reduce: 2 })) {
+            assert_eq!(bytes(wide), 2 * bytes(&narrow));
+        }
+    }
+
     #[test]
     fn a_rank_by_itself_sends_nothing() {
         let units = [unit(100), unit(50)];
-        let loads = loads(&units, &[2, 1], 30, Ranks { count: 1, replicas: 1 }, 4);
+        let loads = loads(&units, &[WIDE; 2], &[2, 1], 30, Ranks { count: 1, replicas: 1 }, 4);
         assert_eq!(loads, [Load { lanes: 4, shards: 6, values: 150, bytes_in: 0, bytes_out: 0 }]);
     }
 
@@ -115,7 +140,7 @@ mod tests {
         let units = [unit(1000), unit(601), unit(77)];
         for (ranks, lanes) in [(2, 4), (3, 4), (5, 8), (6, 4)] {
             for replicas in [0, 1, 2] {
-                let loads = loads(&units, &[2, 2, 1], 64, Ranks { count: ranks, replicas }, lanes);
+                let loads = loads(&units, &[WIDE; 3], &[2, 2, 1], 64, Ranks { count: ranks, replicas }, lanes);
                 let sum = |of: fn(&Load) -> u64| loads.iter().map(of).sum::<u64>();
                 assert_eq!(sum(|load| load.bytes_in), sum(|load| load.bytes_out), "{ranks} ranks, {replicas} replicas");
                 assert_eq!(sum(|load| load.values), 1678);
@@ -128,7 +153,7 @@ mod tests {
     #[test]
     fn two_ranks_by_hand() {
         for (replicas, gathered, means) in [(0, 150, 0), (1, 0, 100)] {
-            for load in loads(&[unit(100), unit(100)], &[2, 1], 50, Ranks { count: 2, replicas }, 4) {
+            for load in loads(&[unit(100), unit(100)], &[WIDE; 2], &[2, 1], 50, Ranks { count: 2, replicas }, 4) {
                 assert_eq!((load.lanes, load.values), (2, 100));
                 assert_eq!(load.bytes_in + load.bytes_out, 2 * 4 * (gathered + 100 + means), "{replicas} replicas");
             }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use burn::tensor::{Tensor, TensorData};
+use burn::tensor::{FloatDType, Tensor, TensorData};
 use everstep_actors::protocol::ids::{Lane as LaneId, Step, UnitId};
 use everstep_actors::workload::{LaneError, LaneReport, Peers};
 
@@ -25,7 +25,8 @@ pub fn run(job: &Swav, step: Step, crops: LaneCrops, peers: Peers) -> Result<Lan
     settings.crops.check(settings.batch, &crops).map_err(|what| LaneError::Failed(format!("{lane} got {what}")))?;
     let link = Link::new(peers);
     let sums: Arc<dyn Sums> = Group::new(link.clone(), settings.model.sync.group(lane.0, settings.lanes));
-    let lane = Lane { job, lane, link: &link, sums: &sums };
+    let mut lane = Lane { job, lane, link: &link, sums: &sums, scale: 1.0 };
+    lane.scale = lane.loss_scale()?;
 
     let (maps, traces) = lane.forward(settings.crops.batches(settings.batch, crops, job.device()))?;
     let (dmaps, metrics) = lane.head(step, maps)?;
@@ -40,16 +41,39 @@ struct Lane<'a> {
     lane: LaneId,
     link: &'a Arc<Link>,
     sums: &'a Arc<dyn Sums>,
+    /// What the loss is multiplied with before its gradients are computed.
+    scale: f32,
 }
 
 impl Lane<'_> {
+    /// The loss scale of this step: 1 unless f16 computes.
+    fn loss_scale(&self) -> Result<f32, LaneError> {
+        let Some((id, scale)) = self.job.scale() else { return Ok(1.0) };
+        let flat = self.link.gather(id)?;
+        self.link.release(id, Some(UnitId(0)));
+        self.link.reduce(id, scale.contribute())?;
+        Ok(scale.of(&flat))
+    }
+
+    fn compute(&self) -> FloatDType {
+        self.job.settings().precision.compute()
+    }
+
     /// A unit of the trunk.
     fn unit(&self, unit: usize) -> (UnitId, &Layout) {
         (UnitId(unit as u32), &self.job.model().trunk()[unit])
     }
 
     fn runner<'b>(&'b self, unit: usize, layout: &'b Layout, flat: &'b [f32]) -> Runner<'b> {
-        Runner { layout, flat, device: self.job.device(), sums: self.sums, first: unit == 0 }
+        Runner {
+            layout,
+            flat,
+            device: self.job.device(),
+            sums: self.sums,
+            first: unit == 0,
+            compute: self.compute(),
+            unscale: self.scale.recip(),
+        }
     }
 
     /// The trunk forward, units outermost so that each is gathered once: feature maps of each pass, and what is kept.
@@ -85,7 +109,7 @@ impl Lane<'_> {
         let maps: Vec<Tensor<4>> = maps.into_iter().map(|x| x.autodiff().require_grad()).collect();
         let settings = self.job.settings();
         let features = settings.crops.pooled(settings.batch, maps.clone(), &self.job.trunk);
-        let mut pass = Pass::new(model.head(), &head, &graph, true, Norms::Measured(self.sums.clone()));
+        let mut pass = Pass::new(model.head(), &head, &graph, true, Norms::Measured(self.sums.clone())).computing_in(self.compute());
         let z = pass.head(features);
         let (moments, head_leaves) = pass.finish();
         self.link.alive()?;
@@ -100,19 +124,24 @@ impl Lane<'_> {
         self.link.release(prototypes_id, self.job.queue().map(|(id, _)| id));
         let remembered = self.queue(step, &prototypes, z.clone().inner())?;
 
-        let (loss, metrics) = self.loss(step, scores.clone().inner(), &remembered, z.clone().inner())?;
+        let (mut loss, mut metrics) = self.loss(step, scores.clone().inner(), &remembered, z.clone().inner())?;
+
+        if self.job.scale().is_some() {
+            loss.d_scores.iter_mut().for_each(|d| *d *= self.scale);
+            metrics.push(("loss_scale", self.scale));
+        }
 
         let mut gradient = vec![0.0; prototypes.len()];
         let d_scores = Tensor::from_data(TensorData::new(loss.d_scores, scores.dims()), self.job.device());
         let mut gradients = seeded(scores, d_scores);
-        leaves.add(&mut gradients, &mut gradient);
+        leaves.add(&mut gradients, self.scale.recip(), &mut gradient);
         let dz = embedding.grad_remove(&mut gradients).ok_or_else(|| no_gradient("the embedding"))?;
         self.link.reduce(prototypes_id, gradient)?;
 
         let mut gradient = vec![0.0; head.len()];
         contribute(model.head(), &[&moments], &mut gradient);
         let mut gradients = seeded(z, dz);
-        head_leaves.add(&mut gradients, &mut gradient);
+        head_leaves.add(&mut gradients, self.scale.recip(), &mut gradient);
         let dmaps = maps.iter().map(|x| x.grad_remove(&mut gradients).ok_or_else(|| no_gradient("a feature map")));
         let dmaps = dmaps.collect::<Result<_, _>>()?;
         self.link.reduce(head_id, gradient)?;

@@ -1,5 +1,7 @@
 //! Whole steps: lanes, mean gradients, partial norms, the optimizer.
 
+#[cfg(feature = "tch")]
+mod half;
 mod oracle;
 mod queue;
 pub(super) mod run;

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use burn::tensor::{Device, Gradients, Tensor};
+use burn::tensor::{Device, FloatDType, Gradients, Tensor};
 use everstep_actors::workload::TensorKind;
 
 use crate::model::MOMENTUM;
@@ -40,6 +40,7 @@ struct Graph {
     x: Tensor<4>,
     y: Tensor<4>,
     leaves: Leaves,
+    unscale: f32,
 }
 
 /// A unit of the trunk with its values, as one lane runs it.
@@ -51,6 +52,10 @@ pub(super) struct Runner<'a> {
     pub(super) sums: &'a Arc<dyn Sums>,
     /// Images need no gradient.
     pub(super) first: bool,
+    /// What it computes in.
+    pub(super) compute: FloatDType,
+    /// What gradients are multiplied with to undo the loss scale.
+    pub(super) unscale: f32,
 }
 
 impl Runner<'_> {
@@ -61,7 +66,7 @@ impl Runner<'_> {
             let (graph, moments) = self.graph(x, norms);
             return (graph.y.clone().inner(), Trace { kept: Kept::Graph(Box::new(graph)), moments });
         }
-        let mut pass = Pass::new(self.layout, self.flat, self.device, false, norms);
+        let mut pass = Pass::new(self.layout, self.flat, self.device, false, norms).computing_in(self.compute);
         let kept = if keep == Keep::Input { Kept::Input(Box::new(x.clone())) } else { Kept::Nothing };
         let y = pass.trunk(x);
         let (moments, _) = pass.finish();
@@ -80,10 +85,10 @@ impl Runner<'_> {
         let x = x.autodiff();
         let x = if self.first { x } else { x.require_grad() };
         let device = self.device.clone().autodiff();
-        let mut pass = Pass::new(self.layout, self.flat, &device, true, norms);
+        let mut pass = Pass::new(self.layout, self.flat, &device, true, norms).computing_in(self.compute);
         let y = pass.trunk(x.clone());
         let (moments, leaves) = pass.finish();
-        (Graph { x, y, leaves }, moments)
+        (Graph { x, y, leaves, unscale: self.unscale }, moments)
     }
 }
 
@@ -106,7 +111,7 @@ impl Trace {
             (Kept::Input(_), None) | (Kept::Nothing, _) => return None,
         };
         let mut gradients = seeded(graph.y, dy);
-        graph.leaves.add(&mut gradients, gradient);
+        graph.leaves.add(&mut gradients, graph.unscale, gradient);
         graph.x.grad_remove(&mut gradients)
     }
 }

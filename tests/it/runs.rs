@@ -26,6 +26,23 @@ fn any_number_of_ranks_and_any_division_into_sessions_has_the_same_bits() {
     assert!(digests.iter().all(|digest| digest.len() == 64 && *digest == digests[0]), "{digests:?}");
 }
 
+/// Weights and gradients that travel in 16 bits are rounded alike wherever they travel, and when they do not.
+#[test]
+fn narrow_wires_have_the_same_bits_on_any_number_of_ranks() {
+    let bench = Bench::new();
+    let digest = |name: &str, ranks: u32, reduce: &str| {
+        let ran = bench.run(&format!(
+            "train recipe.toml --run {name} --ranks {ranks} --json --steps 8 --set device.gather=bf16 --set device.reduce={reduce}"
+        ));
+        assert_eq!(ran.code, 0, "{ran:?}");
+        bench.digest(name)
+    };
+    let one = digest("one", 1, "bf16");
+    assert_eq!(one, digest("two", 2, "bf16"));
+    assert_eq!(one, digest("three", 3, "bf16"));
+    assert_ne!(one, digest("wide", 2, "f32"), "gradients were summed in bf16");
+}
+
 /// Whoever is killed, the leader too, the run goes on at the step it was in and the rank comes back: the same bits.
 #[test]
 fn killed_ranks_cost_no_step_and_come_back() {

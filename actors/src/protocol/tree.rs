@@ -78,18 +78,40 @@ pub enum Refused {
     },
 }
 
+/// What is done to the sum at every node of the tree, the leaves among them: the same at each, so that placement changes no bit.
+pub trait Round<T> {
+    /// Rounds the values of a node.
+    fn round(&self, values: &mut [T]);
+}
+
+/// Sums are kept as they are.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Exact;
+
+impl<T> Round<T> for Exact {
+    fn round(&self, _: &mut [T]) {}
+}
+
 /// A sum in progress: takes node sums in any order, adds siblings as soon as both are there.
 #[derive(Debug, Clone)]
-pub struct TreeSum<T> {
+pub struct TreeSum<T, R = Exact> {
     leaves: u32,
     length: Option<usize>,
     nodes: BTreeMap<u32, (u32, Vec<T>)>,
+    rounding: R,
 }
 
 impl<T: Copy + Add<Output = T>> TreeSum<T> {
     /// An empty sum over `0..leaves`.
     pub fn new(leaves: u32) -> Self {
-        Self { leaves, length: None, nodes: BTreeMap::new() }
+        Self::rounded(leaves, Exact)
+    }
+}
+
+impl<T: Copy + Add<Output = T>, R: Round<T>> TreeSum<T, R> {
+    /// An empty sum over `0..leaves` that is rounded at every node.
+    pub fn rounded(leaves: u32, rounding: R) -> Self {
+        Self { leaves, length: None, nodes: BTreeMap::new(), rounding }
     }
 
     /// Adds the sum of the leaves `range`. Returns the whole sum once every leaf is in it.
@@ -109,6 +131,7 @@ impl<T: Copy + Add<Output = T>> TreeSum<T> {
             return Err(Refused::Length { want, got: values.len() });
         }
         let (mut range, mut values) = (range, values);
+        self.rounding.round(&mut values);
         while let Some((sibling, parent)) = relatives(&range, self.leaves) {
             let there = self.nodes.get(&sibling.start).is_some_and(|(end, _)| *end == sibling.end);
             if !there {
@@ -117,6 +140,7 @@ impl<T: Copy + Add<Output = T>> TreeSum<T> {
             }
             let Some((_, other)) = self.nodes.remove(&sibling.start) else { return Ok(None) };
             values = if range.start < sibling.start { added(values, &other) } else { added(other, &values) };
+            self.rounding.round(&mut values);
             range = parent;
         }
         Ok(Some(values))
@@ -154,14 +178,22 @@ pub type Subtree<T> = (Range<u32>, Vec<T>);
 
 /// The part of a sum that one rank makes: its lanes' contributions, added up to complete subtrees.
 #[derive(Debug, Clone)]
-pub struct Subtrees<T> {
-    parts: Vec<(Range<u32>, TreeSum<T>)>,
+pub struct Subtrees<T, R = Exact> {
+    parts: Vec<(Range<u32>, TreeSum<T, R>)>,
 }
 
 impl<T: Copy + Add<Output = T>> Subtrees<T> {
     /// The part made of these nodes of the tree (see [`cover`]).
     pub fn new(nodes: Vec<Range<u32>>) -> Self {
-        Self { parts: nodes.into_iter().map(|node| (node.clone(), TreeSum::new(node.end - node.start))).collect() }
+        Self::rounded(nodes, Exact)
+    }
+}
+
+impl<T: Copy + Add<Output = T>, R: Round<T> + Clone> Subtrees<T, R> {
+    /// The same, rounded at every node.
+    pub fn rounded(nodes: Vec<Range<u32>>, rounding: R) -> Self {
+        let part = |node: Range<u32>| (node.clone(), TreeSum::rounded(node.end - node.start, rounding.clone()));
+        Self { parts: nodes.into_iter().map(part).collect() }
     }
 
     /// Adds one leaf. Returns a node and its sum when all leaves below it are there.

@@ -15,9 +15,10 @@ use tokio::sync::watch;
 use crate::protocol::ids::{Epoch, Lane, Rank, ShardId, Step, UnitId};
 use crate::protocol::plan::{Place, Plan};
 use crate::protocol::shard::Shard;
-use crate::protocol::tree::{Subtrees, TreeSum};
+use crate::protocol::tree::{Round, Subtrees, TreeSum};
 use crate::wire::message::{DataHeader, DataKind};
-use crate::workload::{Aborted, CallId, Collective};
+use crate::wire::narrow::Narrow;
+use crate::workload::{Aborted, CallId, Collective, Wire};
 
 mod gather;
 
@@ -90,6 +91,8 @@ pub struct Layout {
     pub lanes: u32,
     /// Every shard of the model.
     pub shards: Vec<Shard>,
+    /// How each unit travels.
+    pub wires: Vec<Wire>,
     /// Gathered units are kept for reuse in the same step up to this many values.
     pub gathered_values_max: usize,
 }
@@ -113,6 +116,8 @@ impl std::fmt::Debug for Exchange {
 #[derive(Debug)]
 struct UnitPlace {
     length: usize,
+    gather: Narrow,
+    reduce: Narrow,
     shards: Vec<(Shard, Place)>,
 }
 
@@ -123,8 +128,8 @@ struct State {
     committed: BTreeMap<ShardId, Vector>,
     parked: Vec<(Rank, DataHeader)>,
     gathers: BTreeMap<UnitId, Gather>,
-    gradients: BTreeMap<UnitId, Subtrees<f32>>,
-    reductions: BTreeMap<(Step, ShardId), TreeSum<f32>>,
+    gradients: BTreeMap<UnitId, Subtrees<f32, Narrow>>,
+    reductions: BTreeMap<(Step, ShardId), TreeSum<f32, Narrow>>,
     reduced: BTreeMap<ShardId, Vector>,
     sums: BTreeMap<SumKey, Sum>,
 }
@@ -161,7 +166,9 @@ impl Exchange {
         let mut units: Vec<UnitPlace> = Vec::new();
         for (shard, place) in layout.shards.iter().zip(&layout.plan.places) {
             if shard.id.index == 0 {
-                units.push(UnitPlace { length: 0, shards: Vec::new() });
+                let wire = layout.wires.get(units.len()).copied().unwrap_or_default();
+                let (gather, reduce) = (Narrow::new(wire.gather, wire.below), Narrow::new(wire.reduce, wire.below));
+                units.push(UnitPlace { length: 0, gather, reduce, shards: Vec::new() });
             }
             if let Some(unit) = units.last_mut() {
                 unit.length = shard.range.end;
@@ -263,6 +270,14 @@ impl Exchange {
 
     /// Takes in a frame that was admitted.
     pub fn on_data(self: &Arc<Self>, from: Rank, header: DataHeader, values: Vec<f32>) {
+        let narrow = self.narrow(&header);
+        let values = match narrow.filter(|narrow| !narrow.is_plain()) {
+            None => values,
+            Some(narrow) => match narrow.unpack(values, header.length as usize) {
+                Some(values) => values,
+                None => return self.inward.broken(format!("a frame of {} at {} has another length than it says", header.unit, header.step)),
+            },
+        };
         match header.kind {
             DataKind::Want => self.answer(from, header),
             DataKind::Gathered => self.gathered(&header, &values),
@@ -310,6 +325,16 @@ impl Exchange {
         self.outbound.send(frame)
     }
 
+    /// How the values of a frame are packed, if they may be.
+    fn narrow(&self, header: &DataHeader) -> Option<Narrow> {
+        let unit = self.units.get(header.unit.0 as usize)?;
+        match header.kind {
+            DataKind::Gathered => Some(unit.gather.within(&header.range())),
+            DataKind::Gradient | DataKind::Mean => Some(unit.reduce.within(&header.range())),
+            _ => None,
+        }
+    }
+
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -328,7 +353,8 @@ impl Exchange {
             if state.over || state.step != step || gradient.len() != self.length(unit) {
                 return Err(Aborted);
             }
-            let subtrees = || Subtrees::new(self.layout.plan.subtrees(self.layout.rank, &(0..self.layout.lanes)));
+            let narrow = self.units[unit.0 as usize].reduce;
+            let subtrees = || Subtrees::rounded(self.layout.plan.subtrees(self.layout.rank, &(0..self.layout.lanes)), narrow);
             let mine = state.gradients.entry(unit).or_insert_with(subtrees);
             match mine.add(lane.0, gradient).map_err(|_| Aborted)? {
                 Some(node) => node,
@@ -337,13 +363,14 @@ impl Exchange {
         };
         let total = Arc::new(total);
         let mut frames = Vec::new();
-        for (shard, place) in &self.units[unit.0 as usize].shards {
+        let place_of = &self.units[unit.0 as usize];
+        for (shard, place) in &place_of.shards {
             let mut header = self.header(step, DataKind::Gradient, 0, unit, shard.range.clone());
             (header.lanes_start, header.lanes_end) = (node.start, node.end);
             if place.owner == self.layout.rank {
                 self.add_gradient(&header, total[shard.range.clone()].to_vec());
             } else {
-                frames.push(Outgoing { to: place.owner, header, values: total.clone(), range: shard.range.clone() });
+                frames.push(outgoing(place.owner, header, &total, shard.range.clone(), place_of.reduce.within(&shard.range)));
             }
         }
         Ok(frames)
@@ -356,13 +383,14 @@ impl Exchange {
             return;
         }
         let lanes = self.layout.lanes;
+        let narrow = self.units[header.unit.0 as usize].reduce.within(&shard.range);
         let key = (header.step, shard.id);
         let added = {
             let mut state = self.lock();
             if state.over || header.step < state.step {
                 return;
             }
-            let tree = state.reductions.entry(key).or_insert_with(|| TreeSum::new(lanes));
+            let tree = state.reductions.entry(key).or_insert_with(|| TreeSum::rounded(lanes, narrow));
             let added = tree.add(header.lanes(), values);
             if matches!(added, Ok(Some(_))) {
                 state.reductions.remove(&key);
@@ -374,10 +402,11 @@ impl Exchange {
             Ok(Some(mut mean)) => {
                 let scale = 1.0 / lanes as f32;
                 mean.iter_mut().for_each(|value| *value *= scale);
+                narrow.round(&mut mean);
                 let mean = Arc::new(mean);
                 for replica in &place.replicas {
                     let header = DataHeader { kind: DataKind::Mean, lanes_start: 0, lanes_end: lanes, ..header.clone() };
-                    let frame = Outgoing { to: *replica, header, values: mean.clone(), range: 0..mean.len() };
+                    let frame = outgoing(*replica, header, &mean, 0..mean.len(), narrow);
                     tokio::spawn(self.outbound.send(frame));
                 }
                 self.set_reduced(header.step, shard.id, mean);
@@ -485,6 +514,16 @@ impl Exchange {
         }
         answer.wait_for(Option::is_some).await.map_err(|_| Aborted)?.clone().ok_or(Aborted)
     }
+}
+
+/// A frame of a range of a vector, packed where its kind of numbers is narrow.
+fn outgoing(to: Rank, header: DataHeader, values: &Vector, range: Range<usize>, narrow: Narrow) -> Outgoing {
+    if narrow.is_plain() {
+        return Outgoing { to, header, values: values.clone(), range };
+    }
+    let packed = narrow.pack(&values[range]);
+    let range = 0..packed.len();
+    Outgoing { to, header, values: Arc::new(packed), range }
 }
 
 /// Wants that wait for a commit at most: every shard once from some hundred peers.

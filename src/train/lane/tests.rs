@@ -10,6 +10,7 @@ use crate::model::ops::pool;
 use crate::model::{Config, Model, Recompute, Sync, filler};
 use crate::planning::{footprint, recompute};
 use crate::train::multicrop::{Multicrop, Size};
+use crate::train::precision::Precision;
 use crate::train::tests::run::{BATCH, Ends, batch, lanes, settings};
 use crate::train::{Objective, Optimizer, Settings, SinkhornSum};
 
@@ -104,7 +105,7 @@ fn plain(model: &Model, weights: &[Arc<Vec<f32>>], crops: &LaneCrops) -> Vec<Vec
     let mut gradients = seeded(scores, d);
     let mut flat: Vec<Vec<f32>> = model.units().iter().map(|u| vec![0.0; u.len()]).collect();
     for (unit, leaves) in leaves {
-        leaves.add(&mut gradients, &mut flat[unit]);
+        leaves.add(&mut gradients, 1.0, &mut flat[unit]);
     }
     flat
 }
@@ -176,7 +177,7 @@ fn all_memory_plans_give_the_same_bits() {
     let metrics = |reports: &[LaneReport]| reports.iter().map(|r| r.metrics.clone()).collect::<Vec<_>>();
     let mut seen = std::collections::BTreeSet::new();
     let (job, ..) = step(settings(4, Recompute::Never));
-    let units = footprint::trunk(job.model().trunk(), &job.settings().crops.passes(4));
+    let units = footprint::trunk(job.model().trunk(), &job.settings().crops.passes(4), footprint::VALUE);
     let head = footprint::head(job.model(), 16);
     let (least, most) = (recompute::least_memory(&units, head), recompute::peak(&units, head, &recompute::never(units.len())));
     let budgets = [0, 1, 2, 3].map(|i| Recompute::Within(least + (most - least) * i / 4));
@@ -265,6 +266,7 @@ fn time_of_a_step() {
             batch: 128 / lanes as usize,
             crops: Multicrop { sizes: [32, 16].map(|side| Size { crops: 2, side }).to_vec(), padded: false },
             queue: None,
+            precision: Precision::default(),
         };
         let job = job(settings, Box::new(Quadratic));
         let weights: Vec<_> = (0..job.model().units().len() as u32)

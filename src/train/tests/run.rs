@@ -5,6 +5,7 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use burn::tensor::Device;
 use everstep_actors::alone::Alone;
 use everstep_actors::protocol::ids::{Lane, Step, UnitId};
 use everstep_actors::protocol::shard::{self, Shard, UnitShape};
@@ -20,6 +21,7 @@ use crate::swav::sinkhorn;
 use crate::train::multicrop::{Multicrop, Size};
 use crate::train::objective::SwappedPrediction;
 use crate::train::optimizer::Larc;
+use crate::train::precision::Precision;
 use crate::train::{Objective, Settings, Swav};
 
 type BoxFuture<T> = std::pin::Pin<Box<dyn Future<Output = Result<T, Aborted>> + Send>>;
@@ -39,7 +41,7 @@ pub(in crate::train) fn settings(lanes: u32, recompute: Recompute) -> Settings {
         ..Config::default()
     };
     let sizes = SIZES.map(|(_, side)| Size { crops: 2, side }).to_vec();
-    Settings { model, recompute, seed: 1, lanes, batch: BATCH / lanes as usize, crops: Multicrop { sizes, padded: false }, queue: None }
+    Settings { model, recompute, seed: 1, lanes, batch: BATCH / lanes as usize, crops: Multicrop { sizes, padded: false }, queue: None, precision: Precision::default() }
 }
 
 /// SEER's objective.
@@ -69,8 +71,18 @@ pub(super) fn job(settings: Settings, objective: Box<dyn Objective>, config: opt
 
 /// A job whose run has `steps` steps.
 pub(super) fn job_of(steps: u64, settings: Settings, objective: Box<dyn Objective>, config: optim::Config) -> Arc<Swav> {
+    on(filler::device(), steps, settings, objective, config)
+}
+
+/// A job that computes on `device`.
+#[cfg(feature = "tch")]
+pub(super) fn job_on(device: Device, settings: Settings, objective: Box<dyn Objective>, config: optim::Config) -> Arc<Swav> {
+    on(device, 10, settings, objective, config)
+}
+
+fn on(device: Device, steps: u64, settings: Settings, objective: Box<dyn Objective>, config: optim::Config) -> Arc<Swav> {
     let optimizer = Larc { config, steps, prototypes: "prototypes".into(), dim: 12 };
-    Arc::new(Swav::new(settings, objective, Box::new(optimizer), filler::device()).unwrap())
+    Arc::new(Swav::new(settings, objective, Box::new(optimizer), device).unwrap())
 }
 
 /// The lane's images out of the global batch.

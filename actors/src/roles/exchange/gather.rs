@@ -12,7 +12,7 @@ impl Exchange {
         if let [(shard, _)] = place.shards.as_slice()
             && let Some(whole) = state.committed.get(&shard.id)
         {
-            let answer = watch::channel(Some(whole.clone())).0;
+            let answer = watch::channel(Some(rounded(whole, place.gather))).0;
             state.gathers.insert(unit, Gather { buffer: Vec::new(), missing: 0, arrived: vec![true], releases: 0, answer });
             return Vec::new();
         }
@@ -23,6 +23,7 @@ impl Exchange {
             // A replica's values are the owner's: the step that made them was stable.
             if let Some(values) = state.committed.get(&shard.id) {
                 buffer[shard.range.clone()].copy_from_slice(values);
+                place.gather.within(&shard.range).round(&mut buffer[shard.range.clone()]);
                 arrived[index] = true;
             } else {
                 let header = self.header(state.step, DataKind::Want, 0, unit, shard.range.clone());
@@ -52,8 +53,9 @@ impl Exchange {
         let Some(values) = state.committed.get(&shard.id).cloned() else { return };
         drop(state);
         let header = DataHeader { kind: DataKind::Gathered, ..want };
+        let narrow = self.units[header.unit.0 as usize].gather.within(&header.range());
         let range = 0..values.len();
-        tokio::spawn(self.outbound.send(Outgoing { to: from, header, values, range }));
+        tokio::spawn(self.outbound.send(outgoing(from, header, &values, range, narrow)));
     }
 
     pub(super) fn gathered(&self, header: &DataHeader, values: &[f32]) {
@@ -125,6 +127,16 @@ impl Exchange {
         }
         wants
     }
+}
+
+/// The values as all lanes see them.
+fn rounded(values: &Vector, narrow: Narrow) -> Vector {
+    if narrow.is_plain() {
+        return values.clone();
+    }
+    let mut values = values.to_vec();
+    narrow.round(&mut values);
+    Arc::new(values)
 }
 
 fn finish(gather: &mut Gather) {

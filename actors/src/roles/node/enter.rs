@@ -5,6 +5,7 @@ use futures::StreamExt;
 use super::super::transfer::Missed;
 use super::super::vault::ShardState;
 use super::*;
+use crate::protocol::ids::UnitId;
 use crate::protocol::plan::{Place, Plan};
 use crate::protocol::word::Move;
 
@@ -101,6 +102,7 @@ impl<W: Workload> NodeActor<W> {
             lanes: self.workload.lanes(),
             plan: Plan::clone(&beginning.plan),
             shards: self.shared.shards.to_vec(),
+            wires: (0..self.workload.units().len() as u32).map(|unit| self.workload.wire(UnitId(unit))).collect(),
             gathered_values_max: self.gathered_values_max,
         };
         let lanes = beginning.plan.lanes_of(rank);

@@ -10,7 +10,9 @@ use burn::tensor::Device;
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum DeviceError {
     /// No CUDA in the library, or no driver.
-    #[error("this libtorch sees no CUDA device: install the driver and build against a libtorch with CUDA (LIBTORCH_USE_PYTORCH=1), or use libtorch:cpu")]
+    #[error(
+        "this libtorch sees no CUDA device: install the driver and build against a libtorch with CUDA (LIBTORCH_USE_PYTORCH=1), or use libtorch:cpu"
+    )]
     NoCuda,
     /// Fewer devices than named.
     #[error("there is no CUDA device {asked}: this machine has {there}, counted from 0")]

@@ -122,7 +122,8 @@ pub fn device(name: &str) -> Result<Device, Failure> {
         Named::LibtorchCuda(index) => libtorch::cuda(index.unwrap_or_default()).map_err(|error| Failure::new(ExitCode::Config, error)),
         #[cfg(not(feature = "tch"))]
         Named::LibtorchCpu | Named::LibtorchCuda(_) => {
-            let what = format!("`device.name` is \"{name}\", but this build has no libtorch: run ./libtorch.sh and build with --features tch");
+            let what =
+                format!("`device.name` is \"{name}\", but this build has no libtorch: run ./libtorch.sh and build with --features tch");
             Err(Failure::new(ExitCode::Config, what))
         }
     }

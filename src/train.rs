@@ -137,9 +137,10 @@ fn memory_plan(settings: &Settings, model: &Model) -> Result<Vec<Segment>, JobEr
     match settings.recompute {
         Recompute::Always => Ok(recompute::always(count)),
         Recompute::Never => Ok(recompute::never(count)),
-        Recompute::Segments(segments) => {
-            Ok(recompute::min_max(&footprint::trunk(model.trunk(), &settings.crops.passes(settings.batch), settings.precision.activation_bytes()), segments))
-        }
+        Recompute::Segments(segments) => Ok(recompute::min_max(
+            &footprint::trunk(model.trunk(), &settings.crops.passes(settings.batch), settings.precision.activation_bytes()),
+            segments,
+        )),
         Recompute::Within(budget) => {
             let units = footprint::trunk(model.trunk(), &settings.crops.passes(settings.batch), settings.precision.activation_bytes());
             let head = footprint::head(model, settings.crops.crops() * settings.batch);

@@ -92,7 +92,7 @@ prototypes = 300
 /// Bytes predicted for a step of the lane.
 fn predicted(job: &Swav) -> u64 {
     let settings = job.settings();
-    let units = footprint::trunk(job.model().trunk(), &settings.crops.passes(settings.batch));
+    let units = footprint::trunk(job.model().trunk(), &settings.crops.passes(settings.batch), footprint::VALUE);
     recompute::peak(&units, footprint::head(job.model(), settings.crops.crops() * settings.batch), job.plan())
 }
 

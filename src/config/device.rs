@@ -65,7 +65,10 @@ impl Default for Device {
 impl Device {
     pub(super) fn check(&self) -> Result<(), Invalid> {
         check::require(named(&self.name).is_some(), "device.name", || {
-            (format!("is \"{}\", which is no device", self.name), "use \"flex\", \"libtorch:cpu\", \"libtorch:cuda\" or \"libtorch:cuda:N\"".into())
+            (
+                format!("is \"{}\", which is no device", self.name),
+                "use \"flex\", \"libtorch:cpu\", \"libtorch:cuda\" or \"libtorch:cuda:N\"".into(),
+            )
         })?;
         let half = self.precision != Precision::F32;
         check::require(!half || named(&self.name) != Some(Named::Flex), "device.precision", || {

@@ -65,9 +65,7 @@ pub fn conv(x: &Tensor, weight: &Tensor, stride: usize, groups: usize) -> Result
 pub fn conv_dx(x: &Tensor, weight: &Tensor, dy: &Tensor, stride: usize, groups: usize) -> Result<Tensor, Error> {
     // SAFETY: as in `conv`.
     #[expect(unsafe_code, reason = "calls C++")]
-    tensor(|dx| unsafe {
-        everstep_conv_backward(x.as_ptr(), weight.as_ptr(), dy.as_ptr(), stride as i64, groups as i64, dx, null_mut())
-    })
+    tensor(|dx| unsafe { everstep_conv_backward(x.as_ptr(), weight.as_ptr(), dy.as_ptr(), stride as i64, groups as i64, dx, null_mut()) })
 }
 
 /// d loss / d weight of [`conv`].
@@ -77,9 +75,7 @@ pub fn conv_dx(x: &Tensor, weight: &Tensor, dy: &Tensor, stride: usize, groups: 
 pub fn conv_dw(x: &Tensor, weight: &Tensor, dy: &Tensor, stride: usize, groups: usize) -> Result<Tensor, Error> {
     // SAFETY: as in `conv`.
     #[expect(unsafe_code, reason = "calls C++")]
-    tensor(|dw| unsafe {
-        everstep_conv_backward(x.as_ptr(), weight.as_ptr(), dy.as_ptr(), stride as i64, groups as i64, null_mut(), dw)
-    })
+    tensor(|dw| unsafe { everstep_conv_backward(x.as_ptr(), weight.as_ptr(), dy.as_ptr(), stride as i64, groups as i64, null_mut(), dw) })
 }
 
 /// A tensor `[n, c, h, w]` whose memory is in the order n, h, w, c; shares `x`'s if that is so already.

@@ -213,7 +213,14 @@ impl Forecast {
         let images_per_step = u64::from(q.lanes) * u64::from(q.images_per_lane);
         let footprints = footprint::trunk(q.model.trunk(), &q.passes, q.activation_bytes);
         let gathers = placement::gathers(q.units, q.gathered_values_max, q.plan);
-        let loads = placement::loads(q.units, &q.widths, &gathers, q.shard_values, placement::Ranks { count: q.ranks, replicas: q.replicas }, q.lanes);
+        let loads = placement::loads(
+            q.units,
+            &q.widths,
+            &gathers,
+            q.shard_values,
+            placement::Ranks { count: q.ranks, replicas: q.replicas },
+            q.lanes,
+        );
         let model = sizes(q, &footprints);
         let memory = memory(q, &footprints, &loads);
         let traffic = traffic(q, &loads);

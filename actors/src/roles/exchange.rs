@@ -275,7 +275,9 @@ impl Exchange {
             None => values,
             Some(narrow) => match narrow.unpack(values, header.length as usize) {
                 Some(values) => values,
-                None => return self.inward.broken(format!("a frame of {} at {} has another length than it says", header.unit, header.step)),
+                None => {
+                    return self.inward.broken(format!("a frame of {} at {} has another length than it says", header.unit, header.step));
+                }
             },
         };
         match header.kind {

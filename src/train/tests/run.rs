@@ -41,7 +41,16 @@ pub(in crate::train) fn settings(lanes: u32, recompute: Recompute) -> Settings {
         ..Config::default()
     };
     let sizes = SIZES.map(|(_, side)| Size { crops: 2, side }).to_vec();
-    Settings { model, recompute, seed: 1, lanes, batch: BATCH / lanes as usize, crops: Multicrop { sizes, padded: false }, queue: None, precision: Precision::default() }
+    Settings {
+        model,
+        recompute,
+        seed: 1,
+        lanes,
+        batch: BATCH / lanes as usize,
+        crops: Multicrop { sizes, padded: false },
+        queue: None,
+        precision: Precision::default(),
+    }
 }
 
 /// SEER's objective.

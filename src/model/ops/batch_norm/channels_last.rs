@@ -91,17 +91,16 @@ pub(super) fn gradient_sums(x: &[f32], dy: &[f32], per: &PerChannel, relu: bool)
 pub(super) fn gradient(x: &[f32], dy: &[f32], dx: &mut [f32], per: &PerChannel, means: &[f32], relu: bool) {
     let c = per.a.len();
     let floor = if relu { 0.0 } else { f32::NEG_INFINITY };
-    // a·(dy − m₁ − (x − mean)·inv·m₂) = a·dy + x·slope + offset
+    // a·(dy − m₁ − (x − mean)·inv·m₂) = a·(dy − m₁) + (x − mean)·slope
     let slope: Vec<f32> = (0..c).map(|i| -per.a[i] * per.inv[i] * means[c + i]).collect();
-    let offset: Vec<f32> = (0..c).map(|i| -per.a[i] * means[i] - slope[i] * per.mean[i]).collect();
     vectorised(
         #[inline(always)]
         || {
             for ((dx, x), dy) in dx.chunks_exact_mut(c).zip(x.chunks_exact(c)).zip(dy.chunks_exact(c)) {
-                let known = per.a.iter().zip(&per.b).zip(slope.iter().zip(&offset));
-                for (((dx, x), dy), ((a, b), (slope, offset))) in dx.iter_mut().zip(x).zip(dy).zip(known) {
+                let known = per.a.iter().zip(&per.b).zip(slope.iter().zip(&per.mean).zip(means));
+                for (((dx, x), dy), ((a, b), ((slope, mean), first))) in dx.iter_mut().zip(x).zip(dy).zip(known) {
                     let dy = if x * a + b <= floor { 0.0 } else { *dy };
-                    *dx = a * dy + (x * slope + offset);
+                    *dx = a * (dy - first) + (x - mean) * slope;
                 }
             }
         },

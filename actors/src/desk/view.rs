@@ -1,7 +1,7 @@
 //! The payload: a flat list of items that name their parents and children.
 //!
 //! References are paths: `run`, `node/<id>`, `rank/3`, `actor/<node id>/<name>`, `lane/7`, `shard/<unit>/<n>`, `checkpoint/<step>`,
-//! `event/<node>/<number>`, `link/<node id>/<node id>`. Node ids stand as people see them, shortened as everywhere else.
+//! `event/<node>/<milliseconds since the Unix epoch>`, `link/<node id>/<node id>`. Node ids stand as people see them, shortened as everywhere else.
 
 use std::collections::BTreeMap;
 
@@ -348,12 +348,13 @@ pub struct LinkView {
 }
 
 impl Item {
-    /// An event as an item; `number` counts the events of the node that recorded it, from 0.
-    pub fn of_event(recorded: &Recorded, number: u64) -> Self {
+    /// An event as an item. It is known by who recorded it and when, which is one event and the same wherever it is told: in a live
+    /// answer, and in the store's log later.
+    pub fn of_event(recorded: &Recorded) -> Self {
         let event = &recorded.event;
         let recorder = recorded.recorded_by.to_string();
         Self {
-            reference: format!("event/{recorder}/{number}"),
+            reference: format!("event/{recorder}/{}", recorded.at_ms),
             parent: format!("node/{recorder}"),
             children: Vec::new(),
             state: event.severity().name().to_owned(),

@@ -56,8 +56,8 @@ pub struct Story {
     pub checkpoints: BTreeMap<Step, (u64, f64, f64)>,
     /// Why nothing is computed, if so, and since when.
     pub waiting: Option<(String, u64)>,
-    /// The last events with their numbers, commits left out.
-    pub events: VecDeque<(u64, Recorded)>,
+    /// The last events, commits left out.
+    pub events: VecDeque<Recorded>,
 }
 
 /// What the desk is told.
@@ -87,7 +87,6 @@ pub struct State {
     story: Story,
     rates: VecDeque<(u64, f64)>,
     phases: VecDeque<BTreeMap<String, f64>>,
-    numbered: u64,
 }
 
 impl Actor for Desk {
@@ -149,7 +148,7 @@ impl State {
             waiting: Some(("starting".to_owned(), now_ms)),
             events: VecDeque::new(),
         };
-        Self { story, rates: VecDeque::new(), phases: VecDeque::new(), numbered: 0 }
+        Self { story, rates: VecDeque::new(), phases: VecDeque::new() }
     }
 
     fn happened(&mut self, recorded: Recorded) {
@@ -158,8 +157,7 @@ impl State {
             if self.story.events.len() == EVENTS_MAX {
                 self.story.events.pop_front();
             }
-            self.story.events.push_back((self.numbered, recorded.clone()));
-            self.numbered += 1;
+            self.story.events.push_back(recorded.clone());
         }
         let story = &mut self.story;
         match recorded.event {
@@ -252,7 +250,7 @@ mod tests {
         for number in 0..EVENTS_MAX as u64 + 3 {
             state.happened(at(number, Event::Waiting { because: "for ranks".into() }));
         }
-        assert_eq!((state.story.events.len(), state.story.events[0].0), (EVENTS_MAX, 3), "the oldest went, numbers stay");
+        assert_eq!((state.story.events.len(), state.story.events[0].at_ms), (EVENTS_MAX, 3), "the oldest went");
         assert_eq!(state.story.waiting, Some(("for ranks".into(), EVENTS_MAX as u64 + 2)));
     }
 }

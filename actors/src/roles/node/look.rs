@@ -41,7 +41,7 @@ impl Look<'_> {
             items.extend(self.lanes());
         }
         if wanted(Kind::Event) {
-            items.extend(self.story.events.iter().map(|(number, recorded)| Item::of_event(recorded, *number)));
+            items.extend(self.story.events.iter().map(Item::of_event));
         }
         if wanted(Kind::Link) {
             items.extend(self.links());
@@ -66,7 +66,7 @@ impl Look<'_> {
         let story = self.story;
         let (state, since) = match &story.waiting {
             Some((because, since)) if because.starts_with("paused") => ("paused", *since),
-            Some((_, since)) if story.events.back().is_some_and(|(_, last)| matches!(last.event, Event::Ended { .. })) => ("ended", *since),
+            Some((_, since)) if story.events.back().is_some_and(|last| matches!(last.event, Event::Ended { .. })) => ("ended", *since),
             Some((_, since)) => ("waiting", *since),
             None => ("training", story.epoch_since_ms),
         };

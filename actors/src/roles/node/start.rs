@@ -65,6 +65,7 @@ pub async fn run<W: Workload>(args: NodeArgs<W>) -> Result<Ended, NodeError> {
         published: std::sync::atomic::AtomicU64::new(0),
         pausing: Pausing::default(),
         answering: Arc::default(),
+        moments: routes::Moments::default(),
     });
     let router = Arc::new(NodeRouter(shared.clone()));
     let identity = args.identity.clone();

@@ -31,7 +31,7 @@ pub async fn run(args: &DoctorArgs, eye: &dyn Eye, out: &mut dyn Write) -> Resul
     }
     let view = sight::look(eye, &sight::whole()).await?;
     let events = eye.events().await.unwrap_or_else(|because| {
-        talk(&format!("note: {because}; lints of events look at nothing"));
+        talk(&format!("note: {because}; lints of events see only what the leader remembers"));
         Vec::new()
     });
     let diagnosis = doctor::diagnose(&view, &events);

@@ -35,11 +35,12 @@ pub(crate) fn pace() -> Vec<Question> {
     at_work(&["-heard_age_ms", "-rtt_ms", "-data_waiting"])
 }
 
-/// For the doctor: also checkpoints, and the shards that are not held as they should.
+/// For the doctor: also checkpoints, shards, and what happened lately.
 pub(crate) fn whole() -> Vec<Question> {
     let mut questions = at_work(&["-heard_age_ms", "-lost_packets"]);
     questions.push(Question { kinds: vec![Kind::Checkpoint], ..Question::default() });
     questions.push(Question { kinds: vec![Kind::Shard], ..Question::default() });
+    questions.push(Question { kinds: vec![Kind::Event], ..Question::default() });
     questions
 }
 

@@ -54,6 +54,7 @@ pub(crate) fn view(ranks: u32) -> View {
             text: format!("{} (rank 7) was lost: {}", id(7), "nothing was heard for long ".repeat(number as usize * 3)),
             epoch: Some(3),
             step: Some(number),
+            detail: serde_json::Map::new(),
         };
         items.push(item(format!("event/{}/{number}", id(0)), parent, severity, Properties::Event(view)));
     }

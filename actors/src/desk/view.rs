@@ -7,10 +7,10 @@ use std::collections::BTreeMap;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use super::question::Kind;
-use crate::event::Recorded;
+use crate::event::{Event, Recorded};
 
 /// Raised whenever a field is renamed, removed or changes its meaning; new fields do not raise it.
 pub const SCHEMA_VERSION: u32 = 1;
@@ -320,6 +320,9 @@ pub struct EventView {
     pub epoch: Option<u64>,
     /// Its step, where it has one.
     pub step: Option<u64>,
+    /// What it says, as its line in the log; of an epoch without its members, which are items of their own.
+    #[serde(default)]
+    pub detail: Map<String, Value>,
 }
 
 /// One end of a connection.
@@ -368,7 +371,16 @@ impl Item {
                 text: event.sentence(),
                 epoch: event.epoch().map(|epoch| epoch.0),
                 step: event.step().map(|step| step.0),
+                detail: detail(recorded),
             }),
+        }
+    }
+
+    /// The event that this item tells of, if it is one: what is not durable yet, or cannot be made so, is judged by it.
+    pub fn recorded(&self) -> Option<Recorded> {
+        match &self.properties {
+            Properties::Event(event) => serde_json::from_value(Value::Object(event.detail.clone())).ok(),
+            _ => None,
         }
     }
 
@@ -398,6 +410,19 @@ impl Item {
     }
 }
 
+/// The line of an event in the log. An epoch of hundreds of members would outweigh everything else in an answer: they are left off.
+fn detail(recorded: &Recorded) -> Map<String, Value> {
+    let mut recorded = recorded.clone();
+    if let Event::EpochBegan { members, copies, .. } = &mut recorded.event {
+        members.clear();
+        copies.clear();
+    }
+    match serde_json::to_value(recorded) {
+        Ok(Value::Object(fields)) => fields,
+        _ => Map::new(),
+    }
+}
+
 /// The fields of an item.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Fields(Value);
@@ -424,5 +449,20 @@ impl View {
             Properties::Run(run) => Some(run),
             _ => None,
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::protocol::ids::{NodeId, Step};
+
+    #[test]
+    fn an_event_is_known_by_who_recorded_it_and_when_and_comes_back_from_its_item() {
+        let event = Event::CheckpointFailed { step: Step(4), because: "no space is left".into() };
+        let recorded = Recorded { at_ms: 5_000, recorded_by: NodeId([7; 16]), event };
+        let item = Item::of_event(&recorded);
+        assert_eq!(item.reference, format!("event/{}/5000", recorded.recorded_by));
+        assert_eq!(item.recorded(), Some(recorded));
     }
 }

@@ -218,9 +218,9 @@ pub struct ActorView {
     pub handler_ms: Option<u64>,
     /// Messages handled.
     pub handled: u64,
-    /// How often it was started anew.
+    /// How often its process was started anew: no actor is by itself.
     pub restarts: u32,
-    /// Its last failure.
+    /// Its last failure: in state `failed` the one that ended it, and for which its node leaves the run.
     pub error: Option<ErrorView>,
     /// The last things it did, oldest first.
     pub recent: Vec<Recent>,
@@ -246,7 +246,7 @@ pub struct ErrorView {
     pub root_cause: String,
     /// The reference at which the root cause lies.
     pub root: String,
-    /// Whether it only passes on what happened elsewhere.
+    /// Whether it only passes on what happened elsewhere, as a node does that leaves because one of its actors failed.
     pub is_propagated: bool,
 }
 

@@ -228,6 +228,7 @@ impl Look<'_> {
             actor_kind: name.clone(),
             name,
             node: me.clone(),
+            _ if report.ended => ("failed", error.as_ref().map_or(0, |error| error.at_ms)),
             depth: report.depth as u64,
             high_water: report.high_water as u64,
             capacity: report.capacity as u64,

@@ -39,10 +39,15 @@ fn a_run_shows_everything_that_it_is_made_of() {
     let actors: Vec<Value> = actors.stdout.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     let kinds: std::collections::BTreeSet<&str> = actors.iter().map(|actor| actor["properties"]["actor_kind"].as_str().unwrap()).collect();
     assert!(
-        ["rank", "loader", "coordinator", "desk", "aggregator", "node", "checkpoint_writer"].iter().all(|kind| kinds.contains(kind)),
+        ["rank", "loader", "coordinator", "desk", "aggregator", "node", "checkpoint_writer", "link"]
+            .iter()
+            .all(|kind| kinds.contains(kind)),
         "{kinds:?}"
     );
     assert!(actors.iter().any(|actor| actor["properties"]["handled"].as_u64() > Some(0)), "{actors:?}");
+    let links = actors.iter().filter(|actor| actor["properties"]["actor_kind"] == "link");
+    let at_work = links.filter(|actor| actor["properties"]["handled"].as_u64() > Some(0) && actor["properties"]["capacity"] == 64);
+    assert!(at_work.count() >= 6, "each end of the links between three ranks has one: {actors:?}");
     let filtered = bench.run("get actors --run told --filter actor_kind=rank --limit 2 -o name");
     assert!(filtered.stdout.lines().count() == 2 && filtered.stderr.contains("of 3"), "what a limit cut is said: {filtered:?}");
     let shards = bench.run("get shards --run told -o jsonl").stdout;

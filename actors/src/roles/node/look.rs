@@ -13,6 +13,9 @@ use crate::roles::phases;
 /// A run that has committed nothing for so long and says nothing about why is shown as silent on why it waits.
 const QUIET_MS: u64 = 60_000;
 
+/// A node with more links than this tells of their actors only where somebody asks for links or for the node.
+const LINK_ACTORS_MAX: usize = 64;
+
 pub(super) fn node_reference(node: NodeId) -> String {
     format!("node/{node}")
 }
@@ -36,6 +39,11 @@ impl Look<'_> {
         }
         if wanted(Kind::Actor) {
             items.extend(self.shared.table.reports().into_iter().map(|report| self.actor(report)));
+            // They are as many as pairs of members: those of a large run are told where somebody asks for links or for one node.
+            if self.shared.links.len() <= LINK_ACTORS_MAX || wanted(Kind::Link) {
+                let links: Vec<ActorReport> = self.shared.links.iter().map(|link| link.report()).collect();
+                items.extend(links.into_iter().map(|report| self.actor(report)));
+            }
         }
         if wanted(Kind::Lane) {
             items.extend(self.lanes());
@@ -220,15 +228,15 @@ impl Look<'_> {
             root: if failure.root.is_empty() { reference.clone() } else { failure.root },
         });
         let (state, since) = match (&report.handling, report.recent.last()) {
+            _ if report.ended => ("failed", error.as_ref().map_or(0, |error| error.at_ms)),
             (Some((_, age)), _) => ("handling", at(*age)),
             (None, Some(done)) => ("idle", done.at_ms),
             (None, None) => ("idle", self.shared.started_ms),
         };
         let view = ActorView {
-            actor_kind: name.clone(),
+            actor_kind: if report.kind.is_empty() { name.clone() } else { report.kind.to_owned() },
             name,
             node: me.clone(),
-            _ if report.ended => ("failed", error.as_ref().map_or(0, |error| error.at_ms)),
             depth: report.depth as u64,
             high_water: report.high_water as u64,
             capacity: report.capacity as u64,

@@ -70,6 +70,35 @@ fn a_run_shows_everything_that_it_is_made_of() {
 }
 
 #[test]
+fn a_node_that_stands_by_is_in_every_view_until_it_has_a_place() {
+    let bench = Bench::new();
+    let mut run = bench.start(&format!("{LONG} --set cluster.ranks_max=2"));
+    run.until(|event| event["event"] == "stands_by");
+    run.until_step(3);
+    let nodes = || {
+        let listed = bench.run("get nodes --run told -o jsonl").stdout;
+        listed.lines().map(|line| serde_json::from_str(line).unwrap()).collect::<Vec<Value>>()
+    };
+    let spare = |nodes: &[Value]| nodes.iter().find(|node| node["state"] == "standing by").cloned();
+    let seen = nodes();
+    let spare_node = spare(&seen).unwrap_or_else(|| panic!("{seen:?}"));
+    assert_eq!((seen.len(), &spare_node["properties"]["rank"]), (3, &Value::Null), "{seen:?}");
+    assert!(spare_node["properties"]["resident_bytes"].as_u64() > Some(0), "it is asked like the others: {spare_node}");
+    let status = bench.run("status --run told").stdout;
+    assert!(status.contains("3 nodes: 2 in, 1 standing by"), "{status}");
+    let tree = bench.run("tree --run told").stdout;
+    let name = spare_node["reference"].as_str().unwrap();
+    assert!(tree.lines().any(|line| line.contains(name) && line.contains("standing by")), "{tree}");
+    let described = bench.run(&format!("describe {name} --run told"));
+    assert!(described.code == 0 && described.stdout.contains("standing by"), "{described:?}");
+    assert_eq!(bench.run("drain r1 --run told").code, 0);
+    run.until(|event| event["event"] == "epoch_began" && event["epoch"].as_u64() >= Some(3));
+    assert_eq!(spare(&nodes()), None, "it has taken the place");
+    signal(run.pid(), "TERM");
+    assert_eq!(run.end().code, 0);
+}
+
+#[test]
 fn orders_are_obeyed_and_every_one_is_an_event() {
     let bench = Bench::new();
     let mut run = bench.start(LONG);

@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use everstep_actors::desk::order::{Answer, Order};
-use everstep_actors::desk::pack::unpack;
+use everstep_actors::desk::pack::{Unreadable, unpack};
 use everstep_actors::desk::question::Question;
 use everstep_actors::desk::view::{Scope, View};
 use everstep_actors::event::Recorded;
@@ -196,7 +196,7 @@ impl Desk {
 
     async fn ask(&self, member: &Member, question: &str) -> Result<View, String> {
         let packed = self.say(member, |number| Control::Ask { number, question: question.to_owned() }).await?;
-        unpack(&packed).map_err(|error| format!("its answer cannot be read ({error}): use the run's own build of everstep"))
+        unpack(&packed).map_err(|error| unreadable(&error))
     }
 
     /// Asks the leader, and from a moment on everybody; the leader's answer is the best.
@@ -298,6 +298,26 @@ fn identity(way: Way<'_>, role: Role) -> Result<Identity, String> {
     let secrets = crate::launch::secrets(way.run, way.secrets).map_err(|failure| failure.sentence)?;
     // None is made here: a certificate of another authority opens nothing.
     let absent = || format!("the run's certificates are not at {}: give --secrets or --certificate", secrets.display());
+fn unreadable(error: &Unreadable) -> String {
+    let remedy = match error {
+        Unreadable::Endless => "narrow the question by kind, --filter or --limit",
+        Unreadable::Packed(_) | Unreadable::NoView(_) => "use the run's own build of everstep",
+    };
+    format!("its answer cannot be read ({error}): {remedy}")
+}
+
     let ca = RunCa::load(&secrets).map_err(|error| error.to_string())?.ok_or_else(absent)?;
     Identity::issue(&ca, role, CERTIFICATE_FOR).map_err(|error| error.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_answer_without_end_is_refused_with_what_to_do() {
+        let sentence = "its answer cannot be read (unpacked it is larger than 64 MiB): narrow the question by kind, --filter or --limit";
+        assert_eq!(unreadable(&Unreadable::Endless), sentence);
+        assert!(unreadable(&unpack(b"\xff").unwrap_err()).ends_with("the run's own build of everstep"));
+    }
 }

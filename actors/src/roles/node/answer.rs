@@ -4,7 +4,7 @@
 use super::look::Look;
 use super::*;
 use crate::desk::answer::select;
-use crate::desk::pack::{pack, unpack};
+use crate::desk::pack::{Unreadable, pack, unpack};
 use crate::desk::question::{Kind, Question};
 use crate::desk::view::{Item, Properties, SCHEMA_VERSION, Scope, View};
 use crate::protocol::coordinator::Outside;
@@ -357,18 +357,45 @@ fn relate(items: &mut [Item]) {
     }
 }
 
-/// The view, packed, as it fits into a control frame: what is too much is left off and counted.
+/// The view, packed, as it fits into a control frame and as its asker unpacks it: what is too much is left off and counted.
 fn fitting(mut view: View) -> Vec<u8> {
     loop {
-        // Memory takes it: an empty answer is none.
-        let packed = pack(&view).unwrap_or_default();
-        if packed.len() <= ANSWER_BYTES_MAX {
-            return packed;
-        }
-        let keep = view.items.len() * ANSWER_BYTES_MAX / packed.len() * 9 / 10;
+        let keep = match pack(&view) {
+            Ok(packed) if packed.len() <= ANSWER_BYTES_MAX || view.items.is_empty() => return packed,
+            Ok(packed) => view.items.len() * ANSWER_BYTES_MAX / packed.len() * 9 / 10,
+            Err(Unreadable::Endless) if !view.items.is_empty() => view.items.len() / 2,
+            // Memory takes it: an empty answer is none.
+            Err(_) => return Vec::new(),
+        };
         view.missing.retain(|sentence| !sentence.contains("do not fit into one answer"));
         view.items.truncate(keep);
         let off = view.matched.saturating_sub(keep as u64);
         view.missing.push(format!("{off} items do not fit into one answer: narrow the question by kind, --filter or reference"));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::desk::view::EventView;
+
+    #[test]
+    fn an_answer_that_packs_small_and_unpacks_too_large_is_cut_so_that_it_can_be_read() {
+        let item = |n: u32| Item {
+            reference: format!("event/n0/{n}"),
+            parent: String::new(),
+            children: Vec::new(),
+            state: "info".into(),
+            since_ms: 0,
+            as_of_ms: 0,
+            properties: Properties::Event(EventView { text: "x".repeat(30 << 20), ..EventView::default() }),
+        };
+        let items: Vec<Item> = (0..3).map(item).collect();
+        let (answered_by, matched) = ("node/n0".to_owned(), 3);
+        let view =
+            View { schema_version: SCHEMA_VERSION, answered_by, scope: Scope::Run, as_of_ms: 0, missing: Vec::new(), matched, items };
+        let read = unpack(&fitting(view)).unwrap();
+        assert_eq!((read.items.len(), read.matched), (1, 3));
+        assert_eq!(read.missing, ["2 items do not fit into one answer: narrow the question by kind, --filter or reference"]);
     }
 }

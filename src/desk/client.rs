@@ -267,12 +267,19 @@ impl Desk {
 
 #[async_trait]
 impl Eye for Desk {
-    async fn look(&self, question: &Question) -> Result<View, String> {
+    async fn look(&self, question: &Question) -> Result<View, Failure> {
         // While the store is away its leader still answers.
         let record = match tokio::time::timeout(STORE_WITHIN, self.newest()).await {
             Ok(Ok(record)) => record,
-            Ok(Err(failure)) => self.record.lock().await.clone().ok_or(failure.sentence)?,
-            Err(_) => self.record.lock().await.clone().ok_or("the store does not answer; see that it can be reached")?,
+            // A run that is gone is not one whose store is away for a moment.
+            Ok(Err(failure)) if failure.code == ExitCode::NotFound => return Err(failure),
+            Ok(Err(failure)) => self.record.lock().await.clone().ok_or(failure)?,
+            Err(_) => self
+                .record
+                .lock()
+                .await
+                .clone()
+                .ok_or_else(|| Failure::new(ExitCode::Unreachable, "the store does not answer; see that it can be reached"))?,
         };
         let lease = tokio::time::timeout(STORE_WITHIN, Lease::read(&self.store)).await.ok().and_then(Result::ok).flatten();
         let because = if lease.is_some_and(|lease| lease.released && lease.epoch >= record.epoch) {
@@ -283,12 +290,20 @@ impl Eye for Desk {
                 Err(because) => Some(because),
             }
         };
-        remembered::view(&self.run, &self.store, &record, because, question).await.map_err(|failure| failure.sentence)
+        remembered::view(&self.run, &self.store, &record, because, question).await
     }
 
-    async fn events(&self) -> Result<Vec<Recorded>, String> {
-        log::read(&self.store).await.map_err(|error| error.to_string())
+    async fn events(&self) -> Result<Vec<Recorded>, Failure> {
+        Ok(log::read(&self.store).await?)
     }
+}
+
+fn unreadable(error: &Unreadable) -> String {
+    let remedy = match error {
+        Unreadable::Endless => "narrow the question by kind, --filter or --limit",
+        Unreadable::Packed(_) | Unreadable::NoView(_) => "use the run's own build of everstep",
+    };
+    format!("its answer cannot be read ({error}): {remedy}")
 }
 
 fn identity(way: Way<'_>, role: Role) -> Result<Identity, String> {
@@ -298,14 +313,6 @@ fn identity(way: Way<'_>, role: Role) -> Result<Identity, String> {
     let secrets = crate::launch::secrets(way.run, way.secrets).map_err(|failure| failure.sentence)?;
     // None is made here: a certificate of another authority opens nothing.
     let absent = || format!("the run's certificates are not at {}: give --secrets or --certificate", secrets.display());
-fn unreadable(error: &Unreadable) -> String {
-    let remedy = match error {
-        Unreadable::Endless => "narrow the question by kind, --filter or --limit",
-        Unreadable::Packed(_) | Unreadable::NoView(_) => "use the run's own build of everstep",
-    };
-    format!("its answer cannot be read ({error}): {remedy}")
-}
-
     let ca = RunCa::load(&secrets).map_err(|error| error.to_string())?.ok_or_else(absent)?;
     Identity::issue(&ca, role, CERTIFICATE_FOR).map_err(|error| error.to_string())
 }

@@ -11,6 +11,7 @@ use everstep_actors::desk::view::{
 };
 use everstep_actors::event::Recorded;
 
+use crate::cli::Failure;
 use crate::desk::eye::Eye;
 
 /// 2026-11-28 02:14:03 UTC.
@@ -186,12 +187,12 @@ pub(crate) struct Fixed(pub(crate) View);
 
 #[async_trait]
 impl Eye for Fixed {
-    async fn look(&self, question: &Question) -> Result<View, String> {
+    async fn look(&self, question: &Question) -> Result<View, Failure> {
         let (items, matched) = select(self.0.items.clone(), question);
         Ok(View { items, matched, ..self.0.clone() })
     }
 
-    async fn events(&self) -> Result<Vec<Recorded>, String> {
+    async fn events(&self) -> Result<Vec<Recorded>, Failure> {
         Ok(Vec::new())
     }
 }

@@ -1,6 +1,7 @@
 //! Every page at every size, and every key, on a terminal made of memory.
 
 mod fixtures;
+mod given_back;
 mod keys;
 
 use std::sync::Arc;

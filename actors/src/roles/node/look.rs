@@ -74,7 +74,7 @@ impl Look<'_> {
         let story = self.story;
         let (state, since) = match &story.waiting {
             Some((because, since)) if because.starts_with("paused") => ("paused", *since),
-            Some((_, since)) if story.events.back().is_some_and(|last| matches!(last.event, Event::Ended { .. })) => ("ended", *since),
+            Some((_, since)) if story.events.back().is_some_and(|last| self.is_own_end(last)) => ("ended", *since),
             Some((_, since)) => ("waiting", *since),
             None => ("training", story.epoch_since_ms),
         };
@@ -114,6 +114,11 @@ impl Look<'_> {
             step_seconds,
         };
         self.item("run".into(), String::new(), state, since, Properties::Run(view))
+    }
+
+    /// Whether this session has ended here: that an earlier one did stands in the log too.
+    fn is_own_end(&self, recorded: &Recorded) -> bool {
+        recorded.recorded_by == self.shared.me && matches!(recorded.event, Event::Ended { .. })
     }
 
     /// Whether a step takes longer than ten usual ones.

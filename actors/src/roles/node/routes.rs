@@ -172,6 +172,7 @@ impl Shared {
         self.leading.send_replace(Some(record.epoch));
         self.tell(&self.coordinator, "coordinator", CoordinatorMsg::Lead { record, before });
         self.remember_pause();
+        tokio::spawn(office::tell_as_written(self.clone(), crate::clock::wall_ms()));
     }
 
     pub(super) fn record(&self, event: Event) {

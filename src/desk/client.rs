@@ -65,7 +65,7 @@ pub struct Desk {
     inbox: Arc<Inbox>,
     /// For IPv4 and for IPv6.
     endpoints: [OnceCell<Endpoint<Answers>>; 2],
-    links: tokio::sync::Mutex<BTreeMap<NodeId, Link<Control>>>,
+    links: Mutex<BTreeMap<NodeId, Arc<Slot>>>,
     record: tokio::sync::Mutex<Option<EpochRecord>>,
 }
 
@@ -74,6 +74,9 @@ impl std::fmt::Debug for Desk {
         write!(f, "Desk({})", self.run)
     }
 }
+
+/// A connection to one node, once there is one; locked while it is being made.
+type Slot = tokio::sync::Mutex<Option<Link<Control>>>;
 
 /// Answers that are waited for, by number.
 #[derive(Debug, Default)]
@@ -136,7 +139,7 @@ impl Desk {
             identity: identity(way, role),
             inbox: Arc::default(),
             endpoints: [OnceCell::new(), OnceCell::new()],
-            links: tokio::sync::Mutex::default(),
+            links: Mutex::default(),
             record: tokio::sync::Mutex::default(),
         };
         desk.newest().await?;
@@ -170,7 +173,10 @@ impl Desk {
     }
 
     async fn link(&self, member: &Member) -> Result<Link<Control>, String> {
-        if let Some(link) = self.links.lock().await.get(&member.node).filter(|link| link.is_down().is_none()) {
+        let slot = self.links.lock().unwrap_or_else(PoisonError::into_inner).entry(member.node).or_default().clone();
+        // Questions that are asked together share one connection: the first of them dials.
+        let mut slot = slot.lock().await;
+        if let Some(link) = slot.as_ref().filter(|link| link.is_down().is_none()) {
             return Ok(link.clone());
         }
         let identity = self.identity.clone()?;
@@ -180,7 +186,7 @@ impl Desk {
         let made = || async { Endpoint::bind(bind, identity, Options::default(), answers(), None).map_err(|error| error.to_string()) };
         let endpoint = self.endpoints[usize::from(address.is_ipv6())].get_or_try_init(made).await?;
         let link = endpoint.connect(address, Some(member.node)).await.map_err(|error| error.to_string())?;
-        self.links.lock().await.insert(member.node, link.clone());
+        *slot = Some(link.clone());
         Ok(link)
     }
 

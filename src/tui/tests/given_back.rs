@@ -3,7 +3,7 @@
 use std::fs::File;
 use std::io::{Read as _, Write as _};
 use std::process::{Child, Command, Stdio};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Condvar, Mutex};
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
@@ -22,6 +22,8 @@ use crate::desk::eye::Eye;
 const HOW: &str = "EVERSTEP_TEST_TERMINAL";
 /// A busy machine gets there within this.
 const DEADLINE: Duration = Duration::from_secs(60);
+/// Modes change and processes end without a word on the screen.
+const LOOK_AGAIN: Duration = Duration::from_millis(50);
 /// What is written: the other screen taken, and left; the cursor shown again.
 const ENTERED: &str = "\x1b[?1049h";
 const LEFT: &str = "\x1b[?1049l";
@@ -53,7 +55,7 @@ async fn takes_the_terminal_over() {
 struct Pty {
     keyboard: File,
     terminal: File,
-    seen: Arc<Mutex<Vec<u8>>>,
+    seen: Arc<(Mutex<Vec<u8>>, Condvar)>,
 }
 
 impl Pty {
@@ -65,20 +67,21 @@ impl Pty {
         let terminal = File::options().read(true).write(true).open(name).unwrap();
         tcsetwinsize(&terminal, Winsize { ws_row: 24, ws_col: 80, ws_xpixel: 0, ws_ypixel: 0 }).unwrap();
         let keyboard = File::from(own);
-        let (seen, mut screen) = (Arc::new(Mutex::new(Vec::new())), keyboard.try_clone().unwrap());
-        let into = seen.clone();
+        let (seen, mut screen) = (Arc::new((Mutex::new(Vec::new()), Condvar::new())), keyboard.try_clone().unwrap());
+        let into = Arc::clone(&seen);
         // Ends with the terminal: nobody waits for it.
         std::thread::spawn(move || {
             let mut buffer = [0; 4096];
             while let Ok(read @ 1..) = screen.read(&mut buffer) {
-                into.lock().unwrap().extend_from_slice(&buffer[..read]);
+                into.0.lock().unwrap().extend_from_slice(&buffer[..read]);
+                into.1.notify_all();
             }
         });
         Self { keyboard, terminal, seen }
     }
 
     fn text(&self) -> String {
-        String::from_utf8_lossy(&self.seen.lock().unwrap()).into_owned()
+        String::from_utf8_lossy(&self.seen.0.lock().unwrap()).into_owned()
     }
 
     /// Everything that a program can change of it.
@@ -105,11 +108,13 @@ impl Pty {
             .unwrap()
     }
 
-    fn until(&self, what: &str, is: impl Fn() -> bool) {
+    /// Looks again whenever something is written, and now and then.
+    fn until(&self, what: &str, mut is: impl FnMut() -> bool) {
         let began = Instant::now();
         while !is() {
             assert!(began.elapsed() < DEADLINE, "{what}: {:?}", self.text());
-            std::thread::sleep(Duration::from_millis(20));
+            let (seen, news) = &*self.seen;
+            drop(news.wait_timeout(seen.lock().unwrap(), LOOK_AGAIN).unwrap());
         }
     }
 }
@@ -121,11 +126,7 @@ fn ends(how: &str, end: impl FnOnce(&mut Pty, &Child)) {
     let mut child = pty.start(how);
     pty.until("it takes the terminal over", || pty.text().contains(ENTERED) && pty.modes() != before);
     end(&mut pty, &child);
-    let began = Instant::now();
-    while child.try_wait().unwrap().is_none() {
-        assert!(began.elapsed() < DEADLINE, "it does not end: {:?}", pty.text());
-        std::thread::sleep(Duration::from_millis(20));
-    }
+    pty.until("it ends", || child.try_wait().unwrap().is_some());
     let gave_back = || pty.text().rfind(LEFT) > pty.text().rfind(ENTERED) && pty.text().rfind(SHOWN) > pty.text().rfind(ENTERED);
     pty.until("the other screen is left and the cursor shown", gave_back);
     assert_eq!(pty.modes(), before, "the terminal is what it was after {how}");

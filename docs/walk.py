@@ -3,9 +3,10 @@
 
     python3 docs/walk.py target/release/everstep
 
-Needs root for the step with the full disk (a small tmpfs) and the Python package pyte for pictures of the terminal; each is
-left out where it is missing. Takes about a minute. The picture of the page is made by the test `pictures_of_the_page`.
+Needs root for the step with the full disk (a small tmpfs), the Python package pyte for pictures of the terminal and chromium for
+that of the page; each is left out where it is missing. Takes about a minute.
 """
+import base64
 import fcntl
 import html
 import json
@@ -16,12 +17,14 @@ import re
 import select
 import shutil
 import signal
+import socket
 import struct
 import subprocess
 import sys
 import tempfile
 import termios
 import time
+import urllib.request
 
 HERE = pathlib.Path(__file__).resolve().parent
 PROGRAM = str(pathlib.Path(sys.argv[1]).resolve())
@@ -130,6 +133,102 @@ def picture_of_terminal(name, keys, columns=80, rows=24):
     say(f"![The terminal](pictures/{name}.svg)")
 
 
+class Browser:
+    """A chromium that is told what to do through two pipes: file descriptors 3 and 4, messages of JSON that end with a zero byte."""
+
+    def __init__(self, program, profile):
+        (commands, self.into), (self.out, answers) = os.pipe(), os.pipe()
+        null = (os.POSIX_SPAWN_OPEN, 2, os.devnull, os.O_WRONLY, 0)
+        ends = [(os.POSIX_SPAWN_DUP2, commands, 13), (os.POSIX_SPAWN_DUP2, answers, 14), (os.POSIX_SPAWN_DUP2, 13, 3), (os.POSIX_SPAWN_DUP2, 14, 4)]
+        flags = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--no-first-run", "--disable-background-networking",
+                 "--hide-scrollbars", "--remote-debugging-pipe", f"--user-data-dir={profile}"]
+        self.pid = os.posix_spawn(program, [program, *flags], os.environ, file_actions=[null, *ends])
+        os.close(commands)
+        os.close(answers)
+        self.number, self.rest, self.session = 0, b"", None
+
+    def say(self, method, **parameters):
+        self.number += 1
+        message = {"id": self.number, "method": method, "params": parameters}
+        if self.session:
+            message["sessionId"] = self.session
+        os.write(self.into, json.dumps(message).encode() + b"\0")
+        end = time.monotonic() + 60
+        while time.monotonic() < end:
+            while b"\0" in self.rest:
+                answer, self.rest = self.rest.split(b"\0", 1)
+                answer = json.loads(answer)
+                if answer.get("id") == self.number:
+                    if "error" in answer:
+                        raise RuntimeError(f"{method}: {answer['error']}")
+                    return answer["result"]
+            if select.select([self.out], [], [], 1)[0]:
+                self.rest += os.read(self.out, 1 << 20)
+        raise TimeoutError(f"{method}: the browser does not answer")
+
+    def end(self):
+        self.session = None
+        try:
+            self.say("Browser.close")
+        except (OSError, TimeoutError):
+            os.kill(self.pid, signal.SIGKILL)
+        os.waitpid(self.pid, 0)
+        os.close(self.into)
+        os.close(self.out)
+
+
+# The page says when its first answers are drawn and how many messages of the live stream it heard; curves come with steps.
+DRAWN = """(() => { const page = document.documentElement.dataset;
+    return page.ready === "yes" && page.heard > 0 && document.querySelectorAll("#members li").length > 1
+        && document.querySelectorAll(".line").length >= 3; })()"""
+
+
+def picture_of_page(name, columns=1280):
+    """The page as it shows the walked run: taken once the data is drawn, since a picture of its beginning shows nothing."""
+    program = next(filter(None, map(shutil.which, ["chromium", "chromium-browser", "google-chrome"])), None)
+    if program is None:
+        return
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{free.getsockname()[1]}"
+    served = subprocess.Popen([PROGRAM, "dashboard", "--run", "told", "--listen", address], cwd=work, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    profile = tempfile.mkdtemp(prefix="walk-browser-")
+    browser = Browser(program, profile)
+    try:
+        within(20, lambda: urllib.request.urlopen(f"http://{address}/readyz", timeout=2).status == 200)
+        target = browser.say("Target.createTarget", url="about:blank")["targetId"]
+        browser.session = browser.say("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
+        size = lambda rows: browser.say("Emulation.setDeviceMetricsOverride", width=columns, height=rows, deviceScaleFactor=1, mobile=False)
+        size(800)
+        browser.say("Page.navigate", url=f"http://{address}/")
+        within(30, lambda: browser.say("Runtime.evaluate", expression=DRAWN)["result"].get("value"))
+        # All of it: what is further down asks for its data once it is in sight.
+        size(browser.say("Runtime.evaluate", expression="document.documentElement.scrollHeight")["result"]["value"])
+        time.sleep(2)
+        size(browser.say("Runtime.evaluate", expression="document.documentElement.scrollHeight")["result"]["value"])
+        picture = browser.say("Page.captureScreenshot", format="png")["data"]
+        (HERE / "pictures" / f"{name}.png").write_bytes(base64.b64decode(picture))
+        say(f"![The page](pictures/{name}.png)")
+    finally:
+        browser.end()
+        served.terminate()
+        served.wait(timeout=20)
+        shutil.rmtree(profile, ignore_errors=True)
+
+
+def within(seconds, holds):
+    end = time.monotonic() + seconds
+    while True:
+        try:
+            if holds():
+                return
+        except OSError:
+            pass
+        if time.monotonic() > end:
+            raise TimeoutError("the page does not show the run")
+        time.sleep(0.2)
+
+
 NAMED = {"black": "#1d1f21", "red": "#e06c75", "green": "#98c379", "brown": "#e5c07b", "blue": "#61afef", "magenta": "#c678dd",
          "cyan": "#56b6c2", "white": "#d0d0d0", "brightblack": "#7f848e", "default": "#d0d0d0"}
 
@@ -195,6 +294,7 @@ try:
     ask("doctor")
     picture_of_terminal("overview", [])
     picture_of_terminal("members", ["2"])
+    picture_of_page("walked")
     say("## Somebody is slow\n\nRank 2's process gets a third of its time.")
     pid = next(item["properties"]["pid"] for item in items("node") if item["properties"]["rank"] == 2)
     child = os.fork()

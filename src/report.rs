@@ -4,6 +4,7 @@
 
 pub mod curves;
 pub mod progress;
+pub mod scalars;
 pub mod summary;
 pub mod tensorboard;
 pub mod terminal;

@@ -11,7 +11,8 @@ use crate::protocol::ids::{Epoch, NodeId, Step};
 /// One thing that happened, with when and where.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Recorded {
-    /// Milliseconds since the Unix epoch, by the recording node's clock.
+    /// Milliseconds since the Unix epoch, by the recording node's clock. A node gives no two events the same: with who recorded it this is
+    /// an event's name.
     pub at_ms: u64,
     /// The node that recorded it.
     pub recorded_by: NodeId,

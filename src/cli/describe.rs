@@ -14,7 +14,7 @@ Examples:
 
 `everstep get KIND -o name` lists the names. Exit code 3: there is nothing of this name.")]
 pub struct DescribeArgs {
-    /// What: run, node/ID, rank/3 or r3, actor/ID/NAME, lane/7 or l7, shard/UNIT/N, checkpoint/40 or s40, event/ID/N, link/ID/ID
+    /// What: run, node/ID, rank/3 or r3, actor/ID/NAME, lane/7 or l7, shard/UNIT/N, checkpoint/40 or s40, event/ID/MS, link/ID/ID
     #[arg(value_name = "REF")]
     pub reference: String,
 }

@@ -28,8 +28,7 @@ pub async fn run(args: &At<BundleArgs>) -> Result<ExitCode, Failure> {
     let mut parts: Vec<(&str, String)> = Vec::new();
     let version = format!("everstep {}\nmade {} ms after the Unix epoch\n", env!("CARGO_PKG_VERSION"), wall_ms());
     parts.push(("version.txt", version));
-    let unreadable = |because: String| Failure::new(ExitCode::Unreachable, because);
-    let view = desk.look(&Question::default()).await.map_err(unreadable)?;
+    let view = desk.look(&Question::default()).await?;
     let events = desk.events().await.unwrap_or_default();
     parts.push(("status.txt", crate::views::status::status(&view, &events)));
     parts.push(("view.json", serde_json::to_string_pretty(&view).unwrap_or_default()));

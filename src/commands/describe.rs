@@ -9,7 +9,7 @@ use crate::cli::{ExitCode, Failure};
 use crate::desk::eye::Eye;
 use crate::views::describe::describe;
 use crate::views::select::resolve;
-use crate::views::talk::{notes, put, say, unreachable};
+use crate::views::talk::{notes, put, say};
 
 /// Writes the description of what the reference means.
 ///
@@ -17,7 +17,7 @@ use crate::views::talk::{notes, put, say, unreachable};
 /// There is no such thing ([`ExitCode::NotFound`]), there are several ([`ExitCode::Usage`]), nobody can be asked
 /// ([`ExitCode::Unreachable`]), or stdout takes no more.
 pub async fn run(args: &DescribeArgs, eye: &dyn Eye, out: &mut dyn Write) -> Result<ExitCode, Failure> {
-    let view = eye.look(&Question::default()).await.map_err(unreachable)?;
+    let view = eye.look(&Question::default()).await?;
     // Said first: it may be why nothing is found.
     say(&notes(&view));
     let item = resolve(&view, &args.reference)?;

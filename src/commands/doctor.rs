@@ -30,8 +30,8 @@ pub async fn run(args: &DoctorArgs, eye: &dyn Eye, out: &mut dyn Write) -> Resul
         return list(args, out);
     }
     let view = sight::look(eye, &sight::whole()).await?;
-    let events = eye.events().await.unwrap_or_else(|because| {
-        talk(&format!("note: {because}; lints of events look at nothing"));
+    let events = eye.events().await.unwrap_or_else(|failure| {
+        talk(&format!("note: {}; lints of events see only what the leader remembers", failure.sentence));
         Vec::new()
     });
     let diagnosis = doctor::diagnose(&view, &events);

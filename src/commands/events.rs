@@ -25,7 +25,7 @@ const POLL_MIN_MS: u64 = 100;
 /// # Errors
 /// The store cannot be read, or stdout not be written.
 pub async fn run(args: &EventsArgs, eye: &dyn Eye, out: &mut dyn Write) -> Result<ExitCode, Failure> {
-    let events = eye.events().await.map_err(|because| Failure::new(ExitCode::Unreachable, because))?;
+    let events = eye.events().await?;
     let known = events.iter().map(|recorded| recorded.at_ms);
     let known = known.clone().min().zip(known.max());
     let since_ms = args.since.map_or(0, |since| since.resolve(wall_ms(), known));
@@ -61,7 +61,7 @@ async fn follow(args: &EventsArgs, eye: &dyn Eye, story: &mut Story, since_ms: u
                     return Ok(ExitCode::Done);
                 }
             }
-            Err(because) => {
+            Err(Failure { sentence: because, .. }) => {
                 if away.as_ref() != Some(&because) {
                     talk(&format!("note: {because}; trying again"));
                 }

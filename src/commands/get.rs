@@ -9,7 +9,7 @@ use crate::cli::{ExitCode, Failure};
 use crate::desk::eye::Eye;
 use crate::views::output::render;
 use crate::views::select::{plural, question};
-use crate::views::talk::{notes, put, say, unreachable};
+use crate::views::talk::{notes, put, say};
 
 /// Writes what there is of the kinds asked for.
 ///
@@ -20,7 +20,7 @@ pub async fn run(args: &GetArgs, eye: &dyn Eye, out: &mut dyn Write) -> Result<E
     let newest = args.sort.is_none() && args.kinds == [Kind::Event];
     let sort = args.sort.as_deref().or_else(|| newest.then_some("-at_ms"));
     let question = question(&args.kinds, &args.filter, sort, args.limit)?;
-    let mut view = eye.look(&question).await.map_err(unreachable)?;
+    let mut view = eye.look(&question).await?;
     if newest {
         view.items.reverse();
     }

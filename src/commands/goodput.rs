@@ -13,7 +13,7 @@ use crate::judge::layout::{json, lines, talk};
 /// # Errors
 /// The store cannot be read.
 pub async fn run(args: &GoodputArgs, eye: &dyn Eye, out: &mut dyn Write) -> Result<ExitCode, Failure> {
-    let events = eye.events().await.map_err(|because| Failure::new(ExitCode::Unreachable, because))?;
+    let events = eye.events().await?;
     let goodput = goodput(&events);
     if goodput.shares.is_empty() {
         talk("no time to share out: fewer than two events are durable");

@@ -17,7 +17,7 @@ use crate::judge::story::Story;
 /// # Errors
 /// The store cannot be read.
 pub async fn run(args: &HistoryArgs, eye: &dyn Eye, out: &mut dyn Write) -> Result<ExitCode, Failure> {
-    let events = eye.events().await.map_err(|because| Failure::new(ExitCode::Unreachable, because))?;
+    let events = eye.events().await?;
     let story = Story::of(&events);
     if story.is_empty() {
         talk("no events are durable: the run has not begun, or is older than they are kept");

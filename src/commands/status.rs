@@ -17,7 +17,7 @@ use crate::views::talk::{notes, put, say};
 pub async fn run(args: &StatusArgs, eye: &dyn Eye, out: &mut dyn std::io::Write) -> Result<ExitCode, Failure> {
     let kinds = vec![Kind::Run, Kind::Node, Kind::Rank, Kind::Checkpoint, Kind::Event];
     let question = Question { kinds, ..Question::default() };
-    let view = eye.look(&question).await.map_err(|because| Failure::new(ExitCode::Unreachable, because))?;
+    let view = eye.look(&question).await?;
     let output = if args.json { Output::Json } else { args.output };
     let text = match output {
         Output::Table | Output::Wide => status::status(&view, &[]),

@@ -13,7 +13,7 @@ use crate::report::tensorboard::file;
 /// # Errors
 /// The events cannot be read, there are none, or the folder cannot be written.
 pub async fn run(args: &TensorboardArgs, eye: &dyn Eye, out: &mut dyn Write) -> Result<ExitCode, Failure> {
-    let events = eye.events().await.map_err(|sentence| Failure::new(ExitCode::Unreachable, sentence))?;
+    let events = eye.events().await?;
     let Some(first) = events.first() else {
         return Err(Failure::new(ExitCode::NotFound, "nothing of this run is recorded yet; try again after its first step"));
     };

@@ -62,8 +62,8 @@ async fn rounds(args: &TopArgs, eye: &dyn Eye, paper: &mut Paper<'_>) -> Result<
                 before = Before::of(&view);
                 paper.print(&table)
             }
-            Err(because) if done == 0 => return Err(Failure::new(ExitCode::Unreachable, because)),
-            Err(because) => paper.say(&[because]),
+            Err(failure) if done == 0 => return Err(failure),
+            Err(failure) => paper.say(&[failure.sentence]),
         };
         match printed {
             Ok(()) => {}
@@ -83,7 +83,7 @@ async fn rounds(args: &TopArgs, eye: &dyn Eye, paper: &mut Paper<'_>) -> Result<
 }
 
 /// The run, its nodes and ranks; and the actors in whose mailboxes something waits.
-async fn look(eye: &dyn Eye) -> Result<(View, View), String> {
+async fn look(eye: &dyn Eye) -> Result<(View, View), Failure> {
     let all = Question { kinds: vec![Kind::Run, Kind::Node, Kind::Rank], ..Question::default() };
     let waits = Condition { field: "depth".into(), is: Comparison::AtLeast, value: "1".into() };
     let mailboxes = Question {
@@ -94,7 +94,9 @@ async fn look(eye: &dyn Eye) -> Result<(View, View), String> {
         ..Question::default()
     };
     let asked = async { Ok((eye.look(&all).await?, eye.look(&mailboxes).await?)) };
-    timeout(ANSWER_WITHIN, asked).await.unwrap_or_else(|_| Err(format!("no answer within {} s", ANSWER_WITHIN.as_secs())))
+    timeout(ANSWER_WITHIN, asked)
+        .await
+        .unwrap_or_else(|_| Err(Failure::new(ExitCode::Unreachable, format!("no answer within {} s", ANSWER_WITHIN.as_secs()))))
 }
 
 impl Paper<'_> {

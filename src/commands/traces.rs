@@ -15,8 +15,8 @@ use crate::traces::{requests, send, spans};
 /// The events cannot be read, there is nothing to tell, or the collector does not take it.
 pub async fn run(args: &TracesArgs, eye: &dyn Eye, out: &mut dyn Write) -> Result<ExitCode, Failure> {
     let unreachable = |sentence: String| Failure::new(ExitCode::Unreachable, sentence);
-    let view = eye.look(&Question { kinds: vec![Kind::Run], ..Question::default() }).await.map_err(unreachable)?;
-    let events = eye.events().await.map_err(unreachable)?;
+    let view = eye.look(&Question { kinds: vec![Kind::Run], ..Question::default() }).await?;
+    let events = eye.events().await?;
     let name = view.run().map(|run| run.name.as_str()).unwrap_or_default();
     let spans = spans(name, &events, args.every);
     if spans.is_empty() {

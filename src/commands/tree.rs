@@ -8,7 +8,7 @@ use crate::cli::tree::TreeArgs;
 use crate::cli::{ExitCode, Failure};
 use crate::desk::eye::Eye;
 use crate::views::select::resolve;
-use crate::views::talk::{notes, put, say, unreachable};
+use crate::views::talk::{notes, put, say};
 use crate::views::tree::tree;
 
 /// Draws what lies below a reference, or below the run.
@@ -16,7 +16,7 @@ use crate::views::tree::tree;
 /// # Errors
 /// As for `everstep describe`.
 pub async fn run(args: &TreeArgs, eye: &dyn Eye, out: &mut dyn Write) -> Result<ExitCode, Failure> {
-    let view = eye.look(&Question::default()).await.map_err(unreachable)?;
+    let view = eye.look(&Question::default()).await?;
     let mut said = notes(&view);
     if view.items.is_empty() {
         said.push("there is nothing to draw".into());

@@ -4,6 +4,7 @@ use everstep_actors::event::{Event, Recorded};
 use serde::Serialize;
 
 use crate::report::names;
+use crate::report::scalars::scalars;
 
 /// Points of a curve at most.
 const POINTS: usize = 400;
@@ -53,30 +54,17 @@ pub(super) struct Incident {
 
 /// From the events of a run, oldest first.
 pub(super) fn of(events: &[Recorded]) -> Curves {
-    let mut curves = Curves::default();
+    let mut curves = drawn(events);
     let mut step = 0;
     let mut open: Option<Incident> = None;
     for Recorded { at_ms, event, .. } in events {
         let at_ms = *at_ms;
         match event {
-            Event::StepCommitted { step: committed, metrics, seconds, images, .. } => {
+            Event::StepCommitted { step: committed, .. } => {
                 step = committed.0;
-                if let Some(loss) = metrics.get(names::LOSS).filter(|loss| loss.is_finite()) {
-                    curves.loss.push((at_ms, step, *loss));
-                }
-                if *seconds > 0.0 {
-                    curves.images_per_s.push((at_ms, step, *images as f64 / seconds));
-                }
                 curves.incidents.extend(open.take().map(|incident| Incident { to_ms: Some(at_ms), ..incident }));
             }
-            Event::EpochBegan { members, .. } => {
-                curves.members.push((at_ms, step, members.len() as f64));
-                add(open.as_mut(), event);
-            }
-            Event::Evaluated { step, scores } => {
-                curves.knn.extend(scores.get(names::KNN).map(|score| (at_ms, step.0, *score)));
-            }
-            Event::CheckpointSaved { step, bytes, .. } => curves.checkpoints.push((at_ms, step.0, *bytes as f64)),
+            Event::EpochBegan { .. } => add(open.as_mut(), event),
             Event::Ended { .. } => {
                 add(open.as_mut(), event);
                 curves.incidents.extend(open.take().map(|incident| Incident { to_ms: Some(at_ms), ..incident }));
@@ -97,6 +85,26 @@ pub(super) fn of(events: &[Recorded]) -> Curves {
     curves.incidents.extend(open);
     curves.earlier = curves.incidents.len().saturating_sub(INCIDENTS);
     curves.incidents.drain(..curves.earlier);
+    curves
+}
+
+/// The curves alone: of steps means, of what is seldom the newest.
+fn drawn(events: &[Recorded]) -> Curves {
+    let mut curves = Curves::default();
+    let wanted = [("train", names::LOSS), ("train", "images_per_s"), ("eval", names::KNN), ("run", "members"), ("checkpoint", "bytes")];
+    for scalar in scalars(events, |group, name| wanted.contains(&(group, name))) {
+        let curve = match scalar.tag.split('/').next() {
+            Some("eval") => &mut curves.knn,
+            Some("run") => &mut curves.members,
+            Some("checkpoint") => &mut curves.checkpoints,
+            _ if scalar.tag.ends_with(names::LOSS) => &mut curves.loss,
+            _ => &mut curves.images_per_s,
+        };
+        // A loss that is no number would leave no scale to draw by.
+        if scalar.value.is_finite() {
+            curve.push((scalar.at_ms, scalar.step, scalar.value));
+        }
+    }
     for curve in [&mut curves.loss, &mut curves.images_per_s] {
         *curve = means(curve);
     }
@@ -114,7 +122,7 @@ fn add(incident: Option<&mut Incident>, event: &Event) {
     }
 }
 
-/// Means over equal parts; the last point of a part says when. Parts do not reach across a step that was done again.
+/// Means over equal parts; the last point of a part says when.
 fn means(points: &[Point]) -> Vec<Point> {
     let part = points.len().div_ceil(POINTS).max(1);
     let mean = |part: &[Point]| {
@@ -170,6 +178,24 @@ mod tests {
         assert_eq!(curves.loss.last().map(|point| point.1), Some(10_000));
         let mean = curves.loss[0];
         assert_eq!((mean.1, mean.2), (25, 12.5));
+    }
+
+    #[test]
+    fn a_step_that_was_done_again_is_drawn_once_and_epochs_where_they_began() {
+        let epoch = Event::EpochBegan {
+            epoch: Epoch(2),
+            step: Step(2),
+            leader: NodeId([1; 16]),
+            members: Vec::new(),
+            because: "a rank was lost".into(),
+            state_from: "copies".into(),
+            moved_bytes: 0,
+            state_epoch: Epoch(1),
+            copies: Vec::new(),
+        };
+        let curves = of(&[at(1, step(1, 3.0)), at(2, step(2, 9.0)), at(5, epoch), at(7, step(2, 2.0))]);
+        assert_eq!(curves.loss, [(1, 1, 3.0), (7, 2, 2.0)]);
+        assert_eq!(curves.members, [(5, 2, 0.0)]);
     }
 
     #[test]

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use everstep_actors::desk::question::{Kind, Question};
 use everstep_actors::desk::view::{Item, View};
+use everstep_actors::event::Recorded;
 use http_body_util::{Either, Full};
 use hyper::body::{Bytes, Incoming};
 use hyper::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, HeaderValue, RETRY_AFTER, SET_COOKIE, WWW_AUTHENTICATE};
@@ -129,15 +130,8 @@ impl Desk {
             }
         }
         let all = self.sight.events().await.map_err(unseen)?;
-        let mut counts = std::collections::BTreeMap::new();
-        let items = all.iter().filter_map(|recorded| {
-            let number: &mut u64 = counts.entry(recorded.recorded_by).or_default();
-            let item = (recorded.at_ms >= since && !without.iter().any(|name| name == recorded.event.name()))
-                .then(|| Item::of_event(recorded, *number));
-            *number += 1;
-            item
-        });
-        let items: Vec<Item> = items.collect();
+        let wanted = |recorded: &&Recorded| recorded.at_ms >= since && !without.iter().any(|name| name == recorded.event.name());
+        let items: Vec<Item> = all.iter().filter(wanted).map(Item::of_event).collect();
         let matched = items.len() as u64;
         // The newest are wanted, in order of time.
         let first = matched.saturating_sub(limit) as usize;

@@ -82,7 +82,8 @@ impl Sight {
 
     /// All that is durable of what happened.
     pub(super) async fn events(&self) -> Result<Arc<Vec<Recorded>>, String> {
-        self.events.get(EVENTS_FRESH, 20, self.eye.events()).await
+        let read = async { self.eye.events().await.map_err(|failure| failure.sentence) };
+        self.events.get(EVENTS_FRESH, 20, read).await
     }
 
     /// The answer to a question, made here from what was seen last.
@@ -119,6 +120,7 @@ impl Sight {
             }
             Arc::clone(parts.entry(part).or_default())
         };
-        slot.get(FRESH, 1, self.eye.look(&question)).await
+        let asked = async { self.eye.look(&question).await.map_err(|failure| failure.sentence) };
+        slot.get(FRESH, 1, asked).await
     }
 }

@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use everstep_actors::desk::order::{Answer, Order};
-use everstep_actors::desk::pack::unpack;
+use everstep_actors::desk::pack::{Unreadable, unpack};
 use everstep_actors::desk::question::Question;
 use everstep_actors::desk::view::{Scope, View};
 use everstep_actors::event::Recorded;
@@ -65,7 +65,7 @@ pub struct Desk {
     inbox: Arc<Inbox>,
     /// For IPv4 and for IPv6.
     endpoints: [OnceCell<Endpoint<Answers>>; 2],
-    links: tokio::sync::Mutex<BTreeMap<NodeId, Link<Control>>>,
+    links: Mutex<BTreeMap<NodeId, Arc<Slot>>>,
     record: tokio::sync::Mutex<Option<EpochRecord>>,
 }
 
@@ -74,6 +74,9 @@ impl std::fmt::Debug for Desk {
         write!(f, "Desk({})", self.run)
     }
 }
+
+/// A connection to one node, once there is one; locked while it is being made.
+type Slot = tokio::sync::Mutex<Option<Link<Control>>>;
 
 /// Answers that are waited for, by number.
 #[derive(Debug, Default)]
@@ -136,7 +139,7 @@ impl Desk {
             identity: identity(way, role),
             inbox: Arc::default(),
             endpoints: [OnceCell::new(), OnceCell::new()],
-            links: tokio::sync::Mutex::default(),
+            links: Mutex::default(),
             record: tokio::sync::Mutex::default(),
         };
         desk.newest().await?;
@@ -170,7 +173,10 @@ impl Desk {
     }
 
     async fn link(&self, member: &Member) -> Result<Link<Control>, String> {
-        if let Some(link) = self.links.lock().await.get(&member.node).filter(|link| link.is_down().is_none()) {
+        let slot = self.links.lock().unwrap_or_else(PoisonError::into_inner).entry(member.node).or_default().clone();
+        // Questions that are asked together share one connection: the first of them dials.
+        let mut slot = slot.lock().await;
+        if let Some(link) = slot.as_ref().filter(|link| link.is_down().is_none()) {
             return Ok(link.clone());
         }
         let identity = self.identity.clone()?;
@@ -180,7 +186,7 @@ impl Desk {
         let made = || async { Endpoint::bind(bind, identity, Options::default(), answers(), None).map_err(|error| error.to_string()) };
         let endpoint = self.endpoints[usize::from(address.is_ipv6())].get_or_try_init(made).await?;
         let link = endpoint.connect(address, Some(member.node)).await.map_err(|error| error.to_string())?;
-        self.links.lock().await.insert(member.node, link.clone());
+        *slot = Some(link.clone());
         Ok(link)
     }
 
@@ -196,7 +202,7 @@ impl Desk {
 
     async fn ask(&self, member: &Member, question: &str) -> Result<View, String> {
         let packed = self.say(member, |number| Control::Ask { number, question: question.to_owned() }).await?;
-        unpack(&packed).map_err(|error| format!("its answer cannot be read ({error}): use the run's own build of everstep"))
+        unpack(&packed).map_err(|error| unreadable(&error))
     }
 
     /// Asks the leader, and from a moment on everybody; the leader's answer is the best.
@@ -267,12 +273,19 @@ impl Desk {
 
 #[async_trait]
 impl Eye for Desk {
-    async fn look(&self, question: &Question) -> Result<View, String> {
+    async fn look(&self, question: &Question) -> Result<View, Failure> {
         // While the store is away its leader still answers.
         let record = match tokio::time::timeout(STORE_WITHIN, self.newest()).await {
             Ok(Ok(record)) => record,
-            Ok(Err(failure)) => self.record.lock().await.clone().ok_or(failure.sentence)?,
-            Err(_) => self.record.lock().await.clone().ok_or("the store does not answer; see that it can be reached")?,
+            // A run that is gone is not one whose store is away for a moment.
+            Ok(Err(failure)) if failure.code == ExitCode::NotFound => return Err(failure),
+            Ok(Err(failure)) => self.record.lock().await.clone().ok_or(failure)?,
+            Err(_) => self
+                .record
+                .lock()
+                .await
+                .clone()
+                .ok_or_else(|| Failure::new(ExitCode::Unreachable, "the store does not answer; see that it can be reached"))?,
         };
         let lease = tokio::time::timeout(STORE_WITHIN, Lease::read(&self.store)).await.ok().and_then(Result::ok).flatten();
         let because = if lease.is_some_and(|lease| lease.released && lease.epoch >= record.epoch) {
@@ -283,12 +296,20 @@ impl Eye for Desk {
                 Err(because) => Some(because),
             }
         };
-        remembered::view(&self.run, &self.store, &record, because, question).await.map_err(|failure| failure.sentence)
+        remembered::view(&self.run, &self.store, &record, because, question).await
     }
 
-    async fn events(&self) -> Result<Vec<Recorded>, String> {
-        log::read(&self.store).await.map_err(|error| error.to_string())
+    async fn events(&self) -> Result<Vec<Recorded>, Failure> {
+        Ok(log::read(&self.store).await?)
     }
+}
+
+fn unreadable(error: &Unreadable) -> String {
+    let remedy = match error {
+        Unreadable::Endless => "narrow the question by kind, --filter or --limit",
+        Unreadable::Packed(_) | Unreadable::NoView(_) => "use the run's own build of everstep",
+    };
+    format!("its answer cannot be read ({error}): {remedy}")
 }
 
 fn identity(way: Way<'_>, role: Role) -> Result<Identity, String> {
@@ -300,4 +321,16 @@ fn identity(way: Way<'_>, role: Role) -> Result<Identity, String> {
     let absent = || format!("the run's certificates are not at {}: give --secrets or --certificate", secrets.display());
     let ca = RunCa::load(&secrets).map_err(|error| error.to_string())?.ok_or_else(absent)?;
     Identity::issue(&ca, role, CERTIFICATE_FOR).map_err(|error| error.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_answer_without_end_is_refused_with_what_to_do() {
+        let sentence = "its answer cannot be read (unpacked it is larger than 64 MiB): narrow the question by kind, --filter or --limit";
+        assert_eq!(unreadable(&Unreadable::Endless), sentence);
+        assert!(unreadable(&unpack(b"\xff").unwrap_err()).ends_with("the run's own build of everstep"));
+    }
 }

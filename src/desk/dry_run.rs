@@ -24,7 +24,7 @@ const SHOWN: usize = 20;
 /// No live plan can be had, or the node has no rank.
 pub(crate) async fn drain(desk: &Desk, record: &EpochRecord, node: NodeId) -> Result<String, Failure> {
     let question = Question { kinds: vec![Kind::Run, Kind::Rank, Kind::Shard, Kind::Node], ..Question::default() };
-    let view = desk.look(&question).await.map_err(|because| Failure::new(ExitCode::Unreachable, because))?;
+    let view = desk.look(&question).await?;
     let rank = record.rank_of(node).ok_or_else(|| {
         Failure::new(ExitCode::NotFound, format!("{} has no rank: it stands by, and nothing would move", record.name(node)))
     })?;

@@ -103,7 +103,7 @@ pub(super) async fn view(
         items.push(item(format!("rank/{rank}"), "run", told_ms, Properties::Rank(view)));
     }
     items.extend(listings.iter().map(|listing| checkpoint_item(listing, store, story.checkpoints.get(&listing.step), now)));
-    items.extend(story.events.iter().map(|(number, recorded)| Item::of_event(recorded, *number)));
+    items.extend(story.events.iter().map(Item::of_event));
     let children = items[1..].iter().filter(|item| item.parent == "run").map(|item| item.reference.clone()).collect();
     items[0].children = children;
     let (items, matched) = select(items, question);

@@ -1,4 +1,6 @@
-//! The doctor: named lints over a view and the durable events, each with what it looks for, its threshold and a remedy.
+//! The doctor: named lints over a view and what happened, each with what it looks for, its threshold and a remedy.
+//!
+//! What happened is what is durable and, in the view, what the leader remembers: a full disk cannot be told of in the log that lies on it.
 //!
 //! A lint that has nothing to look at (the store knows no actors) is said to be left out: silence never passes for health.
 
@@ -111,7 +113,10 @@ type Seen = (String, String);
 
 /// Runs all lints.
 pub fn diagnose(view: &View, events: &[Recorded]) -> Diagnosis {
-    let story = Story::of(events);
+    let mut story = Story::of(events);
+    for recorded in view.items.iter().filter_map(Item::recorded) {
+        story.add(&recorded);
+    }
     let case = Case { view, story: &story, now_ms: view.as_of_ms };
     let (mut findings, mut checked, mut left_out) = (Vec::new(), Vec::new(), BTreeMap::new());
     for lint in CATALOGUE {

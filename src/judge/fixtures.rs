@@ -13,6 +13,7 @@ use everstep_actors::desk::view::{
 use everstep_actors::event::{Event, MemberInfo, Recorded};
 use everstep_actors::protocol::ids::{Epoch, NodeId, Step};
 
+use crate::cli::{ExitCode, Failure};
 use crate::desk::eye::Eye;
 
 /// The moment of every view: 2026-11-24T12:00:00Z.
@@ -234,13 +235,21 @@ pub(crate) fn failure(message: &str, root_cause: &str, root: &str) -> ErrorView 
 
 /// An eye that sees one view after another, the last one from then on, and one list of events after another.
 pub(crate) struct Fake {
-    views: Mutex<VecDeque<Result<View, String>>>,
-    events: Mutex<VecDeque<Result<Vec<Recorded>, String>>>,
+    views: Mutex<VecDeque<Result<View, Failure>>>,
+    events: Mutex<VecDeque<Result<Vec<Recorded>, Failure>>>,
 }
 
 impl Fake {
     pub(crate) fn new(views: Vec<Result<View, String>>, events: Vec<Result<Vec<Recorded>, String>>) -> Self {
-        Self { views: Mutex::new(views.into()), events: Mutex::new(events.into()) }
+        let unreachable = |because: String| Failure::new(ExitCode::Unreachable, because);
+        let views = views.into_iter().map(|view| view.map_err(unreachable)).collect();
+        let events = events.into_iter().map(|events| events.map_err(unreachable)).collect();
+        Self { views: Mutex::new(views), events: Mutex::new(events) }
+    }
+
+    /// Sees nothing, because of this.
+    pub(crate) fn blind(failure: &Failure) -> Self {
+        Self { views: Mutex::new([Err(failure.clone())].into()), events: Mutex::new([Err(failure.clone())].into()) }
     }
 
     pub(crate) fn of(view: View) -> Self {
@@ -267,13 +276,13 @@ fn next<T: Clone>(all: &Mutex<VecDeque<T>>) -> T {
 
 #[async_trait]
 impl Eye for Fake {
-    async fn look(&self, question: &Question) -> Result<View, String> {
+    async fn look(&self, question: &Question) -> Result<View, Failure> {
         let view = next(&self.views)?;
         let (items, matched) = select(view.items, question);
         Ok(View { items, matched, ..view })
     }
 
-    async fn events(&self) -> Result<Vec<Recorded>, String> {
+    async fn events(&self) -> Result<Vec<Recorded>, Failure> {
         next(&self.events)
     }
 }

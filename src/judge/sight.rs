@@ -35,11 +35,12 @@ pub(crate) fn pace() -> Vec<Question> {
     at_work(&["-heard_age_ms", "-rtt_ms", "-data_waiting"])
 }
 
-/// For the doctor: also checkpoints, and the shards that are not held as they should.
+/// For the doctor: also checkpoints, shards, and what happened lately.
 pub(crate) fn whole() -> Vec<Question> {
     let mut questions = at_work(&["-heard_age_ms", "-lost_packets"]);
     questions.push(Question { kinds: vec![Kind::Checkpoint], ..Question::default() });
     questions.push(Question { kinds: vec![Kind::Shard], ..Question::default() });
+    questions.push(Question { kinds: vec![Kind::Event], ..Question::default() });
     questions
 }
 
@@ -62,12 +63,12 @@ pub(crate) fn of(typed: &str) -> Vec<Question> {
 /// Asks all of them at once and puts the answers together; what could not be had is in [`View::missing`].
 ///
 /// # Errors
-/// [`ExitCode::Unreachable`]: nobody answers and the store shows nothing.
+/// Those of [`Eye::look`].
 pub(crate) async fn ask(eye: &dyn Eye, questions: &[Question]) -> Result<View, Failure> {
     let mut whole: Option<View> = None;
     let mut seen: BTreeSet<String> = BTreeSet::new();
     for view in together(questions.iter().map(|question| eye.look(question)).collect()).await {
-        let mut view = view.map_err(|because| Failure::new(ExitCode::Unreachable, because))?;
+        let mut view = view?;
         view.items.retain(|item| seen.insert(item.reference.clone()));
         match &mut whole {
             None => whole = Some(view),
@@ -122,8 +123,10 @@ mod tests {
         let links = ask(&eye, &of("link/n01/n03")).await.unwrap();
         assert_eq!(super::super::refer::resolve(&links, "link/n01/n03").unwrap().matches('/').count(), 2);
         assert_eq!(ask(&eye, &run()).await.unwrap().items.len(), 1);
-        let away = Fake::away("no such run");
+        let away = Fake::away("nobody answers");
         assert_eq!(ask(&away, &pace()).await.unwrap_err().code, ExitCode::Unreachable);
+        let gone = Failure::new(ExitCode::NotFound, "there is no such run");
+        assert_eq!(ask(&Fake::blind(&gone), &pace()).await.unwrap_err(), gone, "what is not there is not what does not answer");
     }
 
     #[tokio::test]

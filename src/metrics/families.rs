@@ -10,7 +10,7 @@ use super::{Text, number};
 use crate::report::names;
 
 /// States of nodes; any other word counts as `other`, so that the label stays bounded.
-const STATES: [&str; 6] = ["in", "joining", "draining", "standing by", "silent", "ended"];
+const STATES: [&str; 7] = ["in", "joining", "waiting", "draining", "standing by", "silent", "ended"];
 
 /// Kinds of actors that are told apart at most; the rest are `other`.
 const ACTOR_KINDS: usize = 32;

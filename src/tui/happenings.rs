@@ -139,7 +139,7 @@ mod tests {
         let mut digest = Digest::of(&[failed(1_000, 1), failed(1_200, 2), failed(90_000, 1)]);
         let times = |digest: &Digest| digest.happenings.iter().map(|happening| happening.at_ms).collect::<Vec<_>>();
         assert_eq!(times(&digest), [1_000, 90_000]);
-        let live = [failed(90_000, 1), failed(91_000, 2), failed(150_000, 2)].map(|recorded| Item::of_event(&recorded, 0));
+        let live = [failed(90_000, 1), failed(91_000, 2), failed(150_000, 2)].map(|recorded| Item::of_event(&recorded));
         digest.add(live.iter().filter_map(Happening::of_item));
         assert_eq!(times(&digest), [1_000, 90_000, 150_000]);
         assert_eq!((digest.older, digest.known_ms), (false, Some((1_000, 90_000))));

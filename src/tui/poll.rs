@@ -53,7 +53,7 @@ pub(super) async fn looks(eye: Arc<dyn Eye>, mut wanted: watch::Receiver<Vec<Ask
                     pause = if view.scope == Scope::Store { every.max(STORE_EVERY) } else { every };
                     News::View(ask.clone(), Box::new(view))
                 }
-                Ok(Err(because)) => News::Failed(because),
+                Ok(Err(failure)) => News::Failed(failure.sentence),
                 // For how long nobody has answered is counted by who shows it.
                 Err(_) => break,
             };
@@ -86,7 +86,7 @@ pub(super) async fn events(eye: Arc<dyn Eye>, news: mpsc::Sender<News>) {
         let read = match eye.events().await {
             // Of a long run there are millions: they are made small away from the threads that answer.
             Ok(events) => tokio::task::spawn_blocking(move || Digest::of(&events)).await.map_err(|error| error.to_string()),
-            Err(because) => Err(because),
+            Err(failure) => Err(failure.sentence),
         };
         if news.send(News::Events(Box::new(read))).await.is_err() {
             return;

@@ -1,6 +1,7 @@
 //! Every page at every size, and every key, on a terminal made of memory.
 
 mod fixtures;
+mod given_back;
 mod keys;
 
 use std::sync::Arc;
@@ -211,11 +212,11 @@ struct Mute;
 
 #[async_trait::async_trait]
 impl crate::desk::eye::Eye for Mute {
-    async fn look(&self, _: &everstep_actors::desk::question::Question) -> Result<everstep_actors::desk::view::View, String> {
+    async fn look(&self, _: &everstep_actors::desk::question::Question) -> Result<everstep_actors::desk::view::View, crate::cli::Failure> {
         std::future::pending().await
     }
 
-    async fn events(&self) -> Result<Vec<everstep_actors::event::Recorded>, String> {
+    async fn events(&self) -> Result<Vec<everstep_actors::event::Recorded>, crate::cli::Failure> {
         std::future::pending().await
     }
 }

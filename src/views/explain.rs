@@ -130,7 +130,7 @@ mod tests {
         assert_eq!(explain("actors.mbox").unwrap(), explain("actor.depth").unwrap());
         assert_eq!(
             explain("actor.error.is_propagated").unwrap(),
-            "actor.error.is_propagated  <boolean>\n  Whether it only passes on what happened elsewhere.\n"
+            "actor.error.is_propagated  <boolean>\n  Whether it only passes on what happened elsewhere, as a node does that leaves because one of\n  its actors failed.\n"
         );
         assert!(explain("actor.handler").unwrap().starts_with("actor.handler  <string>, may be absent\n"));
         assert!(explain("rank.phases.compute").unwrap().contains("<number>"));

@@ -145,7 +145,10 @@ mod tests {
         let depth = find(&particular(Kind::Actor), "depth").unwrap();
         assert_eq!((depth.holds.as_str(), depth.about.as_str(), depth.optional), ("integer", "Messages that wait.", false));
         let error = find(&particular(Kind::Actor), "error").unwrap();
-        assert_eq!((error.holds.as_str(), error.about.as_str(), error.optional), ("object", "Its last failure.", true));
+        assert_eq!(
+            (error.holds.as_str(), error.about.as_str(), error.optional),
+            ("object", "Its last failure: in state `failed` the one that ended it, and for which its node leaves the run.", true)
+        );
         assert!(find(&particular(Kind::Actor), "handler").unwrap().optional);
         assert_eq!(find(&particular(Kind::Actor), "error.root_cause").unwrap().about, "The first cause of it, one sentence.");
         assert_eq!(about(Kind::Actor), "An actor.");

@@ -11,6 +11,7 @@ use everstep_actors::desk::view::{
 };
 use everstep_actors::event::Recorded;
 
+use crate::cli::Failure;
 use crate::desk::eye::Eye;
 
 /// 2026-11-28 02:14:03 UTC.
@@ -54,6 +55,7 @@ pub(crate) fn view(ranks: u32) -> View {
             text: format!("{} (rank 7) was lost: {}", id(7), "nothing was heard for long ".repeat(number as usize * 3)),
             epoch: Some(3),
             step: Some(number),
+            detail: serde_json::Map::new(),
         };
         items.push(item(format!("event/{}/{number}", id(0)), parent, severity, Properties::Event(view)));
     }
@@ -185,12 +187,12 @@ pub(crate) struct Fixed(pub(crate) View);
 
 #[async_trait]
 impl Eye for Fixed {
-    async fn look(&self, question: &Question) -> Result<View, String> {
+    async fn look(&self, question: &Question) -> Result<View, Failure> {
         let (items, matched) = select(self.0.items.clone(), question);
         Ok(View { items, matched, ..self.0.clone() })
     }
 
-    async fn events(&self) -> Result<Vec<Recorded>, String> {
+    async fn events(&self) -> Result<Vec<Recorded>, Failure> {
         Ok(Vec::new())
     }
 }

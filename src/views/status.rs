@@ -139,7 +139,7 @@ impl Screen {
                 Some((rank, _)) if item.state == "in" => rank.state.clone(),
                 _ => item.state.clone(),
             };
-            let well = ["computing", "waiting", "in"].contains(&state.as_str());
+            let well = ["computing", "waiting", "in", "standing by"].contains(&state.as_str());
             let number = rank.map(|(_, rank)| rank.rank).or(node.rank);
             rows.push((
                 well,

@@ -49,11 +49,6 @@ pub fn put(out: &mut dyn Write, text: &str) -> Result<(), Failure> {
     }
 }
 
-/// Nobody can be asked.
-pub fn unreachable(sentence: String) -> Failure {
-    Failure::new(ExitCode::Unreachable, sentence)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

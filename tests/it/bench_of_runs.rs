@@ -63,7 +63,9 @@ impl Bench {
     }
 
     fn command(&self, line: &str) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_everstep"));
+        // What is measured may be another build than what is tested.
+        let program = std::env::var_os("EVERSTEP_PROGRAM").unwrap_or_else(|| env!("CARGO_BIN_EXE_everstep").into());
+        let mut command = Command::new(program);
         command.args(line.split_whitespace()).current_dir(self.folder.path()).stdin(Stdio::null());
         command.stdout(Stdio::piped()).stderr(Stdio::piped());
         command

@@ -39,10 +39,15 @@ fn a_run_shows_everything_that_it_is_made_of() {
     let actors: Vec<Value> = actors.stdout.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     let kinds: std::collections::BTreeSet<&str> = actors.iter().map(|actor| actor["properties"]["actor_kind"].as_str().unwrap()).collect();
     assert!(
-        ["rank", "loader", "coordinator", "desk", "aggregator", "node", "checkpoint_writer"].iter().all(|kind| kinds.contains(kind)),
+        ["rank", "loader", "coordinator", "desk", "aggregator", "node", "checkpoint_writer", "link"]
+            .iter()
+            .all(|kind| kinds.contains(kind)),
         "{kinds:?}"
     );
     assert!(actors.iter().any(|actor| actor["properties"]["handled"].as_u64() > Some(0)), "{actors:?}");
+    let links = actors.iter().filter(|actor| actor["properties"]["actor_kind"] == "link");
+    let at_work = links.filter(|actor| actor["properties"]["handled"].as_u64() > Some(0) && actor["properties"]["capacity"] == 64);
+    assert!(at_work.count() >= 6, "each end of the links between three ranks has one: {actors:?}");
     let filtered = bench.run("get actors --run told --filter actor_kind=rank --limit 2 -o name");
     assert!(filtered.stdout.lines().count() == 2 && filtered.stderr.contains("of 3"), "what a limit cut is said: {filtered:?}");
     let shards = bench.run("get shards --run told -o jsonl").stdout;
@@ -60,6 +65,32 @@ fn a_run_shows_everything_that_it_is_made_of() {
     assert_eq!(bench.run("wait step>=99999 --run told --timeout 1s").code, 6);
     let metrics = bench.run("metrics --run told");
     assert!(metrics.stdout.contains("everstep_step ") && metrics.stdout.contains("# TYPE"), "{metrics:?}");
+    signal(run.pid(), "TERM");
+    assert_eq!(run.end().code, 0);
+}
+
+#[test]
+fn a_node_that_stands_by_is_in_every_view() {
+    let bench = Bench::new();
+    let mut run = bench.start(&format!("{LONG} --set cluster.ranks_max=2"));
+    run.until(|event| event["event"] == "stands_by");
+    run.until_step(3);
+    let nodes = || {
+        let listed = bench.run("get nodes --run told -o jsonl").stdout;
+        listed.lines().map(|line| serde_json::from_str(line).unwrap()).collect::<Vec<Value>>()
+    };
+    let spare = |nodes: &[Value]| nodes.iter().find(|node| node["state"] == "standing by").cloned();
+    let seen = nodes();
+    let spare_node = spare(&seen).unwrap_or_else(|| panic!("{seen:?}"));
+    assert_eq!((seen.len(), &spare_node["properties"]["rank"]), (3, &Value::Null), "{seen:?}");
+    assert!(spare_node["properties"]["resident_bytes"].as_u64() > Some(0), "it is asked like the others: {spare_node}");
+    let status = bench.run("status --run told").stdout;
+    assert!(status.contains("3 nodes: 2 in, 1 standing by"), "{status}");
+    let tree = bench.run("tree --run told").stdout;
+    let name = spare_node["reference"].as_str().unwrap();
+    assert!(tree.lines().any(|line| line.contains(name) && line.contains("standing by")), "{tree}");
+    let described = bench.run(&format!("describe {name} --run told"));
+    assert!(described.code == 0 && described.stdout.contains("standing by"), "{described:?}");
     signal(run.pid(), "TERM");
     assert_eq!(run.end().code, 0);
 }

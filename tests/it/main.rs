@@ -8,3 +8,4 @@ mod chaos;
 mod crowd;
 mod desk;
 mod runs;
+mod watched;

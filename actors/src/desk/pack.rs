@@ -17,8 +17,8 @@ pub enum Unreadable {
     /// It is packed wrongly, or cut.
     #[error("it cannot be unpacked: {0}")]
     Packed(#[from] std::io::Error),
-    /// It unpacks to more than any view.
-    #[error("it unpacks to more than {} MiB", TEXT_MAX >> 20)]
+    /// It unpacks to more than a view may.
+    #[error("unpacked it is larger than {} MiB", TEXT_MAX >> 20)]
     Endless,
     /// What was packed is no view.
     #[error("it is no view: {0}")]
@@ -28,10 +28,14 @@ pub enum Unreadable {
 /// Packs a view.
 ///
 /// # Errors
-/// None that memory takes.
+/// [`Unreadable::Endless`]: whoever gets it would refuse it, however small it is packed.
 pub fn pack(view: &View) -> Result<Vec<u8>, Unreadable> {
+    let text = serde_json::to_vec(view)?;
+    if text.len() as u64 > TEXT_MAX {
+        return Err(Unreadable::Endless);
+    }
     let mut packer = DeflateEncoder::new(Vec::new(), Compression::fast());
-    packer.write_all(&serde_json::to_vec(view)?)?;
+    packer.write_all(&text)?;
     Ok(packer.finish()?)
 }
 
@@ -76,5 +80,12 @@ mod tests {
         let bomb = packer.finish().unwrap();
         assert!(bomb.len() < 1 << 20, "{}", bomb.len());
         assert!(matches!(unpack(&bomb), Err(Unreadable::Endless)));
+        assert_eq!(Unreadable::Endless.to_string(), "unpacked it is larger than 64 MiB");
+    }
+
+    #[test]
+    fn what_would_be_refused_is_not_packed() {
+        let missing = vec![" ".repeat(TEXT_MAX as usize)];
+        assert!(matches!(pack(&View { missing, ..view() }), Err(Unreadable::Endless)));
     }
 }

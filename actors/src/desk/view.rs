@@ -1,16 +1,16 @@
 //! The payload: a flat list of items that name their parents and children.
 //!
 //! References are paths: `run`, `node/<id>`, `rank/3`, `actor/<node id>/<name>`, `lane/7`, `shard/<unit>/<n>`, `checkpoint/<step>`,
-//! `event/<node>/<number>`, `link/<node id>/<node id>`. Node ids stand as people see them, shortened as everywhere else.
+//! `event/<node>/<milliseconds since the Unix epoch>`, `link/<node id>/<node id>`. Node ids stand as people see them, shortened as everywhere else.
 
 use std::collections::BTreeMap;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use super::question::Kind;
-use crate::event::Recorded;
+use crate::event::{Event, Recorded};
 
 /// Raised whenever a field is renamed, removed or changes its meaning; new fields do not raise it.
 pub const SCHEMA_VERSION: u32 = 1;
@@ -218,9 +218,9 @@ pub struct ActorView {
     pub handler_ms: Option<u64>,
     /// Messages handled.
     pub handled: u64,
-    /// How often it was started anew.
+    /// How often its process was started anew: no actor is by itself.
     pub restarts: u32,
-    /// Its last failure.
+    /// Its last failure: in state `failed` the one that ended it, and for which its node leaves the run.
     pub error: Option<ErrorView>,
     /// The last things it did, oldest first.
     pub recent: Vec<Recent>,
@@ -246,7 +246,7 @@ pub struct ErrorView {
     pub root_cause: String,
     /// The reference at which the root cause lies.
     pub root: String,
-    /// Whether it only passes on what happened elsewhere.
+    /// Whether it only passes on what happened elsewhere, as a node does that leaves because one of its actors failed.
     pub is_propagated: bool,
 }
 
@@ -320,6 +320,9 @@ pub struct EventView {
     pub epoch: Option<u64>,
     /// Its step, where it has one.
     pub step: Option<u64>,
+    /// What it says, as its line in the log; of an epoch without its members, which are items of their own.
+    #[serde(default)]
+    pub detail: Map<String, Value>,
 }
 
 /// One end of a connection.
@@ -348,12 +351,13 @@ pub struct LinkView {
 }
 
 impl Item {
-    /// An event as an item; `number` counts the events of the node that recorded it, from 0.
-    pub fn of_event(recorded: &Recorded, number: u64) -> Self {
+    /// An event as an item. It is known by who recorded it and when, which is one event and the same wherever it is told: in a live
+    /// answer, and in the store's log later.
+    pub fn of_event(recorded: &Recorded) -> Self {
         let event = &recorded.event;
         let recorder = recorded.recorded_by.to_string();
         Self {
-            reference: format!("event/{recorder}/{number}"),
+            reference: format!("event/{recorder}/{}", recorded.at_ms),
             parent: format!("node/{recorder}"),
             children: Vec::new(),
             state: event.severity().name().to_owned(),
@@ -367,7 +371,16 @@ impl Item {
                 text: event.sentence(),
                 epoch: event.epoch().map(|epoch| epoch.0),
                 step: event.step().map(|step| step.0),
+                detail: detail(recorded),
             }),
+        }
+    }
+
+    /// The event that this item tells of, if it is one: what is not durable yet, or cannot be made so, is judged by it.
+    pub fn recorded(&self) -> Option<Recorded> {
+        match &self.properties {
+            Properties::Event(event) => serde_json::from_value(Value::Object(event.detail.clone())).ok(),
+            _ => None,
         }
     }
 
@@ -397,6 +410,19 @@ impl Item {
     }
 }
 
+/// The line of an event in the log. An epoch of hundreds of members would outweigh everything else in an answer: they are left off.
+fn detail(recorded: &Recorded) -> Map<String, Value> {
+    let mut recorded = recorded.clone();
+    if let Event::EpochBegan { members, copies, .. } = &mut recorded.event {
+        members.clear();
+        copies.clear();
+    }
+    match serde_json::to_value(recorded) {
+        Ok(Value::Object(fields)) => fields,
+        _ => Map::new(),
+    }
+}
+
 /// The fields of an item.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Fields(Value);
@@ -423,5 +449,20 @@ impl View {
             Properties::Run(run) => Some(run),
             _ => None,
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::protocol::ids::{NodeId, Step};
+
+    #[test]
+    fn an_event_is_known_by_who_recorded_it_and_when_and_comes_back_from_its_item() {
+        let event = Event::CheckpointFailed { step: Step(4), because: "no space is left".into() };
+        let recorded = Recorded { at_ms: 5_000, recorded_by: NodeId([7; 16]), event };
+        let item = Item::of_event(&recorded);
+        assert_eq!(item.reference, format!("event/{}/5000", recorded.recorded_by));
+        assert_eq!(item.recorded(), Some(recorded));
     }
 }

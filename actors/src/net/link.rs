@@ -24,13 +24,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use ractor::ActorRef;
 use tokio::sync::watch;
 
 use crate::net::endpoint::Options;
 use crate::net::link::actor::LinkMessage;
 use crate::net::link::heartbeat::Liveness;
 use crate::net::link::send::{Outgoing, Queues};
+use crate::net::mailbox::{ActorReport, ActorStats, Mailbox};
 use crate::net::tls::Peer;
 use crate::protocol::ids::NodeId;
 use crate::wire::frame::{self, Frame, FrameError};
@@ -177,6 +177,8 @@ struct Shared {
     peer: Peer,
     dialled: bool,
     options: Options,
+    /// The counters of its actor.
+    actor: Arc<ActorStats>,
     connection: quinn::Connection,
     queues: Queues,
     liveness: Liveness,
@@ -192,7 +194,7 @@ struct Shared {
 /// A handle to a link; clones share it. Dropping all of them does not close the link.
 pub struct Link<C> {
     shared: Arc<Shared>,
-    actor: ActorRef<LinkMessage>,
+    actor: Mailbox<LinkMessage>,
     control: PhantomData<fn(C)>,
 }
 
@@ -237,7 +239,12 @@ impl<C: Frame> Link<C> {
 
     /// The actor that owns the link, to supervise or list it.
     pub fn cell(&self) -> ractor::ActorCell {
-        self.actor.get_cell()
+        self.actor.actor().get_cell()
+    }
+
+    /// What that actor is doing.
+    pub fn report(&self) -> ActorReport {
+        self.shared.actor.report()
     }
 
     /// Sends a control message; waits while the queue is full. Order is kept.
@@ -280,7 +287,7 @@ impl<C: Frame> Link<C> {
     /// `reason` (up to 1 KiB of it), all that within [`Options::drain`]. Returns when the link is down.
     pub async fn close(&self, reason: &str) {
         // An actor that is gone has ended its link.
-        let _ = self.actor.cast(LinkMessage::Close { reason: reason.to_owned() });
+        let _ = self.actor.insist(LinkMessage::Close { reason: reason.to_owned() });
         self.down().await;
     }
 

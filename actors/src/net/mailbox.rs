@@ -1,12 +1,12 @@
 //! What ractor's mailboxes lack: a bound, a depth, and a sight of the handler at work.
 
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use dashmap::DashMap;
-use ractor::{ActorRef, Message};
+use ractor::{ActorId, ActorRef, Message};
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
@@ -28,6 +28,9 @@ pub enum MailboxError {
 #[derive(Debug)]
 pub struct ActorStats {
     name: String,
+    kind: &'static str,
+    /// Whose they are, once it is started.
+    actor: OnceLock<ActorId>,
     capacity: usize,
     room: Semaphore,
     high_water: AtomicUsize,
@@ -37,6 +40,8 @@ pub struct ActorStats {
     queued: Mutex<VecDeque<Instant>>,
     recent: Mutex<VecDeque<Done>>,
     failure: Mutex<Option<Failure>>,
+    /// Its failure was its end.
+    ended: AtomicBool,
     /// Whether its handlers do long work: how long is nobody's fault.
     slow: bool,
 }
@@ -70,6 +75,8 @@ pub struct Failure {
 pub struct ActorReport {
     /// The actor's name, unique in its node.
     pub name: String,
+    /// What kind of actor it is; empty where its name says it.
+    pub kind: &'static str,
     /// Messages that wait.
     pub depth: usize,
     /// The most that ever waited.
@@ -86,13 +93,22 @@ pub struct ActorReport {
     pub recent: Vec<Done>,
     /// The last failure.
     pub failure: Option<Failure>,
+    /// Whether that was its end.
+    pub ended: bool,
 }
 
 impl ActorStats {
+    /// Those of one of many actors of a kind, which no table holds.
+    pub(crate) fn one_of_many(kind: &'static str, name: String, capacity: usize) -> Arc<Self> {
+        Arc::new(Self { kind, ..Self::new(name, capacity.max(1), false) })
+    }
+
     fn new(name: String, capacity: usize, slow: bool) -> Self {
         Self {
             slow,
             name,
+            kind: "",
+            actor: OnceLock::new(),
             capacity,
             room: Semaphore::new(capacity),
             high_water: AtomicUsize::new(0),
@@ -101,7 +117,19 @@ impl ActorStats {
             queued: Mutex::default(),
             recent: Mutex::default(),
             failure: Mutex::new(None),
+            ended: AtomicBool::new(false),
         }
+    }
+
+    /// The actor's name, unique in its node.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Says whose they are.
+    pub fn belong_to(&self, actor: ActorId) {
+        // The first word stands: a name that is taken over has new ones.
+        let _ = self.actor.set(actor);
     }
 
     /// To be called first in `handle`, and held to its end: gives the message's place free and shows
@@ -121,12 +149,19 @@ impl ActorStats {
         *lock(&self.failure) = Some(Failure { at_ms: crate::clock::wall_ms(), message, root_cause, root });
     }
 
+    /// This actor has come to its end by a failure of its own.
+    pub fn died(&self, message: String, root_cause: String) {
+        self.failed(message, root_cause, String::new());
+        self.ended.store(true, Ordering::Relaxed);
+    }
+
     /// The numbers now.
     pub fn report(&self) -> ActorReport {
         let at_work = *lock(&self.at_work);
         let oldest = lock(&self.queued).front().map(Instant::elapsed);
         ActorReport {
             name: self.name.clone(),
+            kind: self.kind,
             depth: self.depth(),
             high_water: self.high_water.load(Ordering::Relaxed),
             capacity: self.capacity,
@@ -135,6 +170,7 @@ impl ActorStats {
             oldest,
             recent: lock(&self.recent).iter().copied().collect(),
             failure: lock(&self.failure).clone(),
+            ended: self.ended.load(Ordering::Relaxed),
         }
     }
 
@@ -195,6 +231,11 @@ impl ActorTable {
         self.0.remove_if(&stats.name, |_, current| Arc::ptr_eq(current, stats));
     }
 
+    /// The counters of an actor.
+    pub fn of(&self, actor: ActorId) -> Option<Arc<ActorStats>> {
+        self.0.iter().find(|entry| entry.value().actor.get() == Some(&actor)).map(|entry| entry.value().clone())
+    }
+
     /// Handlers at work, those that do long work left out: the actor, the handler, since when.
     pub fn at_work(&self) -> Vec<(String, &'static str, Instant)> {
         let at_work = |stats: &ActorStats| *lock(&stats.at_work);
@@ -232,6 +273,7 @@ impl<M> std::fmt::Debug for Mailbox<M> {
 impl<M: Message> Mailbox<M> {
     /// A way into `actor`, whose handler reports to `stats`.
     pub fn new(actor: ActorRef<M>, stats: Arc<ActorStats>) -> Self {
+        stats.belong_to(actor.get_id());
         Self { actor, stats }
     }
 
@@ -255,6 +297,17 @@ impl<M: Message> Mailbox<M> {
     /// [`MailboxError`].
     pub fn try_send(&self, message: M) -> Result<(), MailboxError> {
         self.stats.room.try_acquire().map_err(|_| MailboxError::Full(self.stats.name.clone()))?.forget();
+        self.cast(message)
+    }
+
+    /// Sends a message that must not be lost and comes seldom, even if the mailbox is full.
+    ///
+    /// # Errors
+    /// [`MailboxError::Gone`].
+    pub fn insist(&self, message: M) -> Result<(), MailboxError> {
+        if let Ok(permit) = self.stats.room.try_acquire() {
+            permit.forget();
+        }
         self.cast(message)
     }
 
@@ -347,6 +400,21 @@ mod tests {
         until(|| table.reports()[0].handled == 5).await;
         let report = table.reports().remove(0);
         assert_eq!((report.depth, report.high_water, report.handling), (0, 3, None));
+    }
+
+    #[tokio::test]
+    async fn what_must_not_be_lost_comes_in_where_there_is_no_room() {
+        let (mailbox, gate, table) = worker(1).await;
+        mailbox.send(0).await.unwrap();
+        until(|| table.reports()[0].handling.is_some()).await;
+        mailbox.try_send(1).unwrap();
+        assert!(mailbox.try_send(2).is_err());
+        mailbox.insist(2).unwrap();
+        gate.add_permits(3);
+        until(|| table.reports()[0].handled == 3).await;
+        assert_eq!(table.reports()[0].depth, 0);
+        mailbox.try_send(3).unwrap();
+        assert!(mailbox.try_send(4).is_err(), "the bound is what it was");
     }
 
     #[tokio::test]

@@ -239,6 +239,17 @@ pub enum Note {
     StandsBy(NodeId),
 }
 
+/// How a node is there that is let in and not in the epoch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Outside {
+    /// It comes in with the next epoch.
+    Waits,
+    /// As many ranks compute as may: it waits for a place.
+    StandsBy,
+    /// It goes without having been in.
+    Leaves,
+}
+
 /// A node that is linked to the leader and let in.
 #[derive(Debug, Clone)]
 struct Seat {

@@ -8,15 +8,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ractor::{Actor, ActorProcessingErr, ActorRef};
+use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use crate::checkpoint::PartRecord;
 use crate::event::Event;
 use crate::net::mailbox::ActorStats;
-use crate::protocol::coordinator::{Act, Coordinator, Creation, Fact, Note, Rules};
+use crate::protocol::coordinator::{Act, Coordinator, Creation, Fact, Note, Outside, Rules};
 use crate::protocol::ids::{Epoch, NodeId, ShardId, Step};
 use crate::protocol::pace::Pace;
-use crate::protocol::record::EpochRecord;
+use crate::protocol::record::{EpochRecord, Member};
 use crate::protocol::tree;
 use crate::protocol::word::Outcome;
 use crate::wire::message::{Control, LaneMetrics, ShardPartials};
@@ -58,6 +59,8 @@ pub enum CoordinatorMsg {
     },
     /// What it waits for cannot be had: one sentence.
     Stuck(String),
+    /// An operator asks who is let in and not in the epoch.
+    Outside(oneshot::Sender<Vec<(Member, Outside)>>),
     /// Time has passed.
     Tick,
 }
@@ -87,6 +90,7 @@ impl CoordinatorMsg {
             Self::Fact(_) => "fact",
             Self::Published { .. } => "published",
             Self::Stuck(_) => "stuck",
+            Self::Outside(_) => "outside",
             Self::Tick => "tick",
         }
     }
@@ -186,6 +190,10 @@ impl Actor for CoordinatorActor {
             CoordinatorMsg::Fact(fact) => self.learn(state, fact),
             CoordinatorMsg::Published { step, result } => self.published(state, step, result),
             CoordinatorMsg::Stuck(because) => self.stuck(state, because),
+            CoordinatorMsg::Outside(reply) => {
+                // Whoever asked may have gone.
+                let _ = reply.send(state.machine.as_ref().map(Coordinator::outside).unwrap_or_default());
+            }
             CoordinatorMsg::Tick => self.learn(state, Fact::Tick),
         }
         Ok(())

@@ -56,8 +56,8 @@ pub struct Story {
     pub checkpoints: BTreeMap<Step, (u64, f64, f64)>,
     /// Why nothing is computed, if so, and since when.
     pub waiting: Option<(String, u64)>,
-    /// The last events with their numbers, commits left out.
-    pub events: VecDeque<(u64, Recorded)>,
+    /// The last events, commits left out.
+    pub events: VecDeque<Recorded>,
 }
 
 /// What the desk is told.
@@ -65,6 +65,13 @@ pub struct Story {
 pub enum DeskMsg {
     /// Something happened on this node, or on a member that told us.
     Happened(Recorded),
+    /// This node has led since then, and this is what leaders before it wrote of what happened: it tells that as they did.
+    Leads {
+        /// The moment, milliseconds since the Unix epoch.
+        since_ms: u64,
+        /// The newest of it, in order of time.
+        written: Vec<Recorded>,
+    },
     /// Steps are run from here on.
     Goes,
     /// Somebody asks.
@@ -87,7 +94,6 @@ pub struct State {
     story: Story,
     rates: VecDeque<(u64, f64)>,
     phases: VecDeque<BTreeMap<String, f64>>,
-    numbered: u64,
 }
 
 impl Actor for Desk {
@@ -104,6 +110,10 @@ impl Actor for Desk {
             DeskMsg::Happened(recorded) => {
                 let _at_work = self.stats.handling("happened");
                 state.happened(recorded);
+            }
+            DeskMsg::Leads { since_ms, written } => {
+                let _at_work = self.stats.handling("leads");
+                state.leads(since_ms, written);
             }
             DeskMsg::Goes => {
                 let _at_work = self.stats.handling("goes");
@@ -149,7 +159,7 @@ impl State {
             waiting: Some(("starting".to_owned(), now_ms)),
             events: VecDeque::new(),
         };
-        Self { story, rates: VecDeque::new(), phases: VecDeque::new(), numbered: 0 }
+        Self { story, rates: VecDeque::new(), phases: VecDeque::new() }
     }
 
     fn happened(&mut self, recorded: Recorded) {
@@ -158,8 +168,7 @@ impl State {
             if self.story.events.len() == EVENTS_MAX {
                 self.story.events.pop_front();
             }
-            self.story.events.push_back((self.numbered, recorded.clone()));
-            self.numbered += 1;
+            self.story.events.push_back(recorded.clone());
         }
         let story = &mut self.story;
         match recorded.event {
@@ -204,6 +213,21 @@ impl State {
             | Event::Hung { .. }
             | Event::NodeOdd { .. } => {}
         }
+    }
+
+    /// What all members recorded is told as the log has it: an event that somebody quotes is found there again. What only this node
+    /// saw before it led it has told the leader, whose words those are too.
+    fn leads(&mut self, since_ms: u64, written: Vec<Recorded>) {
+        let own = std::mem::take(&mut self.story.events).into_iter().filter(|event| event.at_ms >= since_ms);
+        let mut events: Vec<Recorded> = written.into_iter().filter(|event| !matches!(event.event, Event::StepCommitted { .. })).collect();
+        for event in own {
+            if !events.contains(&event) {
+                events.push(event);
+            }
+        }
+        events.sort_by_key(|event| event.at_ms);
+        events.drain(..events.len().saturating_sub(EVENTS_MAX));
+        self.story.events = events.into();
     }
 
     fn timed(&mut self, images: u64, seconds: f64, phases: BTreeMap<String, f64>) {
@@ -252,7 +276,18 @@ mod tests {
         for number in 0..EVENTS_MAX as u64 + 3 {
             state.happened(at(number, Event::Waiting { because: "for ranks".into() }));
         }
-        assert_eq!((state.story.events.len(), state.story.events[0].0), (EVENTS_MAX, 3), "the oldest went, numbers stay");
+        assert_eq!((state.story.events.len(), state.story.events[0].at_ms), (EVENTS_MAX, 3), "the oldest went");
         assert_eq!(state.story.waiting, Some(("for ranks".into(), EVENTS_MAX as u64 + 2)));
+    }
+
+    #[test]
+    fn a_leader_tells_what_was_before_it_as_it_was_written() {
+        let by = |n: u8, at_ms: u64| Recorded { recorded_by: NodeId([n; 16]), ..at(at_ms, Event::StandsBy { node: NodeId([9; 16]) }) };
+        let mut state = State::new(0);
+        [by(2, 101), by(2, 202), by(2, 300), by(3, 301)].into_iter().for_each(|event| state.happened(event));
+        let step = Recorded { at_ms: 150, ..at(0, committed(0, 1.0)) };
+        state.leads(300, vec![by(1, 100), step, by(1, 200), by(2, 300)]);
+        let told: Vec<(u8, u64)> = state.story.events.iter().map(|event| (event.recorded_by.0[0], event.at_ms)).collect();
+        assert_eq!(told, [(1, 100), (1, 200), (2, 300), (3, 301)]);
     }
 }

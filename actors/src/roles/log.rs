@@ -17,6 +17,8 @@ const EVENTS_MAX: usize = 1 << 16;
 const OBJECT_BYTES: usize = 256 << 10;
 /// Objects of the log at most: with them it takes some 512 MB.
 pub const OBJECTS_MAX: usize = 2_048;
+/// Objects that a new leader reads: enough for what it tells operators of the time before it.
+const NEWEST: usize = 4;
 /// The largest object that is read.
 const READ_BYTES_MAX: u64 = 256 << 20;
 
@@ -114,9 +116,27 @@ async fn rotate(store: &Store) -> Result<(), StoreError> {
 /// # Errors
 /// The store cannot be read.
 pub async fn read(store: &Store) -> Result<Vec<Recorded>, StoreError> {
+    let keys = store.list(FOLDER).await?.into_iter().map(|entry| entry.key).collect();
+    read_all(store, keys).await
+}
+
+/// As [`read`], of the last objects that leaders wrote.
+///
+/// # Errors
+/// The store cannot be read.
+pub async fn newest(store: &Store) -> Result<Vec<Recorded>, StoreError> {
+    let mut keys: Vec<String> = store.list(FOLDER).await?.into_iter().map(|entry| entry.key).collect();
+    keys.retain(|key| !key.contains("/launcher-"));
+    // Their names begin with their epochs and steps.
+    keys.sort_unstable();
+    keys.drain(..keys.len().saturating_sub(NEWEST));
+    read_all(store, keys).await
+}
+
+async fn read_all(store: &Store, keys: Vec<String>) -> Result<Vec<Recorded>, StoreError> {
     let mut events = Vec::new();
-    for entry in store.list(FOLDER).await? {
-        match store.get(&entry.key, READ_BYTES_MAX).await {
+    for key in keys {
+        match store.get(&key, READ_BYTES_MAX).await {
             Ok(body) => {
                 events.extend(String::from_utf8_lossy(&body).lines().filter_map(|line| serde_json::from_str::<Recorded>(line).ok()))
             }
@@ -201,5 +221,18 @@ mod tests {
         log.save(&store, "events/5").await.unwrap();
         let left = names(store.list(FOLDER).await.unwrap());
         assert!(left.len() == OBJECTS_MAX && !left.contains(&"events/0".to_owned()), "{}", left.len());
+    }
+
+    #[tokio::test]
+    async fn a_new_leader_reads_the_last_objects_of_leaders_alone() {
+        let store = Store::with(Arc::new(InMemory::new()), "run");
+        for at in 0..6 {
+            let log = Log::default();
+            log.push(event(at));
+            log.save(&store, &format!("events/{at:010}-0-n")).await.unwrap();
+        }
+        store.put("events/launcher-x.jsonl", bytes::Bytes::from(serde_json::to_string(&event(9)).unwrap())).await.unwrap();
+        let times: Vec<u64> = newest(&store).await.unwrap().iter().map(|event| event.at_ms).collect();
+        assert_eq!(times, [2, 3, 4, 5]);
     }
 }

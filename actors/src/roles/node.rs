@@ -56,6 +56,7 @@ mod answer;
 pub mod enter;
 mod hang;
 pub mod look;
+mod mourn;
 mod obey;
 mod office;
 mod permits;
@@ -334,11 +335,12 @@ impl<W: Workload> Actor for NodeActor<W> {
         if let SupervisionEvent::ActorFailed(actor, error) = event
             && !state.over
         {
+            let because = mourn::failed(&self.shared.table, self.shared.me, &self.stats, actor.get_id(), error.as_ref());
             if self.shared.desk.get().is_some_and(|desk| desk.actor().get_id() == actor.get_id()) {
-                tracing::warn!(%error, "the operator desk failed: this node answers no questions any more");
+                tracing::warn!("{because}: this node answers no questions any more");
                 return Ok(());
             }
-            self.broken(state, format!("an actor of this node failed: {error}"));
+            self.broken(state, because);
         }
         Ok(())
     }

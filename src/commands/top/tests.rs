@@ -53,13 +53,13 @@ impl Run {
 
 #[async_trait]
 impl Eye for Run {
-    async fn look(&self, question: &Question) -> Result<View, String> {
+    async fn look(&self, question: &Question) -> Result<View, Failure> {
         let seconds = self.seconds.load(Ordering::Relaxed);
         if question.kinds.contains(&Kind::Actor) {
             self.seconds.store(seconds + 1, Ordering::Relaxed);
         }
         if seconds >= self.fails_after {
-            return Err("the leader is gone".into());
+            return Err(Failure::new(ExitCode::Unreachable, "the leader is gone"));
         }
         let (items, matched) = select(self.items(seconds), question);
         Ok(View {
@@ -73,7 +73,7 @@ impl Eye for Run {
         })
     }
 
-    async fn events(&self) -> Result<Vec<Recorded>, String> {
+    async fn events(&self) -> Result<Vec<Recorded>, Failure> {
         Ok(Vec::new())
     }
 }

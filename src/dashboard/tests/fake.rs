@@ -12,6 +12,7 @@ use everstep_actors::desk::view::{
 use everstep_actors::event::{Event, MemberInfo, Recorded};
 use everstep_actors::protocol::ids::{Epoch, NodeId, Step};
 
+use crate::cli::{ExitCode, Failure};
 use crate::desk::eye::Eye;
 
 /// The last step of the run.
@@ -241,19 +242,23 @@ impl FakeEye {
 
 #[async_trait]
 impl Eye for FakeEye {
-    async fn look(&self, question: &Question) -> Result<View, String> {
+    async fn look(&self, question: &Question) -> Result<View, Failure> {
         self.looks.fetch_add(1, Relaxed);
         if self.fails {
-            return Err("no member answers, and the store cannot be read".into());
+            return Err(unreachable("no member answers, and the store cannot be read"));
         }
         let (items, matched) = select(self.items(), question);
         let (answered_by, scope) = if self.store { (String::new(), Scope::Store) } else { (format!("node/{}", node(0)), Scope::Run) };
         Ok(View { schema_version: SCHEMA_VERSION, answered_by, scope, as_of_ms: self.now_ms, missing: Vec::new(), matched, items })
     }
 
-    async fn events(&self) -> Result<Vec<Recorded>, String> {
-        if self.fails { Err("the store cannot be read".into()) } else { Ok(self.recorded()) }
+    async fn events(&self) -> Result<Vec<Recorded>, Failure> {
+        if self.fails { Err(unreachable("the store cannot be read")) } else { Ok(self.recorded()) }
     }
+}
+
+fn unreachable(sentence: &str) -> Failure {
+    Failure::new(ExitCode::Unreachable, sentence)
 }
 
 fn id(rank: u32) -> [u8; 16] {

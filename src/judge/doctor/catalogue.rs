@@ -47,9 +47,9 @@ pub static CATALOGUE: &[Lint] = &[
     Lint {
         name: "actor-failed",
         grade: Grade::Fault,
-        what: "an actor that failed and is not there again",
+        what: "an actor that failed",
         threshold: "always",
-        remedy: "`everstep why REF` leads to the root cause; its node starts it anew, `everstep drain` lets the others go on without the node",
+        remedy: "`everstep why REF` leads to the root cause; its node leaves the run and its launcher starts another one in its place",
         check: actors::failed,
     },
     Lint {

@@ -8,7 +8,7 @@ use everstep_actors::protocol::ids::NodeId;
 use super::{Case, Seen};
 use crate::judge::layout::count;
 
-const NO_EVENTS: &str = "no durable events are known";
+const NO_EVENTS: &str = "no events are known";
 const WINDOW_MS: u64 = 600_000;
 const LOSSES: usize = 3;
 const EPOCHS: usize = 6;

@@ -22,6 +22,10 @@ fn found(view: &View, events: &[Recorded]) -> BTreeSet<String> {
     diagnose(view, events).findings.into_iter().map(|finding| finding.lint).collect()
 }
 
+fn odd(at_ms: u64) -> Recorded {
+    at(at_ms, Event::NodeOdd { node: node(2), because: "another sum".into() })
+}
+
 fn skipped(at_ms: u64, step: u64) -> Recorded {
     at(at_ms, Event::StepSkipped { step: Step(step), because: "the loss is no number".into() })
 }
@@ -71,7 +75,7 @@ fn cases() -> Vec<(&'static str, Sight, Sight)> {
     let loss = |loss: f64| of_view(run(view.clone(), "run", "training", |run| set(&mut run.metrics, "loss", loss)));
     let losing = |every: u64| of_events((0..3).map(|n| lost(NOW - 5_000 - every * n, 3, "x")).collect());
     let epochs = |number: u64| of_events((0..number).map(|n| epoch(NOW - 1_000 * n, 10 + n, 1, 3, "x")).collect());
-    let odd = |age: u64| of_events(vec![at(NOW - age, Event::NodeOdd { node: node(2), because: "another sum".into() })]);
+    let odd = |age: u64| of_events(vec![odd(NOW - age)]);
     let full = "no space is left for file:///run; free some or keep fewer checkpoints";
     vec![
         ("leader-silent", of_view(alone), of_view(view.clone())),
@@ -135,6 +139,24 @@ fn only_faults_make_a_run_unhealthy_and_they_come_first() {
 }
 
 #[test]
+fn what_is_not_durable_is_judged_by_what_the_leader_remembers() {
+    let (mut view, events) = well();
+    assert!(!found(&view, &events).contains("disk-full"));
+    let full = save_failed(NOW, 90, "no space is left for file:///run; free some or keep fewer checkpoints");
+    view.items.push(Item::of_event(&full));
+    assert!(found(&view, &events).contains("disk-full"), "the log on the full disk cannot tell");
+    assert!(found(&view, &[]).contains("disk-full"), "nothing is durable at all");
+    view.items.push(Item::of_event(&odd(NOW - 1_000)));
+    assert!(found(&view, &events).contains("odd-node"));
+    view.items.push(Item::of_event(&saved(NOW + 1, 95, 1.0)));
+    assert!(!found(&view, &events).contains("disk-full"), "there is space again");
+    // What stands in both counts once.
+    let losses: Vec<Recorded> = (0..2).map(|n| lost(NOW - 5_000 - 40_000 * n, 3, "x")).collect();
+    view.items.extend(losses.iter().map(Item::of_event));
+    assert!(!found(&view, &[events, losses].concat()).contains("flapping-node"));
+}
+
+#[test]
 fn skipped_steps_of_long_ago_are_over() {
     let (view, mut events) = well();
     events.extend((0..9).map(|n| skipped(NOW - 500_000 - n, n)));
@@ -156,7 +178,7 @@ fn what_the_store_alone_cannot_know_is_left_out_aloud() {
     let over = run(view, "run", "ended", |_| {});
     let diagnosis = diagnose(&over, &events);
     assert!(diagnosis.healthy && diagnosis.left_out["leader-silent"].contains("ended"), "{diagnosis:?}");
-    assert!(diagnose(&over, &[]).left_out["odd-node"].contains("durable"));
+    assert!(diagnose(&over, &[]).left_out["odd-node"].contains("no events"));
 }
 
 #[test]

@@ -72,7 +72,7 @@ impl Walk<'_> {
         let reference = item.reference.clone();
         let node = &actor.node;
         let remedy = if item.state == "failed" {
-            format!("its node starts it anew; if that repeats, `everstep drain {node}` and send us `everstep bundle`")
+            format!("{node} leaves the run and its launcher starts another one in its place; if that repeats, send us `everstep bundle`")
         } else if actor.handler.is_some() {
             format!("see `everstep describe {reference}`; `everstep kill {node} --yes` lets the others go on without it")
         } else {

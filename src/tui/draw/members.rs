@@ -65,9 +65,11 @@ fn counts(app: &App, ranks: &[(&Item, &RankView)], theme: Theme, width: u16) -> 
         let told = if width < 60 { format!("{}={count} ", letter(state)) } else { format!("{} {count} {state}  ", letter(state)) };
         spans.push(Span::styled(tame(&told), theme.state(state)));
     }
-    let spares = app.sight.nodes().iter().filter(|(item, _)| item.state == "standing by").count();
-    if spares > 0 {
-        spans.push(Span::styled(format!("{spares} nodes stand by"), theme.state("standing by")));
+    for (state, words) in [("standing by", "nodes stand by  "), ("waiting", "nodes wait to be let in")] {
+        let nodes = app.sight.nodes().iter().filter(|(item, _)| item.state == state).count();
+        if nodes > 0 {
+            spans.push(Span::styled(format!("{nodes} {words}"), theme.state(state)));
+        }
     }
     Line::from(spans)
 }

@@ -9,6 +9,7 @@ use everstep_actors::desk::view::*;
 use everstep_actors::event::{Event, MemberInfo, Recorded};
 use everstep_actors::protocol::ids::{Epoch, NodeId, Step};
 
+use crate::cli::Failure;
 use crate::desk::eye::Eye;
 
 /// When everything in here is.
@@ -24,11 +25,11 @@ pub(super) struct Still {
 
 #[async_trait]
 impl Eye for Still {
-    async fn look(&self, question: &Question) -> Result<View, String> {
+    async fn look(&self, question: &Question) -> Result<View, Failure> {
         Ok(self.answer(question))
     }
 
-    async fn events(&self) -> Result<Vec<Recorded>, String> {
+    async fn events(&self) -> Result<Vec<Recorded>, Failure> {
         Ok(self.events.clone())
     }
 }

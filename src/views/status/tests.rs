@@ -95,7 +95,7 @@ fn troubles_are_the_last_five_and_none_is_told_twice() {
     events.push(saved(1, NOW));
     let mut two = view(2);
     two.items.retain(|item| !matches!(item.properties, Properties::Event(_)));
-    two.items.push(Item::of_event(&events[8], 0));
+    two.items.push(Item::of_event(&events[8]));
     let text = status(&two, &events);
     assert_eq!(text.matches("trouble ").count(), 5, "{text}");
     let one = status(&two, &events[8..]);

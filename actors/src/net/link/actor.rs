@@ -18,8 +18,12 @@ use super::send::{self, Receivers};
 use super::{CLOSED, Link, LinkDown, REFUSED, SILENT, Shared};
 use crate::net::Router;
 use crate::net::endpoint::Options;
+use crate::net::mailbox::{ActorStats, Mailbox, MailboxError};
 use crate::net::tls::Peer;
 use crate::protocol::ids::NodeId;
+
+/// Messages to the actor of a link are few: more than so many show that it does not come to them.
+const MAILBOX: usize = 64;
 
 /// A connection whose two ends have agreed on their first streams.
 pub(crate) struct Established {
@@ -40,8 +44,10 @@ pub(crate) async fn start<R: Router>(
 ) -> Result<Link<R::Control>, SpawnErr> {
     let Established { me, peer, dialled, connection, control, heartbeat } = established;
     let (queues, receivers) = send::queues(&options);
+    let stats = ActorStats::one_of_many("link", format!("link-{}", peer.id), MAILBOX);
     let shared = Arc::new(Shared {
         me,
+        actor: stats.clone(),
         peer,
         dialled,
         connection,
@@ -59,7 +65,7 @@ pub(crate) async fn start<R: Router>(
         Some(supervisor) => Actor::spawn_linked(None, LinkActor(PhantomData), begin, supervisor).await?,
         None => Actor::spawn(None, LinkActor(PhantomData), begin).await?,
     };
-    Ok(Link { shared, actor, control: PhantomData })
+    Ok(Link { shared, actor: Mailbox::new(actor, stats), control: PhantomData })
 }
 
 /// What the actor is told. Few and small: frames do not pass through its mailbox.
@@ -77,6 +83,19 @@ pub(super) enum LinkMessage {
     Overdue,
     /// The peer's farewell: all that it had to send is here.
     Bye { reason: String },
+}
+
+impl LinkMessage {
+    fn name(&self) -> &'static str {
+        match self {
+            Self::Tick => "tick",
+            Self::Ended(_) => "ended",
+            Self::Received => "received",
+            Self::Close { .. } => "close",
+            Self::Overdue => "overdue",
+            Self::Bye { .. } => "bye",
+        }
+    }
 }
 
 struct LinkActor<R>(PhantomData<fn(R)>);
@@ -109,6 +128,7 @@ impl<R: Router> Actor for LinkActor<R> {
 
     async fn pre_start(&self, myself: ActorRef<LinkMessage>, begin: Begin<R>) -> Result<State<R>, ActorProcessingErr> {
         let Begin { shared, router, receivers, control, heartbeat } = begin;
+        let myself = Mailbox::new(myself, shared.actor.clone());
         router.linked(Link { shared: shared.clone(), actor: myself.clone(), control: PhantomData });
         let (signals, signals_out) = mpsc::channel(16);
 
@@ -120,7 +140,7 @@ impl<R: Router> Actor for LinkActor<R> {
         let mut tasks = JoinSet::new();
         tasks.spawn(heartbeat::sending(shared.clone(), signals_out, heartbeat.0));
         let actor = myself.clone();
-        let bye = move |reason| drop(actor.cast(LinkMessage::Bye { reason }));
+        let bye = move |reason| drop(actor.insist(LinkMessage::Bye { reason }));
         tasks.spawn(reported(myself.clone(), None, heartbeat::receiving(shared.clone(), signals.clone(), bye, heartbeat.1)));
         let done = || Some(LinkMessage::Received);
         tasks.spawn(reported(myself.clone(), done(), receive::control(shared.clone(), router.clone(), control.1)));
@@ -131,6 +151,7 @@ impl<R: Router> Actor for LinkActor<R> {
     }
 
     async fn handle(&self, myself: ActorRef<LinkMessage>, message: LinkMessage, state: &mut State<R>) -> Result<(), ActorProcessingErr> {
+        let _at_work = state.shared.actor.clone().handling(message.name());
         match message {
             LinkMessage::Tick => {
                 // A full queue means that the stream does not move; that shows as silence.
@@ -145,7 +166,7 @@ impl<R: Router> Actor for LinkActor<R> {
                 state.receiving -= 1;
                 state.leave().await;
             }
-            LinkMessage::Close { reason } => state.close(myself.clone(), reason),
+            LinkMessage::Close { reason } => state.close(Mailbox::new(myself.clone(), state.shared.actor.clone()), reason),
             LinkMessage::Overdue => state.end(LinkDown::Closed { reason: state.farewell.clone().unwrap_or_default() }).await,
             LinkMessage::Bye { reason } => {
                 state.farewell.get_or_insert(reason);
@@ -168,7 +189,7 @@ impl<R: Router> Actor for LinkActor<R> {
 
 impl<R: Router> State<R> {
     /// Empties the queues and says farewell; the peer closes the connection when it has taken it all.
-    fn close(&mut self, actor: ActorRef<LinkMessage>, reason: String) {
+    fn close(&mut self, actor: Mailbox<LinkMessage>, reason: String) {
         let Some(mut writers) = self.writers.take() else { return };
         self.farewell.get_or_insert_with(|| reason.clone());
         self.shared.closing.send_replace(true);
@@ -180,7 +201,7 @@ impl<R: Router> State<R> {
                 std::future::pending::<()>().await;
             };
             let _ = timeout(patience, orderly).await;
-            let _ = actor.cast(LinkMessage::Overdue);
+            let _ = actor.insist(LinkMessage::Overdue);
         });
     }
 
@@ -215,7 +236,7 @@ impl<R: Router> State<R> {
     }
 }
 
-async fn reported(actor: ActorRef<LinkMessage>, done: Option<LinkMessage>, task: impl Future<Output = Received>) {
+async fn reported(actor: Mailbox<LinkMessage>, done: Option<LinkMessage>, task: impl Future<Output = Received>) {
     let ended = AssertUnwindSafe(task).catch_unwind().await;
     let panicked = |_| Err(LinkDown::Broken { reason: "the receiver of its messages panicked".into() });
     let message = match ended.unwrap_or_else(panicked) {
@@ -223,20 +244,21 @@ async fn reported(actor: ActorRef<LinkMessage>, done: Option<LinkMessage>, task:
         Err(cause) => Some(LinkMessage::Ended(cause)),
     };
     // A link that has ended needs no second cause.
-    let _ = message.map(|message| actor.cast(message));
+    let _ = message.map(|message| actor.insist(message));
 }
 
-async fn watching(actor: ActorRef<LinkMessage>, connection: Connection) {
+async fn watching(actor: Mailbox<LinkMessage>, connection: Connection) {
     let cause = connection.closed().await.into();
-    let _ = actor.cast(LinkMessage::Ended(cause));
+    let _ = actor.insist(LinkMessage::Ended(cause));
 }
 
-async fn ticking(actor: ActorRef<LinkMessage>, every: std::time::Duration) {
+async fn ticking(actor: Mailbox<LinkMessage>, every: std::time::Duration) {
     let mut ticks = interval(every);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         ticks.tick().await;
-        if actor.cast(LinkMessage::Tick).is_err() {
+        // A tick among many that wait would tell nothing new.
+        if let Err(MailboxError::Gone(_)) = actor.try_send(LinkMessage::Tick) {
             return;
         }
     }

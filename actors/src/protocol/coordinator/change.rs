@@ -58,6 +58,24 @@ impl Coordinator {
         (!why.is_empty()).then(|| why.join("; "))
     }
 
+    /// Who is let in and not in this epoch, and how: for the next one, as a spare, or on its way out.
+    pub fn outside(&self) -> Vec<(Member, Outside)> {
+        let outside = self.roster.values().filter(|seat| !self.record.includes(seat.member.node));
+        let mut outside: Vec<(Member, Outside)> = outside.map(|seat| (seat.member.clone(), Outside::Waits)).collect();
+        if outside.is_empty() {
+            return outside;
+        }
+        let chosen: BTreeSet<NodeId> = self.chosen().iter().map(|member| member.node).collect();
+        for (member, how) in &mut outside {
+            if self.roster.get(&member.node).is_some_and(|seat| seat.leaving.is_some()) {
+                *how = Outside::Leaves;
+            } else if !chosen.contains(&member.node) {
+                *how = Outside::StandsBy;
+            }
+        }
+        outside
+    }
+
     /// How many would compute in a new epoch that do not in this one.
     pub(super) fn comes(&self) -> usize {
         self.chosen().iter().filter(|member| self.record.rank_of(member.node).is_none()).count()

@@ -445,7 +445,12 @@ fn who_finds_all_places_taken_stands_by() {
     desk.machine.rules.ranks_max = 4;
     desk.join(5);
     assert!(desk.has(|act| *act == Act::Note(Note::StandsBy(node(5)))));
+    let outside = |desk: &Desk| desk.machine.outside().into_iter().map(|(member, how)| (member.node, how)).collect::<Vec<_>>();
+    assert_eq!(outside(&desk), [(node(5), Outside::StandsBy)]);
     assert_eq!(desk.after(Duration::from_secs(1)).created(), []);
+    desk.machine.rules.ranks_max = 5;
+    assert_eq!(outside(&desk), [(node(5), Outside::Waits)], "there is room for it in the next epoch");
+    desk.machine.rules.ranks_max = 4;
     desk.lost(2, true);
     assert_eq!(desk.created(), [(3, vec![0, 1, 3, 5])], "it takes the place that has become free");
 }

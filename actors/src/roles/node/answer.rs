@@ -4,12 +4,15 @@
 use super::look::Look;
 use super::*;
 use crate::desk::answer::select;
-use crate::desk::pack::{pack, unpack};
+use crate::desk::pack::{Unreadable, pack, unpack};
 use crate::desk::question::{Kind, Question};
 use crate::desk::view::{Item, Properties, SCHEMA_VERSION, Scope, View};
+use crate::protocol::coordinator::Outside;
 
 /// A member that lives answers within this: it only looks at what it has.
 const MEMBER_ANSWERS: Duration = Duration::from_millis(400);
+/// The coordinator says within this who is there and not in the epoch.
+const COORDINATOR_ANSWERS: Duration = Duration::from_millis(200);
 /// The store lists checkpoints within this, or they are missing from the answer.
 const STORE_ANSWERS: Duration = Duration::from_millis(300);
 /// Bytes of an answer at most: what a control frame carries, less its envelope.
@@ -217,7 +220,10 @@ impl Shared {
         // Who has no rank and no link has handed over what it held, and gone.
         let gone = |member: &Member| epoch.record.rank_of(member.node).is_none() && !self.links.contains_key(&member.node);
         let other = |member: &&Member| member.node != self.me && !gone(member) && only.is_none_or(|only| member.node.to_string() == only);
-        let others: Vec<&Member> = epoch.record.everyone().filter(other).collect();
+        let outside = self.outside(missing).await;
+        let spare = |member: &&Member| !epoch.record.includes(member.node);
+        let spares = outside.iter().map(|(member, _)| member).filter(spare);
+        let others: Vec<&Member> = epoch.record.everyone().chain(spares).filter(other).collect();
         self.asked.clear();
         let answers = others.iter().map(|member| {
             let asked = self.links.contains_key(&member.node).then(|| self.asked.put(member.node)).flatten();
@@ -232,7 +238,7 @@ impl Shared {
         });
         let answers = futures::future::join_all(answers).await;
         for (member, answer) in others.into_iter().zip(answers) {
-            let name = || epoch.record.name(member.node);
+            let name = || if epoch.record.includes(member.node) { epoch.record.name(member.node) } else { member.name() };
             let view = match answer {
                 Some(Ok(view)) => view,
                 Some(Err(error)) => {
@@ -251,8 +257,27 @@ impl Shared {
             for mut item in view.items {
                 if let Properties::Node(node) = &mut item.properties {
                     node.heard_age_ms = heard.unwrap_or_default();
+                    // Who is not in the epoch does not know what it is to the run.
+                    if let Some((_, how)) = outside.iter().find(|(other, _)| other.node == member.node && spare(&other)) {
+                        in_words(*how).clone_into(&mut item.state);
+                    }
                 }
                 items.push(item);
+            }
+        }
+    }
+
+    /// Who is let in and not in the epoch: known to the leader alone.
+    async fn outside(&self, missing: &mut Vec<String>) -> Vec<(Member, Outside)> {
+        let Some(coordinator) = self.coordinator.get().filter(|_| self.leads()) else { return Vec::new() };
+        let (reply, outside) = oneshot::channel();
+        // A question that finds no room is an operator's affair alone: the votes before it are not.
+        drop(coordinator.try_send(CoordinatorMsg::Outside(reply)));
+        match tokio::time::timeout(COORDINATOR_ANSWERS, outside).await {
+            Ok(Ok(outside)) => outside,
+            Ok(Err(_)) | Err(_) => {
+                missing.push("nodes that stand by or wait to be let in: the coordinator is busy".into());
+                Vec::new()
             }
         }
     }
@@ -280,6 +305,14 @@ impl Shared {
         if queue.depth * 2 >= queue.capacity || link.try_control(&message).is_err() {
             tracing::debug!(%to, "a question or an answer was dropped: the link is busy");
         }
+    }
+}
+
+fn in_words(how: Outside) -> &'static str {
+    match how {
+        Outside::Waits => "waiting",
+        Outside::StandsBy => "standing by",
+        Outside::Leaves => "draining",
     }
 }
 
@@ -324,18 +357,45 @@ fn relate(items: &mut [Item]) {
     }
 }
 
-/// The view, packed, as it fits into a control frame: what is too much is left off and counted.
+/// The view, packed, as it fits into a control frame and as its asker unpacks it: what is too much is left off and counted.
 fn fitting(mut view: View) -> Vec<u8> {
     loop {
-        // Memory takes it: an empty answer is none.
-        let packed = pack(&view).unwrap_or_default();
-        if packed.len() <= ANSWER_BYTES_MAX {
-            return packed;
-        }
-        let keep = view.items.len() * ANSWER_BYTES_MAX / packed.len() * 9 / 10;
+        let keep = match pack(&view) {
+            Ok(packed) if packed.len() <= ANSWER_BYTES_MAX || view.items.is_empty() => return packed,
+            Ok(packed) => view.items.len() * ANSWER_BYTES_MAX / packed.len() * 9 / 10,
+            Err(Unreadable::Endless) if !view.items.is_empty() => view.items.len() / 2,
+            // Memory takes it: an empty answer is none.
+            Err(_) => return Vec::new(),
+        };
         view.missing.retain(|sentence| !sentence.contains("do not fit into one answer"));
         view.items.truncate(keep);
         let off = view.matched.saturating_sub(keep as u64);
         view.missing.push(format!("{off} items do not fit into one answer: narrow the question by kind, --filter or reference"));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::desk::view::EventView;
+
+    #[test]
+    fn an_answer_that_packs_small_and_unpacks_too_large_is_cut_so_that_it_can_be_read() {
+        let item = |n: u32| Item {
+            reference: format!("event/n0/{n}"),
+            parent: String::new(),
+            children: Vec::new(),
+            state: "info".into(),
+            since_ms: 0,
+            as_of_ms: 0,
+            properties: Properties::Event(EventView { text: "x".repeat(30 << 20), ..EventView::default() }),
+        };
+        let items: Vec<Item> = (0..3).map(item).collect();
+        let (answered_by, matched) = ("node/n0".to_owned(), 3);
+        let view =
+            View { schema_version: SCHEMA_VERSION, answered_by, scope: Scope::Run, as_of_ms: 0, missing: Vec::new(), matched, items };
+        let read = unpack(&fitting(view)).unwrap();
+        assert_eq!((read.items.len(), read.matched), (1, 3));
+        assert_eq!(read.missing, ["2 items do not fit into one answer: narrow the question by kind, --filter or reference"]);
     }
 }

@@ -13,6 +13,9 @@ use crate::roles::phases;
 /// A run that has committed nothing for so long and says nothing about why is shown as silent on why it waits.
 const QUIET_MS: u64 = 60_000;
 
+/// A node with more links than this tells of their actors only where somebody asks for links or for the node.
+const LINK_ACTORS_MAX: usize = 64;
+
 pub(super) fn node_reference(node: NodeId) -> String {
     format!("node/{node}")
 }
@@ -36,12 +39,17 @@ impl Look<'_> {
         }
         if wanted(Kind::Actor) {
             items.extend(self.shared.table.reports().into_iter().map(|report| self.actor(report)));
+            // They are as many as pairs of members: those of a large run are told where somebody asks for links or for one node.
+            if self.shared.links.len() <= LINK_ACTORS_MAX || wanted(Kind::Link) {
+                let links: Vec<ActorReport> = self.shared.links.iter().map(|link| link.report()).collect();
+                items.extend(links.into_iter().map(|report| self.actor(report)));
+            }
         }
         if wanted(Kind::Lane) {
             items.extend(self.lanes());
         }
         if wanted(Kind::Event) {
-            items.extend(self.story.events.iter().map(|(number, recorded)| Item::of_event(recorded, *number)));
+            items.extend(self.story.events.iter().map(Item::of_event));
         }
         if wanted(Kind::Link) {
             items.extend(self.links());
@@ -66,7 +74,7 @@ impl Look<'_> {
         let story = self.story;
         let (state, since) = match &story.waiting {
             Some((because, since)) if because.starts_with("paused") => ("paused", *since),
-            Some((_, since)) if story.events.back().is_some_and(|(_, last)| matches!(last.event, Event::Ended { .. })) => ("ended", *since),
+            Some((_, since)) if story.events.back().is_some_and(|last| self.is_own_end(last)) => ("ended", *since),
             Some((_, since)) => ("waiting", *since),
             None => ("training", story.epoch_since_ms),
         };
@@ -106,6 +114,11 @@ impl Look<'_> {
             step_seconds,
         };
         self.item("run".into(), String::new(), state, since, Properties::Run(view))
+    }
+
+    /// Whether this session has ended here: that an earlier one did stands in the log too.
+    fn is_own_end(&self, recorded: &Recorded) -> bool {
+        recorded.recorded_by == self.shared.me && matches!(recorded.event, Event::Ended { .. })
     }
 
     /// Whether a step takes longer than ten usual ones.
@@ -220,12 +233,13 @@ impl Look<'_> {
             root: if failure.root.is_empty() { reference.clone() } else { failure.root },
         });
         let (state, since) = match (&report.handling, report.recent.last()) {
+            _ if report.ended => ("failed", error.as_ref().map_or(0, |error| error.at_ms)),
             (Some((_, age)), _) => ("handling", at(*age)),
             (None, Some(done)) => ("idle", done.at_ms),
             (None, None) => ("idle", self.shared.started_ms),
         };
         let view = ActorView {
-            actor_kind: name.clone(),
+            actor_kind: if report.kind.is_empty() { name.clone() } else { report.kind.to_owned() },
             name,
             node: me.clone(),
             depth: report.depth as u64,

@@ -139,6 +139,14 @@ pub(super) async fn publish(shared: &Shared, draft: Draft, parts: Vec<PartRecord
     Ok(manifest.bytes())
 }
 
+/// Who begins to lead tells what was before as its log has it.
+pub(super) async fn tell_as_written(shared: Arc<Shared>, since_ms: u64) {
+    match super::super::log::newest(&shared.store).await {
+        Ok(written) => shared.tell(&shared.desk, "desk", DeskMsg::Leads { since_ms, written }),
+        Err(error) => tracing::debug!(%error, "the run's log cannot be read: what was before is told as this node saw it"),
+    }
+}
+
 /// The run's log: what happened since the last save, one object of JSON lines.
 pub(super) async fn save_events(shared: &Shared, epoch: Epoch, step: Step) {
     let key = format!("events/{:010}-{:010}-{}.jsonl", epoch.0, step.0, nonce(shared.me));

@@ -57,6 +57,20 @@ pub(super) struct Shared {
     pub(super) pausing: Pausing,
     pub(super) asked: Asked,
     pub(super) answering: Arc<Answering>,
+    pub(super) moments: Moments,
+}
+
+/// Moments of events, no two of them the same: an event is known by who recorded it and when.
+#[derive(Debug, Default)]
+pub(super) struct Moments(std::sync::atomic::AtomicU64);
+
+impl Moments {
+    /// Now, or a millisecond after the last one where that is not later.
+    fn next(&self, now_ms: u64) -> u64 {
+        use std::sync::atomic::Ordering::SeqCst;
+        let later = |last: u64| now_ms.max(last.saturating_add(1));
+        self.0.fetch_update(SeqCst, SeqCst, |last| Some(later(last))).map_or(now_ms, later)
+    }
 }
 
 /// What a leader says of a step before it is stable.
@@ -158,10 +172,11 @@ impl Shared {
         self.leading.send_replace(Some(record.epoch));
         self.tell(&self.coordinator, "coordinator", CoordinatorMsg::Lead { record, before });
         self.remember_pause();
+        tokio::spawn(office::tell_as_written(self.clone(), crate::clock::wall_ms()));
     }
 
     pub(super) fn record(&self, event: Event) {
-        let recorded = Recorded { at_ms: crate::clock::wall_ms(), recorded_by: self.me, event };
+        let recorded = Recorded { at_ms: self.moments.next(crate::clock::wall_ms()), recorded_by: self.me, event };
         self.tell(&self.desk, "desk", DeskMsg::Happened(recorded.clone()));
         if matches!(recorded.event, Event::CheckpointSaved { .. }) {
             self.published.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
@@ -446,5 +461,16 @@ impl Superior for Desks {
         let shards: Vec<String> = copies.iter().map(|held| held.shard.to_string()).collect();
         let because = format!("bits of its copies of shards {} had changed in its memory; they were dropped", shards.join(", "));
         self.0.record(Event::NodeOdd { node: self.0.me, because });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_two_events_of_a_node_are_of_one_moment() {
+        let moments = Moments::default();
+        assert_eq!([5, 5, 3, 9].map(|now| moments.next(now)), [5, 6, 7, 9]);
     }
 }

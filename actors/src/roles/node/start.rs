@@ -65,6 +65,7 @@ pub async fn run<W: Workload>(args: NodeArgs<W>) -> Result<Ended, NodeError> {
         published: std::sync::atomic::AtomicU64::new(0),
         pausing: Pausing::default(),
         answering: Arc::default(),
+        moments: routes::Moments::default(),
     });
     let router = Arc::new(NodeRouter(shared.clone()));
     let identity = args.identity.clone();
@@ -98,13 +99,15 @@ pub async fn run<W: Workload>(args: NodeArgs<W>) -> Result<Ended, NodeError> {
     .await
     .map_err(|error| NodeError::Spawn("checkpoint writer", error.to_string()))?;
     let stats = table.register("node", MAILBOX_MAX);
+    let writing = table.register_slow("checkpoint_writer", 2);
+    writing.belong_to(writer.get_id());
     let node = NodeActor {
         stats: stats.clone(),
         shared: shared.clone(),
         workload: args.workload.clone(),
         endpoint: endpoint.clone(),
         writer: writer.clone(),
-        writing: table.register_slow("checkpoint_writer", 2),
+        writing,
         gathered_values_max: args.gathered_values_max,
         settings: Settings {
             me: me.clone(),

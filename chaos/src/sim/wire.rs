@@ -1,5 +1,6 @@
 //! How words travel, and how links begin and end.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use everstep_actors::protocol::ids::Epoch;
@@ -72,7 +73,7 @@ impl World<'_> {
         let office = self.nodes[to as usize].office.as_ref();
         let led = office.map(|office| office.machine.record().epoch);
         match said {
-            Said::Word(word) => match word {
+            Said::Word(word) => match *word {
                 Word::Go { epoch, step } => self.go(to, epoch, step),
                 Word::Join { .. }
                 | Word::Holdings { .. }
@@ -85,7 +86,7 @@ impl World<'_> {
                 | Word::Stop { .. }
                     if led.is_some() =>
                 {
-                    self.leader(to, coordinator::Fact::Said { from: id, word });
+                    self.leader(to, coordinator::Fact::Said { from: id, word: *word });
                 }
                 word => self.member(to, membership::Fact::Said { from: id, word }),
             },
@@ -152,14 +153,14 @@ impl World<'_> {
         let id = self.nodes[to as usize].member.node;
         if self.network.linked(from, to) {
             if meeting.is_none() {
-                self.queue.push(self.now, Event::Member(from, membership::Fact::Linked(id)));
+                self.queue.push(self.now, Event::Linked(from, to));
             }
         } else if self.reachable(from, to) {
             self.connect(from, to);
         } else if self.now < since + DIAL_MAX {
             self.queue.push(since + DIAL_MAX, Event::Dialled { from, to, since, meeting });
         } else if meeting.is_none() {
-            self.queue.push(self.now, Event::Member(from, membership::Fact::Unreachable(id)));
+            self.queue.push(self.now, Event::Member(from, Box::new(membership::Fact::Unreachable(id))));
         } else if meeting == Some(self.nodes[from as usize].rank.epoch) {
             self.dial(from, to, meeting);
         }
@@ -170,8 +171,7 @@ impl World<'_> {
             return;
         }
         for (me, other) in [(a, b), (b, a)] {
-            let id = self.nodes[other as usize].member.node;
-            self.queue.push(self.now, Event::Member(me, membership::Fact::Linked(id)));
+            self.queue.push(self.now, Event::Linked(me, other));
         }
         self.look_at_pair(a, b);
         self.try_ready(a);
@@ -198,7 +198,7 @@ impl World<'_> {
         let unmet: Vec<Who> = rank.members.iter().copied().filter(|other| *other != who && !self.network.linked(who, *other)).collect();
         if !unmet.is_empty() {
             let nodes = unmet.iter().map(|other| self.nodes[*other as usize].member.node).collect();
-            self.send(who, leader, Said::Word(Word::Unmet { epoch, nodes }));
+            self.send(who, leader, Said::Word(Box::new(Word::Unmet { epoch, nodes })));
             self.queue.push(self.now + MEETING, Event::Meeting { who, epoch });
         }
     }
@@ -238,8 +238,11 @@ impl World<'_> {
             self.network.feel(slot_b, slot_a);
             self.queue.push(now + limit + jitter, Event::Silent { a, b, made, since: now });
         }
+        if loss == 0.0 {
+            return mended;
+        }
         let Some(link) = self.network.link_mut(a, b) else { return mended };
-        if loss > 0.0 && !link.probed {
+        if !link.probed {
             link.probed = true;
             link.heard = now;
             self.queue.push(now + BEAT, Event::Beat { a, b, made });
@@ -285,27 +288,28 @@ impl World<'_> {
     fn end_link(&mut self, a: Who, b: Who, because: &str) {
         self.network.end(a, b);
         let later = up_to(&mut self.rng, BEAT);
-        self.down(a, b, false, because, Duration::ZERO);
+        let because: Arc<str> = because.into();
+        self.down(a, b, false, because.clone(), Duration::ZERO);
         self.down(b, a, false, because, later);
     }
 
     /// A node learns that its link to another one has ended.
-    fn down(&mut self, who: Who, other: Who, proven: bool, because: &str, later: Duration) {
+    fn down(&mut self, who: Who, other: Who, proven: bool, because: Arc<str>, later: Duration) {
         let node = &mut self.nodes[who as usize];
         if !node.alive {
             return;
         }
         node.rank.cut.insert(other);
-        self.queue.push(self.now + later, Event::Down { who, other, proven, because: because.into() });
+        self.queue.push(self.now + later, Event::Down { who, other, proven, because });
     }
 
     /// It tells its membership, and its coordinator where it leads.
-    pub(super) fn told_down(&mut self, who: Who, other: Who, proven: bool, because: String) {
+    pub(super) fn told_down(&mut self, who: Who, other: Who, proven: bool, because: &str) {
         let node = self.nodes[other as usize].member.node;
-        let led = self.nodes[who as usize].office.is_some().then(|| because.clone());
-        self.member(who, membership::Fact::Down { node, proven, because });
-        if let Some(because) = led {
-            self.leader(who, coordinator::Fact::Lost { node, proven, because });
+        let led = self.nodes[who as usize].office.is_some();
+        self.member(who, membership::Fact::Down { node, proven, because: because.into() });
+        if led {
+            self.leader(who, coordinator::Fact::Lost { node, proven, because: because.into() });
         }
     }
 
@@ -313,12 +317,12 @@ impl World<'_> {
         if self.network.link(a, b).is_some_and(|link| link.made == made) {
             self.network.end(a, b);
             let other = if by == a { b } else { a };
-            self.down(other, by, true, "it said farewell", Duration::ZERO);
+            self.down(other, by, true, "it said farewell".into(), Duration::ZERO);
         }
     }
 
     pub(super) fn exited(&mut self, to: Who, dead: Who) {
         self.network.end(to, dead);
-        self.down(to, dead, true, "its process has ended", Duration::ZERO);
+        self.down(to, dead, true, "its process has ended".into(), Duration::ZERO);
     }
 }

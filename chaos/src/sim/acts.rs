@@ -265,9 +265,9 @@ impl World<'_> {
                 self.queue.push(self.now + ANSWER_MAX, Event::Unanswered { who: me, ask: Box::new(ask.clone()) });
                 self.queue.push(self.now + done_in, Event::Asked { who: me, ask: Box::new(ask), told_at: None, answered: false });
             }
-            Some(done_in) => {
-                self.queue.push(self.now + done_in, Event::Asked { who: me, ask: Box::new(ask), told_at: Some(told_at), answered: fate.answered })
-            }
+            Some(done_in) => self
+                .queue
+                .push(self.now + done_in, Event::Asked { who: me, ask: Box::new(ask), told_at: Some(told_at), answered: fate.answered }),
             None => self.queue.push(told_at, Event::Unanswered { who: me, ask: Box::new(ask) }),
         }
     }

@@ -100,6 +100,11 @@ pub(super) enum Event {
         since: Duration,
         meeting: Option<Epoch>,
     },
+    /// A dial takes longer than who asked for it waits.
+    Undialled {
+        from: Who,
+        to: Who,
+    },
     /// A process of the same host is seen to have ended.
     Exited {
         to: Who,
@@ -249,6 +254,7 @@ impl Event {
             Self::Measure => (27, 0, 0),
             Self::Report { who, .. } => (28, *who, 0),
             Self::Down { who, other, .. } => (29, *who, *other),
+            Self::Undialled { from, to } => (30, *from, *to),
         };
         mix(kind, u64::from(a) << 32 | u64::from(b))
     }
@@ -259,7 +265,7 @@ impl Event {
             Self::Said { to, said, .. } => Some((*to, matches!(said, Said::Sums { .. } | Said::Stable { .. } | Said::Save { .. }))),
             Self::Member(who, _) | Self::Linked(who, _) | Self::Leader(who, _) | Self::Wake(who) => Some((*who, false)),
             Self::Lease { who, .. } | Self::Watch { who, .. } | Self::Unanswered { who, .. } => Some((*who, false)),
-            Self::Exited { to: who, .. } | Self::Down { who, .. } => Some((*who, false)),
+            Self::Exited { to: who, .. } | Self::Down { who, .. } | Self::Undialled { from: who, .. } => Some((*who, false)),
             Self::Meeting { who, .. } => Some((*who, false)),
             Self::Fetch { who, .. }
             | Self::Report { who, .. }

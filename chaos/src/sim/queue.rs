@@ -30,14 +30,7 @@ fn key(at: Duration, order: u64, place: usize) -> u128 {
 
 impl<E> Queue<E> {
     pub(super) fn new() -> Self {
-        Self {
-            heap: BinaryHeap::new(),
-            planned: Vec::new(),
-            at_once: VecDeque::new(),
-            now: Duration::ZERO,
-            free: Vec::new(),
-            next: 0,
-        }
+        Self { heap: BinaryHeap::new(), planned: Vec::new(), at_once: VecDeque::new(), now: Duration::ZERO, free: Vec::new(), next: 0 }
     }
 
     pub(super) fn push(&mut self, at: Duration, event: E) {

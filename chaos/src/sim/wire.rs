@@ -14,8 +14,13 @@ use super::network::{BEAT, CEILING, FLOOR, PASSAGE, pair};
 use super::world::World;
 use crate::history::Who;
 
-/// A leader that lives answers a handshake within this.
+/// Who dials a leader looks for another one after this, while the handshake goes on.
 const DIAL_MAX: Duration = Duration::from_secs(1);
+/// No handshake takes longer.
+const HANDSHAKE_MAX: Duration = Duration::from_secs(5);
+/// Round trips of a handshake, and those that members wait longer for each other.
+const HANDSHAKE: u32 = 3;
+const PATIENCE: u32 = 6;
 /// Beats on lossy paths that are drawn together.
 const BEATS: u32 = 8;
 /// How long members that do not meet try before they tell the leader.
@@ -142,8 +147,29 @@ impl World<'_> {
 
     pub(super) fn dial(&mut self, from: Who, to: Who, meeting: Option<Epoch>) {
         let reachable = self.reachable(from, to);
-        let takes = if reachable { 6 * PASSAGE + up_to(&mut self.rng, 2 * PASSAGE) } else { DIAL_MAX };
-        self.queue.push(self.now + takes, Event::Dialled { from, to, since: self.now, meeting });
+        let takes = if reachable { self.handshake(from, to) + up_to(&mut self.rng, 2 * PASSAGE) } else { DIAL_MAX };
+        if takes > DIAL_MAX && meeting.is_none() {
+            self.queue.push(self.now + DIAL_MAX, Event::Undialled { from, to });
+        }
+        self.queue.push(self.now + takes.min(HANDSHAKE_MAX), Event::Dialled { from, to, since: self.now, meeting });
+    }
+
+    /// There and back.
+    fn round_trip(&self, a: Who, b: Who) -> Duration {
+        let (a, b) = (self.nodes[a as usize].slot, self.nodes[b as usize].slot);
+        2 * PASSAGE + self.network.path(a, b).delay + self.network.path(b, a).delay
+    }
+
+    fn handshake(&self, from: Who, to: Who) -> Duration {
+        HANDSHAKE * self.round_trip(from, to)
+    }
+
+    /// A handshake is still on its way.
+    pub(super) fn undialled(&mut self, from: Who, to: Who) {
+        if !self.network.linked(from, to) {
+            let id = self.nodes[to as usize].member.node;
+            self.member(from, membership::Fact::Unreachable(id));
+        }
     }
 
     pub(super) fn dialled(&mut self, from: Who, to: Who, since: Duration, meeting: Option<Epoch>) {
@@ -155,12 +181,14 @@ impl World<'_> {
             if meeting.is_none() {
                 self.queue.push(self.now, Event::Linked(from, to));
             }
-        } else if self.reachable(from, to) {
+        } else if self.reachable(from, to) && self.now >= since + self.handshake(from, to) {
             self.connect(from, to);
         } else if self.now < since + DIAL_MAX {
             self.queue.push(since + DIAL_MAX, Event::Dialled { from, to, since, meeting });
         } else if meeting.is_none() {
-            self.queue.push(self.now, Event::Member(from, Box::new(membership::Fact::Unreachable(id))));
+            if self.now == since + DIAL_MAX {
+                self.queue.push(self.now, Event::Member(from, Box::new(membership::Fact::Unreachable(id))));
+            }
         } else if meeting == Some(self.nodes[from as usize].rank.epoch) {
             self.dial(from, to, meeting);
         }
@@ -186,7 +214,16 @@ impl World<'_> {
                 self.dial(who, other, Some(epoch));
             }
         }
-        self.queue.push(self.now + MEETING, Event::Meeting { who, epoch });
+        self.queue.push(self.now + MEETING + self.slowness(who), Event::Meeting { who, epoch });
+    }
+
+    /// How much longer than on quick paths a member waits for the others: by the slowest link that it has.
+    fn slowness(&self, who: Who) -> Duration {
+        if self.network.troubles.is_empty() {
+            return Duration::ZERO;
+        }
+        let others = self.nodes[who as usize].rank.everyone.iter().filter(|other| self.network.linked(who, **other));
+        PATIENCE * others.map(|other| self.round_trip(who, *other)).max().unwrap_or_default()
     }
 
     pub(super) fn meeting(&mut self, who: Who, epoch: Epoch) {
@@ -199,7 +236,7 @@ impl World<'_> {
         if !unmet.is_empty() {
             let nodes = unmet.iter().map(|other| self.nodes[*other as usize].member.node).collect();
             self.send(who, leader, Said::Word(Box::new(Word::Unmet { epoch, nodes })));
-            self.queue.push(self.now + MEETING, Event::Meeting { who, epoch });
+            self.queue.push(self.now + MEETING + self.slowness(who), Event::Meeting { who, epoch });
         }
     }
 

@@ -189,6 +189,7 @@ impl<'a> World<'a> {
             Event::Wake(who) => self.wake(who),
             Event::Down { who, other, proven, because } => self.told_down(who, other, proven, &because),
             Event::Dialled { from, to, since, meeting } => self.dialled(from, to, since, meeting),
+            Event::Undialled { from, to } => self.undialled(from, to),
             Event::Exited { to, dead } => self.exited(to, dead),
             Event::Silent { a, b, made, since } => self.silent(a, b, made, since),
             Event::Beat { a, b, made } => self.beat(a, b, made),

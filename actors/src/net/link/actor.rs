@@ -40,13 +40,14 @@ pub(crate) async fn start<R: Router>(
 ) -> Result<Link<R::Control>, SpawnErr> {
     let Established { me, peer, dialled, connection, control, heartbeat } = established;
     let (queues, receivers) = send::queues(&options);
+    let round_trip = connection.rtt();
     let shared = Arc::new(Shared {
         me,
         peer,
         dialled,
         connection,
         queues,
-        liveness: Liveness::new(options.heartbeat),
+        liveness: Liveness::new(options.heartbeat, round_trip),
         options,
         rejected_in: AtomicU64::new(0),
         rejected_out: AtomicU64::new(0),

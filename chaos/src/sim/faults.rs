@@ -231,7 +231,7 @@ impl World<'_> {
             return None;
         }
         let undo = match fault.kind {
-            Kind::Kill => {
+            Kind::Kill | Kind::Oom => {
                 targets.iter().for_each(|who| self.kill(*who, true));
                 self.restart(fault, &targets);
                 None

@@ -199,17 +199,3 @@ fn a_rank_that_the_kernel_ends_for_want_of_memory_costs_no_bit_and_the_reason_is
         run.history.entries.iter().map(|entry| &entry.what).filter(|what| matches!(what, Happening::Lost { .. })).collect();
     assert!(losses.iter().any(|what| told(what)), "nobody was told of it: {losses:?}");
 }
-
-/// Paths that are slow when the members of an epoch have yet to meet: they meet all the same, and nobody is put out.
-#[test]
-fn paths_that_are_slow_while_members_meet_put_nobody_out() {
-    let run = play(
-        "paths are slow while members meet",
-        "
-        fault = [{ at = { step = 5 }, kind = 'link', from = 'all', to = 'all', delay = '200ms', for = '12s' }]
-        probe = { end = { recover_within = '90s' } }
-        cluster = { nodes = 6 }",
-    );
-    let Some(run) = run else { return };
-    assert!(steps_during(&run, 0) > 0, "steps go on while paths are slow");
-}

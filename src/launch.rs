@@ -350,7 +350,7 @@ impl Launcher {
 
     async fn on_exit(&mut self, slot: u32, status: std::process::ExitStatus) {
         let Some(child) = self.children.remove(&slot) else { return };
-        let how = child::how(status);
+        let how = child.how(status);
         match ExitCode::of(status.code()) {
             Some(ExitCode::Done) => {}
             Some(ExitCode::TryAgain) => self.rest(slot),

@@ -76,7 +76,10 @@ impl Store {
         std::fs::create_dir_all(&folder).map_err(|e| from_io(location, &e))?;
         let store = Self::existing(location, folder)?;
         store.check_writable(location)?;
-        Ok(store)
+        match std::env::var_os(faulty::SWITCH) {
+            Some(switch) => Ok(Self { inner: Arc::new(faulty::Faulty::switched(store.inner, switch.into())), ..store }),
+            None => Ok(store),
+        }
     }
 
     /// Opens the location of a run that exists, for reading: nothing is created or written.

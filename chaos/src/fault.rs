@@ -15,6 +15,8 @@ pub enum Kind {
     Kill,
     /// The machines of the targets end at once, launchers with them: nobody is told.
     KillHost,
+    /// The kernel ends them, for want of memory. In the tiers without processes as `kill`.
+    Oom,
     /// SIGSTOP, and SIGCONT after `for`.
     Stop,
     /// No datagram passes between `from` and `to` (without `to`: everyone else), for `for`; with `one_way` in that direction only.
@@ -136,6 +138,7 @@ impl fmt::Display for Kind {
         let name = match self {
             Self::Kill => "kill",
             Self::KillHost => "kill_host",
+            Self::Oom => "oom",
             Self::Stop => "stop",
             Self::Cut => "cut",
             Self::Link => "link",
@@ -257,15 +260,15 @@ impl Fault {
 
     /// Whether the keys go with the kind.
     pub(crate) fn check(&self) -> Result<(), String> {
-        use Kind::{BitFlip, Checkpoint, Cut, Drain, Hang, Join, Kill, KillHost, Link, Nan, Slow, Stop, Store};
+        use Kind::{BitFlip, Checkpoint, Cut, Drain, Hang, Join, Kill, KillHost, Link, Nan, Oom, Slow, Stop, Store};
         let keys: [(&str, bool, &[Kind]); 14] = [
-            ("target", self.target.is_some(), &[Kill, KillHost, Stop, Drain, Hang, Slow, Store, BitFlip, Nan]),
+            ("target", self.target.is_some(), &[Kill, KillHost, Oom, Stop, Drain, Hang, Slow, Store, BitFlip, Nan]),
             ("from", self.from.is_some(), &[Cut, Link]),
             ("to", self.to.is_some(), &[Cut, Link]),
             ("one_way", self.one_way, &[Cut, Link]),
             ("for", self.lasts.is_some(), &[Stop, Cut, Link, Hang, Slow, Store]),
             ("mode", self.mode.is_some(), &[Cut, Hang, Store, Checkpoint, BitFlip]),
-            ("restart", self.restart.is_some(), &[Kill, KillHost, Drain]),
+            ("restart", self.restart.is_some(), &[Kill, KillHost, Oom, Drain]),
             ("lead", self.lead.is_some(), &[Drain]),
             ("cancel", self.cancel.is_some(), &[Drain]),
             ("count", self.count.is_some(), &[Join]),
@@ -277,7 +280,7 @@ impl Fault {
         if let Some((key, ..)) = keys.iter().find(|(_, there, kinds)| *there && !kinds.contains(&self.kind)) {
             return Err(format!("it takes no `{key}`"));
         }
-        let needs = matches!(self.kind, Kill | KillHost | Stop | Drain | Hang | Slow | BitFlip | Nan);
+        let needs = matches!(self.kind, Kill | KillHost | Oom | Stop | Drain | Hang | Slow | BitFlip | Nan);
         if needs && self.target.is_none() {
             return Err("say whom: `target`".into());
         }

@@ -314,3 +314,42 @@ impl Run {
         (manifest.step, units)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::{Duration, Instant};
+
+    use everstep_actors::protocol::ids::Step;
+
+    use super::*;
+
+    /// Ten thousand nodes are killed in a row by a plan: each that stayed would keep its sockets and threads.
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn nodes_that_are_killed_leave_nothing_behind() {
+        let run = Run {
+            ledger: Ledger::new(4, 3, 50, &[700, 33]),
+            steps: Step(1_000_000),
+            checkpoint_every: 10,
+            shard_values: 256,
+            gathered_values_max: 1_300,
+            ranks_min: 1,
+            ranks_max: u32::MAX,
+            replicas: 1,
+            care: Care::default(),
+            patience: Patience::default(),
+        };
+        let folder = std::env::temp_dir().join(format!("everstep-killed-{}", std::process::id()));
+        let log = Log::default();
+        let nodes: Vec<Running> = (0..4).map(|slot| run.start(&folder, 4, slot, &log)).collect();
+        log.committed(Step(5)).await;
+        nodes.into_iter().for_each(Running::kill);
+        let began = Instant::now();
+        // A thread hears each node as long as anything of it is there.
+        while Arc::strong_count(&log.events) > 1 && began.elapsed() < Duration::from_secs(30) {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        let left = Arc::strong_count(&log.events) - 1;
+        std::fs::remove_dir_all(&folder).unwrap();
+        assert_eq!(left, 0, "so many nodes are still there");
+    }
+}

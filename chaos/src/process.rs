@@ -21,6 +21,8 @@ mod namespace;
 mod relay;
 mod stage;
 mod stall;
+mod starve;
+mod switch;
 mod wedge;
 
 /// The recipe's file in the folder of the play.

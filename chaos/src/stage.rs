@@ -69,6 +69,10 @@ pub(crate) trait Stage: Books {
     fn wait(&mut self, most: Duration) -> Vec<Told>;
     /// Ends processes at once; `host`: with everything that runs beside them.
     fn kill(&mut self, slots: &[u32], host: bool);
+    /// Ends processes for want of memory; where that cannot be had, as any other.
+    fn starve(&mut self, slots: &[u32]) {
+        self.kill(slots, false);
+    }
     /// Whether processes that were killed alone come back by themselves.
     fn revives(&self) -> bool;
     /// Asks nodes to leave.
@@ -370,7 +374,7 @@ impl<S: Stage> Driver<'_, S> {
         }
         let now = self.timeline.now();
         match fault.kind {
-            Kind::Kill | Kind::KillHost => self.strike_dead(number, whom),
+            Kind::Kill | Kind::KillHost | Kind::Oom => self.strike_dead(number, whom),
             Kind::Drain => self.strike_drain(number, &whom),
             Kind::Join => {
                 let first = scenario.cluster.nodes + self.joined;
@@ -403,19 +407,23 @@ impl<S: Stage> Driver<'_, S> {
             whom = self.places.keys().copied().filter(|slot| hosts.contains(&host(self.scenario, *slot).0)).collect();
         }
         self.struck(number, &whom);
-        self.kill(&whom, whole);
+        self.end(&whom, |stage| if fault.kind == Kind::Oom { stage.starve(&whom) } else { stage.kill(&whom, whole) });
         if let Some(after) = fault.restart.filter(|_| whole || !self.stage.revives()) {
             self.lay(self.timeline.now() + after.0, Due::Start(whom));
         }
     }
 
     fn kill(&mut self, slots: &[u32], whole: bool) {
+        self.end(slots, |stage| stage.kill(slots, whole));
+    }
+
+    fn end(&mut self, slots: &[u32], how: impl FnOnce(&mut S)) {
         let now = self.timeline.now();
         for who in self.whos(slots) {
             self.timeline.push(now, who, Happening::Died);
         }
         self.places.retain(|slot, _| !slots.contains(slot));
-        self.stage.kill(slots, whole);
+        how(self.stage);
     }
 
     fn strike_drain(&mut self, number: usize, whom: &[u32]) {

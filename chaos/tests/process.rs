@@ -10,7 +10,8 @@ use everstep_chaos::scenario::Scenario;
 use everstep_chaos::sim::Run;
 
 /// What this machine says where it has no namespaces or no small disks.
-const CANNOT: [&str; 3] = ["namespaces are not allowed", "install nftables", "a small disk cannot be mounted"];
+const CANNOT: [&str; 4] =
+    ["namespaces are not allowed", "install nftables", "a small disk cannot be mounted", "no group of processes with a limit of memory"];
 
 /// The program: as told, or the one beside this test.
 fn binary() -> Option<PathBuf> {
@@ -164,4 +165,37 @@ fn a_lane_that_hangs_where_it_waits_is_found_by_the_leader() {
     );
     let Some(run) = run else { return };
     assert!(steps_during(&run, 0) > 0, "steps go on although the lane still hangs");
+}
+
+#[test]
+fn a_store_that_does_not_tell_what_it_did_costs_no_bit() {
+    let run = play(
+        "answers of the store are lost while the leader is killed and one comes",
+        "
+        fault = [
+            { at = { step = 30 }, kind = 'store', mode = 'unknown', for = '5s' },
+            { at = { step = 40 }, kind = 'kill', target = 'leader' },
+            { at = { step = 45 }, kind = 'join', count = 1 },
+        ]
+        cluster = { nodes = 3, nodes_per_host = 2 }",
+    );
+    let Some(run) = run else { return };
+    let lost = |what: &Happening| matches!(what, Happening::Felt { strike: 0, times } if *times > 4);
+    assert!(run.history.entries.iter().any(|entry| lost(&entry.what)), "hardly any answer was lost");
+}
+
+/// The kernel's reason is the run's: the launcher sees it, the leader writes it down.
+#[test]
+fn a_rank_that_the_kernel_ends_for_want_of_memory_costs_no_bit_and_the_reason_is_told() {
+    let run = play(
+        "a rank gets no more memory",
+        "
+        fault = [{ at = { step = 60 }, kind = 'oom', target = 'others' }]
+        cluster = { nodes = 4, nodes_per_host = 2 }",
+    );
+    let Some(run) = run else { return };
+    let told = |what: &Happening| matches!(what, Happening::Lost { because, .. } if because.contains("out of memory: the kernel"));
+    let losses: Vec<&Happening> =
+        run.history.entries.iter().map(|entry| &entry.what).filter(|what| matches!(what, Happening::Lost { .. })).collect();
+    assert!(losses.iter().any(|what| told(what)), "nobody was told of it: {losses:?}");
 }

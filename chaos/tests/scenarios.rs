@@ -7,6 +7,7 @@ use everstep_actors::protocol::word::Outcome;
 use everstep_actors::roles::node::Order;
 use everstep_actors::roles::watchdog::Patience;
 use everstep_chaos::checks::Check;
+use everstep_chaos::history::Happening;
 use everstep_chaos::ledger::Ledger;
 use everstep_chaos::local::{self, Log, Run};
 use everstep_chaos::scenario::Scenario;
@@ -215,6 +216,31 @@ fn scenarios_play_with_real_nodes() {
         let run = local::play(&scenario, 7).unwrap();
         assert!(run.failure(&scenario, 7).is_none(), "{}", run.failure(&scenario, 7).unwrap());
         assert!(run.done && run.struck >= scenario.faults.len(), "{name}: {} strikes, done: {}", run.struck, run.done);
+    }
+}
+
+/// Handshakes take as long as paths make them: where these are slow from the very start all meet, and who is started anew gets in.
+#[test]
+fn paths_that_are_slow_from_the_start_keep_nobody_out() {
+    let text = "
+        name = 'slow from the start'
+        workload = { steps = 1000000, step_time = '5ms', checkpoint_every = 200, shards = 10 }
+        cluster = { nodes = 3, nodes_per_host = 3 }
+        probe = { end = { storm = '40s', recover_within = '20s' } }
+        fault = [
+            { at = { t = '0s' }, kind = 'link', from = 'all', to = 'all', delay = '200ms', for = '30s' },
+            { at = { step = 3 }, kind = 'kill', target = 'rank=1', restart = '100ms' },
+        ]";
+    let scenario = Scenario::parse(text).unwrap();
+    let run = local::play(&scenario, 7).unwrap();
+    assert!(run.failure(&scenario, 7).is_none(), "{}", run.failure(&scenario, 7).unwrap());
+    let all: Vec<&Happening> = run.history.entries.iter().map(|entry| &entry.what).collect();
+    let slow = all.split(|what| matches!(what, Happening::Passed { .. })).next().unwrap();
+    let parts: Vec<&[&Happening]> = slow.split(|what| **what == Happening::Died).collect();
+    assert_eq!(parts.len(), 2);
+    for part in parts {
+        let together = part.iter().skip_while(|what| !matches!(what, Happening::Recorded { members, .. } if members.len() == 3));
+        assert!({ together }.any(|what| matches!(what, Happening::Stable { .. })), "three never got on together: {part:#?}");
     }
 }
 

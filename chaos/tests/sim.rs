@@ -197,6 +197,26 @@ fn a_newcomer_on_slow_paths_gets_in_while_they_are_slow() {
     });
 }
 
+/// Nobody has met yet when paths become slow, and one who is started anew comes by them too.
+#[test]
+fn paths_that_are_slow_from_the_start_keep_nobody_out() {
+    for delay in ["200ms", "600ms"] {
+        let slow = format!("at = {{ t = '201ms' }}; kind = 'link'; from = 'all'; to = 'all'; delay = '{delay}'; for = '58s'");
+        let faults = [slow.as_str(), "at = { t = '20s' }; kind = 'kill'; target = 'next'; restart = '1s'"];
+        holds("nodes = 4", &faults, |run| {
+            let all: Vec<&Happening> = run.history.entries.iter().map(|entry| &entry.what).collect();
+            let slow = all.split(|what| matches!(what, Happening::Passed { .. })).next().unwrap();
+            let parts: Vec<&[&Happening]> = slow.split(|what| **what == Happening::Died).collect();
+            assert_eq!(parts.len(), 2);
+            for part in parts {
+                let together = part.iter().skip_while(|what| !matches!(what, Happening::Recorded { members, .. } if members.len() == 4));
+                let steps = together.filter(|what| matches!(what, Happening::Stable { .. })).count();
+                assert!(steps > 1, "{delay}: four never got on together: {part:#?}");
+            }
+        });
+    }
+}
+
 #[test]
 fn more_than_ranks_max_stand_by_and_take_over() {
     holds(

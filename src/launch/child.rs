@@ -39,6 +39,8 @@ pub(super) enum FromChild {
 #[derive(Debug)]
 pub(super) struct Child {
     pid: u32,
+    /// What [`starved`] said when it was started.
+    starved: Option<u64>,
     input: mpsc::Sender<String>,
     kill: Option<oneshot::Sender<()>>,
 }
@@ -53,6 +55,7 @@ impl Child {
         // A group of its own: Ctrl-C reaches the launcher, which then ends its nodes in good order.
         command.arg("node").process_group(0).kill_on_drop(true).env(crate::log::FORMAT_VARIABLE, "json");
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let starved = starved();
         let mut process = command.spawn().map_err(|error| cannot(&error))?;
         let pid = process.id().unwrap_or_default();
         let (Some(input), Some(output), Some(errors)) = (process.stdin.take(), process.stdout.take(), process.stderr.take()) else {
@@ -100,12 +103,17 @@ impl Child {
         });
         let (words, to_say) = mpsc::channel(WORDS_MAX);
         tokio::spawn(say(input, line, to_say));
-        Ok(Self { pid, input: words, kill: Some(kill) })
+        Ok(Self { pid, starved, input: words, kill: Some(kill) })
     }
 
     /// The process id.
     pub(super) fn pid(&self) -> u32 {
         self.pid
+    }
+
+    /// How it ended, for a sentence.
+    pub(super) fn how(&self, status: ExitStatus) -> String {
+        how(status, (self.starved, starved()))
     }
 
     /// Sends a word. A process that is gone shows by its exit.
@@ -135,12 +143,30 @@ async fn say(mut input: ChildStdin, briefing: String, mut words: mpsc::Receiver<
     }
 }
 
-/// How a process ended, for a sentence.
-pub(super) fn how(status: ExitStatus) -> String {
+/// Processes that the kernel of this machine has ended for want of memory since it runs; `None` where it does not count.
+fn starved() -> Option<u64> {
+    starved_in(&std::fs::read_to_string("/proc/vmstat").ok()?)
+}
+
+fn starved_in(counts: &str) -> Option<u64> {
+    counts.lines().find_map(|line| line.strip_prefix("oom_kill ")?.trim().parse().ok())
+}
+
+/// How a process ended, for a sentence. `starved`: what [`starved`] was when it was started and is now.
+fn how(status: ExitStatus, starved: (Option<u64>, Option<u64>)) -> String {
     match (status.signal(), status.code()) {
+        (Some(9), _) => format!("was killed by signal 9 (SIGKILL; {})", why_killed(starved)),
         (Some(signal), _) => format!("was killed by signal {signal}{}", signal_name(signal)),
         (None, Some(code)) => format!("ended with exit code {code}"),
         (None, None) => "ended".into(),
+    }
+}
+
+fn why_killed(starved: (Option<u64>, Option<u64>)) -> &'static str {
+    match starved {
+        (Some(before), Some(now)) if now > before => "out of memory: the kernel has ended a process for that since it was started",
+        (Some(_), Some(_)) => "not for want of memory",
+        _ => "out of memory, perhaps",
     }
 }
 
@@ -149,9 +175,24 @@ fn signal_name(signal: i32) -> &'static str {
         4 => " (SIGILL)",
         6 => " (SIGABRT)",
         7 => " (SIGBUS)",
-        9 => " (SIGKILL; out of memory, perhaps)",
         11 => " (SIGSEGV)",
         15 => " (SIGTERM)",
         _ => "",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_death_for_want_of_memory_is_told_from_others() {
+        let killed = |starved| how(ExitStatus::from_raw(9), starved);
+        assert!(killed((Some(3), Some(4))).contains("out of memory: the kernel"));
+        assert!(killed((Some(3), Some(3))).contains("not for want of memory"));
+        assert!(killed((None, Some(4))).contains("out of memory, perhaps"));
+        assert_eq!(how(ExitStatus::from_raw(11), (Some(3), Some(4))), "was killed by signal 11 (SIGSEGV)");
+        assert_eq!(starved_in("nr_free_pages 5\noom_kill 7\n"), Some(7));
+        assert_eq!(starved_in("nr_free_pages 5\n"), None);
     }
 }

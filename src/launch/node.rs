@@ -15,7 +15,7 @@ use everstep_actors::protocol::terms::Terms;
 use everstep_actors::protocol::word::Outcome;
 use everstep_actors::roles::node::{self, Cluster, NodeArgs, NodeError, Order, Renewal};
 use everstep_actors::roles::watchdog::Patience;
-use everstep_actors::store::Store;
+use everstep_actors::store::{Store, StoreError};
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use tokio::sync::mpsc;
@@ -98,7 +98,7 @@ fn start(
     };
     let loader = setup::loader(&recipe, source, Arc::new(on_bad))?;
     let ip: IpAddr = recipe.cluster.bind.parse().unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST));
-    let store = Store::open(&briefing.run).map_err(|error| Failure::new(ExitCode::Config, error))?;
+    let store = Store::open(&briefing.run).map_err(unusable)?;
     let hardware = probe::digest(&own.device.name, runtime.handle())?;
     let args = NodeArgs {
         source: Arc::new(loader),
@@ -145,10 +145,16 @@ fn start(
             node::run(args).await
         })
         .map_err(|error| match error {
-            NodeError::Store(error) => Failure::new(ExitCode::Config, error),
+            NodeError::Store(error) => unusable(error),
             NodeError::Bind(error) => Failure::new(ExitCode::Failed, error),
             error @ NodeError::Spawn(..) => Failure::new(ExitCode::Internal, error),
         })
+}
+
+/// A store that cannot be reached now may be there at the next start; no other trouble with it passes.
+fn unusable(error: StoreError) -> Failure {
+    let code = if matches!(error, StoreError::Unavailable { .. }) { ExitCode::TryAgain } else { ExitCode::Config };
+    Failure::new(code, error)
 }
 
 /// This process's certificate, and how it gets the next one: from the run's authority, or from whoever holds it.

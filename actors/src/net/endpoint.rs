@@ -7,7 +7,7 @@ mod socket;
 use std::fmt;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use quinn::{ClientConfig, EndpointConfig, Incoming, ServerConfig, TokioRuntime, TransportConfig, ValidationTokenConfig};
@@ -180,7 +180,20 @@ impl<R: Router> Endpoint<R> {
     /// # Errors
     /// [`ConnectError`].
     pub async fn connect(&self, address: SocketAddr, expected: Option<NodeId>) -> Result<Link<R::Control>, ConnectError> {
-        match timeout(self.inner.options.handshake, self.inner.dial(address, expected)).await {
+        self.connect_watched(address, expected, &AtomicBool::new(false)).await
+    }
+
+    /// As [`Endpoint::connect`]; `answered` becomes true when the first word comes back.
+    ///
+    /// # Errors
+    /// [`ConnectError`].
+    pub async fn connect_watched(
+        &self,
+        address: SocketAddr,
+        expected: Option<NodeId>,
+        answered: &AtomicBool,
+    ) -> Result<Link<R::Control>, ConnectError> {
+        match timeout(self.inner.options.handshake, self.inner.dial(address, expected, answered)).await {
             Ok(link) => link,
             Err(_) => {
                 let reason = format!("no answer within {:.1} s", self.inner.options.handshake.as_secs_f32());
@@ -257,10 +270,12 @@ async fn listen<R: Router>(inner: Arc<Inner<R>>, arrived: mpsc::Sender<Link<R::C
 }
 
 impl<R: Router> Inner<R> {
-    async fn dial(&self, address: SocketAddr, expected: Option<NodeId>) -> Result<Link<R::Control>, ConnectError> {
+    async fn dial(&self, address: SocketAddr, expected: Option<NodeId>, answered: &AtomicBool) -> Result<Link<R::Control>, ConnectError> {
         let local = |error: &dyn fmt::Display| ConnectError::Local { address, reason: error.to_string() };
         let refused = |reason: String| ConnectError::Refused { address, reason };
-        let connecting = self.quic.connect_with(self.doors().client.clone(), address, SERVER_NAME).map_err(|error| local(&error))?;
+        let mut connecting = self.quic.connect_with(self.doors().client.clone(), address, SERVER_NAME).map_err(|error| local(&error))?;
+        connecting.handshake_data().await.map_err(|error| not_connected(address, error))?;
+        answered.store(true, Ordering::Release);
         let connection = connecting.await.map_err(|error| not_connected(address, error))?;
         let peer = Peer::of_connection(&connection).map_err(|error| refused(error.to_string()))?;
         if let Some(expected) = expected.filter(|expected| *expected != peer.id) {

@@ -351,8 +351,8 @@ pub struct Coordinator {
     speeds: BTreeMap<NodeId, u32>,
     uneven: bool,
     attempts: u32,
-    /// Complaints of members about members that they cannot reach, since the last stable step.
-    unmet: BTreeSet<(NodeId, NodeId)>,
+    /// Complaints of members about members that they cannot reach, since the last stable step, and the epoch of the first.
+    unmet: BTreeMap<(NodeId, NodeId), Epoch>,
     /// A first complaint, and when it counts: until then the one complained about may turn out to be dead.
     complaint: Option<(Duration, NodeId, NodeId)>,
     suspects: BTreeMap<ShardId, Vec<(NodeId, u64)>>,
@@ -422,7 +422,7 @@ impl Coordinator {
             speeds: BTreeMap::new(),
             uneven: false,
             attempts: 0,
-            unmet: BTreeSet::new(),
+            unmet: BTreeMap::new(),
             complaint: None,
             suspects: BTreeMap::new(),
             rejected: BTreeSet::new(),

@@ -7,7 +7,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock, Weak};
 use std::time::Duration;
 
 use dashmap::DashMap;
@@ -53,6 +53,7 @@ use crate::wire::message::{Control, DataHeader, DataKind};
 use crate::workload::{Source, Sums, Workload};
 
 mod answer;
+mod dial;
 pub mod enter;
 mod hang;
 pub mod look;
@@ -64,6 +65,7 @@ mod routes;
 mod start;
 
 use self::answer::{Answering, Asked};
+use self::dial::{Dials, dial};
 use self::enter::Loaded;
 use self::obey::Pausing;
 use self::office::{LeaderOffice, nonce, save_all, save_events, save_ledger, save_older};
@@ -515,20 +517,6 @@ async fn look(shared: Arc<Shared>) {
     };
     let fact = seen.await.unwrap_or_else(|error| Fact::Unseen(error.to_string()));
     shared.tell(&shared.node, "node", NodeMsg::Fact(fact));
-}
-
-/// A leader that lives answers a handshake within this.
-const DIAL_MAX: Duration = Duration::from_secs(1);
-
-async fn dial(shared: Arc<Shared>, endpoint: Arc<Endpoint<NodeRouter>>, member: Member) {
-    let address = member.address.parse::<SocketAddr>();
-    let linked = match address {
-        Ok(address) => matches!(tokio::time::timeout(DIAL_MAX, endpoint.connect(address, Some(member.node))).await, Ok(Ok(_))),
-        Err(_) => false,
-    };
-    if !linked {
-        shared.tell(&shared.node, "node", NodeMsg::Fact(Fact::Unreachable(member.node)));
-    }
 }
 
 async fn create(shared: Arc<Shared>, record: EpochRecord) {

@@ -1,12 +1,14 @@
 //! A store that fails on demand: the tests of everything that must survive a failing store use it.
 //!
 //! Writing operations (puts and deletes) are numbered from 0 in the order in which they arrive. A
-//! [`Fault`] is laid on a number; all others pass through. A [`Trouble`] lasts until it is taken back.
+//! [`Fault`] is laid on a number; all others pass through. A [`Trouble`] lasts until it is taken back. Processes that are proved by
+//! chaos are started with [`SWITCH`]: that is all their store knows of it.
 
 use std::collections::BTreeMap;
 use std::fmt;
 use std::io;
 use std::ops::Range;
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -19,6 +21,10 @@ use object_store::{
     CopyOptions, Error, GetOptions, GetResult, ListResult, MultipartUpload, ObjectMeta, ObjectStore, ObjectStoreExt, PutMode,
     PutMultipartOptions, PutOptions, PutPayload, PutResult, Result,
 };
+
+/// Names a file in the environment of a process: while it is there, the results of its writes are [`Trouble::Unknown`], and each that
+/// meets that leaves a byte in it.
+pub const SWITCH: &str = "EVERSTEP_CHAOS_STORE";
 
 /// What happens to one writing operation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -68,12 +74,32 @@ pub struct Faulty {
     faults: Mutex<BTreeMap<u64, Fault>>,
     writes: AtomicU64,
     dead: AtomicBool,
+    switch: Option<PathBuf>,
 }
 
 impl Faulty {
     /// Wraps a store; without faults it behaves as `inner` does.
     pub fn new(inner: Arc<dyn ObjectStore>) -> Self {
-        Self { inner, troubles: Mutex::default(), faults: Mutex::default(), writes: AtomicU64::new(0), dead: AtomicBool::new(false) }
+        Self {
+            inner,
+            troubles: Mutex::default(),
+            faults: Mutex::default(),
+            writes: AtomicU64::new(0),
+            dead: AtomicBool::new(false),
+            switch: None,
+        }
+    }
+
+    /// Wraps a store that loses its answers while the file `switch` is there.
+    pub fn switched(inner: Arc<dyn ObjectStore>, switch: PathBuf) -> Self {
+        Self { switch: Some(switch), ..Self::new(inner) }
+    }
+
+    /// Whether answers are lost by the switch, and this one with them: it is counted there.
+    fn is_switched(&self) -> bool {
+        // Not created: it may be taken away at this moment.
+        let switch = self.switch.as_ref().and_then(|switch| std::fs::OpenOptions::new().append(true).open(switch).ok());
+        switch.is_some_and(|mut switch| io::Write::write_all(&mut switch, b".").is_ok())
     }
 
     /// Lays a fault on the `nth` writing operation, counted from 0 since the store was made.
@@ -117,7 +143,8 @@ impl Faulty {
 
     /// What becomes of the `nth` writing operation: an error before it, and whether its answer is heard.
     fn fate(&self, nth: u64, put: Option<&Path>) -> Result<bool> {
-        match self.troubled() {
+        let trouble = if self.is_switched() { Some(Trouble::Unknown) } else { self.troubled() };
+        match trouble {
             Some(Trouble::ReadOnly) => Err(os(io::ErrorKind::ReadOnlyFilesystem)),
             Some(Trouble::Full(below)) if put.is_some_and(|key| key.as_ref().starts_with(below)) => Err(os(io::ErrorKind::StorageFull)),
             Some(Trouble::Unknown) if nth.is_multiple_of(2) => Err(broken()),

@@ -21,6 +21,29 @@ fn faulty() -> (Arc<Faulty>, Store) {
     (Arc::clone(&faulty), Store::with(faulty, "run"))
 }
 
+/// The harness of another process switches it on and off.
+#[tokio::test]
+async fn answers_are_lost_while_the_switch_is_there() {
+    let folder = tempfile::tempdir().unwrap();
+    let switch = folder.path().join("switch");
+    let inner = Arc::new(InMemory::new());
+    let store = Store::with(Arc::new(Faulty::switched(inner, switch.clone())), "switched");
+    store.put("a", Bytes::from_static(b"1")).await.unwrap();
+    std::fs::write(&switch, "").unwrap();
+    for key in ["b", "c", "d", "e"] {
+        assert!(store.put(key, Bytes::from_static(b"2")).await.is_err(), "{key}");
+    }
+    assert_eq!(std::fs::read(&switch).unwrap().len(), 4, "each that met it is counted");
+    std::fs::remove_file(&switch).unwrap();
+    let mut there = Vec::new();
+    for key in ["a", "b", "c", "d", "e"] {
+        there.extend(store.get(key, 10).await.ok().map(|_| key));
+    }
+    assert_eq!(there, ["a", "b", "d"], "every other one took effect");
+    store.put("f", Bytes::from_static(b"3")).await.unwrap();
+    assert!(!switch.exists());
+}
+
 #[tokio::test]
 async fn create_has_one_winner_among_many() {
     let (_dir, store) = folder();

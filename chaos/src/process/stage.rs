@@ -10,12 +10,15 @@ use everstep_actors::checkpoint::Digest;
 use everstep_actors::event::Event;
 use everstep_actors::protocol::ids::{Epoch, NodeId};
 use everstep_actors::protocol::record::{EpochRecord, Member};
+use everstep_actors::store::faulty::SWITCH;
 use rustix::process::Signal;
 
 use super::disk::Disk;
 use super::drowsy::Held;
 use super::launcher::{Launcher, lives, signal, sizes, status};
 use super::namespace::Network;
+use super::starve::{self, starve};
+use super::switch::Switch;
 use super::{Program, RECIPE};
 use crate::fault::{Fault, Kind, Mode};
 use crate::scenario::Scenario;
@@ -54,6 +57,8 @@ pub(super) struct Processes<'a> {
     undo: BTreeMap<u32, Undo>,
     held: Arc<Held>,
     disk: Option<Disk>,
+    /// Where processes look whether answers of the store are lost, and for how many faults they are.
+    answers: Switch,
     launchers: Vec<Launcher>,
     nodes: BTreeMap<u32, Node>,
     known: BTreeSet<NodeId>,
@@ -79,7 +84,8 @@ impl<'a> Processes<'a> {
         run: PathBuf,
         network: Result<Network, String>,
     ) -> Result<Self, String> {
-        let wants_disk = scenario.faults.iter().any(|fault| fault.kind == Kind::Store);
+        let wants_disk = scenario.faults.iter().any(|fault| fault.kind == Kind::Store && fault.mode != Some(Mode::Unknown));
+        let run_of = run.clone();
         std::fs::create_dir_all(&run).map_err(|error| format!("{}: {error}", run.display()))?;
         let stalls = scenario.faults.iter().any(is_stall);
         let disk = if wants_disk { Some(Disk::mount(&run, stalls)?) } else { None };
@@ -92,6 +98,7 @@ impl<'a> Processes<'a> {
             undo: BTreeMap::new(),
             held: Arc::default(),
             disk,
+            answers: Switch::beside(&run_of),
             launchers: Vec::new(),
             nodes: BTreeMap::new(),
             known: BTreeSet::new(),
@@ -134,7 +141,7 @@ impl<'a> Processes<'a> {
         ]) {
             command.args(["--set", &set]);
         }
-        command.current_dir(&self.program.folder);
+        command.current_dir(&self.program.folder).env(SWITCH, self.answers.path());
         self.launchers.push(Launcher::start(command, machine, slots, self.telling.clone())?);
         Ok(())
     }
@@ -256,7 +263,7 @@ impl Stage for Processes<'_> {
         let joins = self.scenario.faults.iter().any(|fault| fault.kind == Kind::Join);
         match (fault.kind, fault.mode) {
             (Kind::BitFlip | Kind::Nan, _) => local("the program has no door for it"),
-            (Kind::Store, Some(Mode::Unknown)) => local("a folder always tells what it did"),
+            (Kind::Oom, _) => starve::refused(),
             (Kind::Store, _) if fault.target.is_some() => local("all processes share one disk"),
             (Kind::Cut | Kind::Link, _) if cluster.nodes <= cluster.nodes_per_host && !joins => Some(
                 "all processes are on one machine, and nothing lies between them: lower nodes_per_host, or play it in the local tier"
@@ -327,6 +334,16 @@ impl Stage for Processes<'_> {
         slots.iter().for_each(|slot| {
             self.nodes.remove(slot);
         });
+    }
+
+    fn starve(&mut self, slots: &[u32]) {
+        for pid in self.pids(slots) {
+            if let Err(because) = starve(pid) {
+                self.ends.push(because);
+            }
+        }
+        // Whoever is still there gets the signal without a reason.
+        self.kill(slots, false);
     }
 
     fn revives(&self) -> bool {

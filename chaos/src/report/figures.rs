@@ -32,7 +32,7 @@ pub struct Figures {
     pub sizes: Vec<Growth>,
 }
 
-/// The largest size early and late in a run.
+/// A size that of a hundred measured ones at most one exceeds, early and late in a run: the very largest is one of chance.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Growth {
     /// Of what.
@@ -102,17 +102,21 @@ fn steps(history: &History) -> (u64, u64) {
 }
 
 fn sizes(history: &History, half: Duration) -> Vec<Growth> {
-    let mut largest: BTreeMap<&str, (Option<u64>, Option<u64>)> = BTreeMap::new();
+    let mut all: BTreeMap<&str, [Vec<u64>; 2]> = BTreeMap::new();
     for entry in &history.entries {
         if let Happening::Size { of, is, .. } = &entry.what {
-            let (early, late) = largest.entry(of).or_default();
-            let half = if entry.at < half { early } else { late };
-            *half = (*half).max(Some(*is));
+            all.entry(of).or_default()[usize::from(entry.at >= half)].push(*is);
         }
     }
     // What is counted once, at the end, does not grow.
-    let both = |(of, (early, late)): (&str, _)| Some(Growth { of: of.trim_end_matches(',').to_owned(), early: early?, late: late? });
-    largest.into_iter().filter_map(both).collect()
+    let most = |mut sizes: Vec<u64>| {
+        sizes.sort_unstable();
+        sizes.get(sizes.len() * 99 / 100).copied()
+    };
+    let both = |(of, [early, late]): (&str, [Vec<u64>; 2])| {
+        Some(Growth { of: of.trim_end_matches(',').to_owned(), early: most(early)?, late: most(late)? })
+    };
+    all.into_iter().filter_map(both).collect()
 }
 
 #[cfg(test)]

@@ -39,7 +39,7 @@ impl World<'_> {
             match act {
                 Act::Look => self.ask(me, Ask::Look),
                 Act::Dial(member) => self.dial(me, who_of(&member), None),
-                Act::Send(node, word) => self.send(me, who(node), Said::Word(word)),
+                Act::Send(node, word) => self.send(me, who(node), Said::Word(Box::new(word))),
                 Act::Create(record) => self.ask(me, Ask::CreateAsMember(record)),
                 Act::Lead(record, before) => self.lead(me, record, before.as_ref()),
                 Act::Enter { record, rehash } => self.enter(me, &record, rehash),
@@ -64,7 +64,7 @@ impl World<'_> {
             }
             match act {
                 Act::Create(record) => self.ask(me, Ask::CreateAsLeader(record)),
-                Act::Send(node, word) => self.send(me, who(node), Said::Word(word)),
+                Act::Send(node, word) => self.send(me, who(node), Said::Word(Box::new(word))),
                 Act::SendSums { epoch, step } => self.send_sums(me, epoch, step),
                 Act::Stable { epoch, step, checkpoint, hold } => self.call_stable(me, epoch, step, checkpoint, hold),
                 Act::Save(epoch, step) => {
@@ -262,13 +262,13 @@ impl World<'_> {
         let told_at = self.now + fate.told_in;
         match fate.done_in {
             Some(done_in) if fate.told_in > ANSWER_MAX => {
-                self.queue.push(self.now + ANSWER_MAX, Event::Unanswered { who: me, ask: ask.clone() });
-                self.queue.push(self.now + done_in, Event::Asked { who: me, ask, told_at: None, answered: false });
+                self.queue.push(self.now + ANSWER_MAX, Event::Unanswered { who: me, ask: Box::new(ask.clone()) });
+                self.queue.push(self.now + done_in, Event::Asked { who: me, ask: Box::new(ask), told_at: None, answered: false });
             }
-            Some(done_in) => {
-                self.queue.push(self.now + done_in, Event::Asked { who: me, ask, told_at: Some(told_at), answered: fate.answered })
-            }
-            None => self.queue.push(told_at, Event::Unanswered { who: me, ask }),
+            Some(done_in) => self
+                .queue
+                .push(self.now + done_in, Event::Asked { who: me, ask: Box::new(ask), told_at: Some(told_at), answered: fate.answered }),
+            None => self.queue.push(told_at, Event::Unanswered { who: me, ask: Box::new(ask) }),
         }
     }
 
@@ -276,19 +276,19 @@ impl World<'_> {
         let answer = match &ask {
             Ask::Look => {
                 let (record, lease) = self.store.look();
-                Some(Event::Member(me, membership::Fact::Seen(record, lease)))
+                Some(Event::Member(me, Box::new(membership::Fact::Seen(record, lease))))
             }
             Ask::Newest => {
                 let newest = self.store.records.values().next_back().map(|record| (record.epoch, record.nonce.clone()));
-                Some(Event::Leader(me, coordinator::Fact::Newest(newest)))
+                Some(Event::Leader(me, Box::new(coordinator::Fact::Newest(newest))))
             }
             Ask::CreateAsMember(record) => {
                 let creation = self.create(me, record);
-                Some(Event::Member(me, membership::Fact::Created(creation)))
+                Some(Event::Member(me, Box::new(membership::Fact::Created(creation))))
             }
             Ask::CreateAsLeader(record) => {
                 let creation = self.create(me, record);
-                Some(Event::Leader(me, coordinator::Fact::Created(creation)))
+                Some(Event::Leader(me, Box::new(coordinator::Fact::Created(creation))))
             }
             Ask::Lease { epoch, beat, released } => {
                 self.store.lease = Some(LeaseView { epoch: *epoch, beat: *beat, released: *released });
@@ -297,7 +297,7 @@ impl World<'_> {
             Ask::Find => {
                 let (step, aside) = self.store.find();
                 aside.into_iter().for_each(|step| self.say(me, Happening::SetAside { step }));
-                Some(Event::Leader(me, coordinator::Fact::Checkpoint(step.map(Step))))
+                Some(Event::Leader(me, Box::new(coordinator::Fact::Checkpoint(step.map(Step)))))
             }
             Ask::Restore { epoch, step } => {
                 let mine = &self.nodes[me as usize].rank.mine;
@@ -320,13 +320,13 @@ impl World<'_> {
             }
             Ask::Manifest { step, contents } => {
                 self.publish(me, *step, contents.clone());
-                Some(Event::Leader(me, coordinator::Fact::Saved(Step(*step))))
+                Some(Event::Leader(me, Box::new(coordinator::Fact::Saved(Step(*step)))))
             }
         };
         let Some(told_at) = told_at.map(|at| at.max(self.now)) else { return };
         match answer {
             Some(answer) if answered => self.queue.push(told_at, answer),
-            _ => self.queue.push(told_at, Event::Unanswered { who: me, ask }),
+            _ => self.queue.push(told_at, Event::Unanswered { who: me, ask: Box::new(ask) }),
         }
     }
 

@@ -1,5 +1,6 @@
 //! What can happen in a simulation.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use everstep_actors::protocol::coordinator;
@@ -14,7 +15,7 @@ use crate::history::Who;
 /// What nodes say to each other.
 #[derive(Debug, Clone)]
 pub(super) enum Said {
-    Word(Word),
+    Word(Box<Word>),
     /// With the first sample that was used and one past the last.
     Reduced {
         epoch: Epoch,
@@ -64,6 +65,7 @@ pub(super) enum Ask {
     Manifest { step: u64, contents: std::collections::BTreeMap<ShardId, u64> },
 }
 
+/// Small, for hundreds of thousands wait at a time: what is large and seldom lies elsewhere.
 #[derive(Debug)]
 pub(super) enum Event {
     /// A place is started.
@@ -79,15 +81,17 @@ pub(super) enum Event {
         arrived: bool,
     },
     /// A node learns something.
-    Member(Who, membership::Fact),
-    Leader(Who, coordinator::Fact),
+    Member(Who, Box<membership::Fact>),
+    Leader(Who, Box<coordinator::Fact>),
+    /// Its link to another node is up.
+    Linked(Who, Who),
     Wake(Who),
     /// Its link to another node has ended.
     Down {
         who: Who,
         other: Who,
         proven: bool,
-        because: String,
+        because: Arc<str>,
     },
     /// A dial ends. `again` when the epoch's members are to meet, and until when in that epoch.
     Dialled {
@@ -95,6 +99,11 @@ pub(super) enum Event {
         to: Who,
         since: Duration,
         meeting: Option<Epoch>,
+    },
+    /// A dial takes longer than who asked for it waits.
+    Undialled {
+        from: Who,
+        to: Who,
     },
     /// A process of the same host is seen to have ended.
     Exited {
@@ -156,14 +165,14 @@ pub(super) enum Event {
     /// The store carries a request out, and its answer.
     Asked {
         who: Who,
-        ask: Ask,
+        ask: Box<Ask>,
         told_at: Option<Duration>,
         answered: bool,
     },
     /// The store has not answered.
     Unanswered {
         who: Who,
-        ask: Ask,
+        ask: Box<Ask>,
     },
     /// A checkpoint was read.
     Restored {
@@ -218,7 +227,7 @@ impl Event {
             Self::Said { from, to, made, said, .. } => {
                 return mix(mix(2, u64::from(*from) << 32 | u64::from(*to)), mix(*made, said.mark()));
             }
-            Self::Member(who, _) => (3, *who, 0),
+            Self::Member(who, _) | Self::Linked(who, _) => (3, *who, 0),
             Self::Leader(who, _) => (4, *who, 0),
             Self::Wake(who) => (5, *who, 0),
             Self::Dialled { from, to, .. } => (6, *from, *to),
@@ -245,6 +254,7 @@ impl Event {
             Self::Measure => (27, 0, 0),
             Self::Report { who, .. } => (28, *who, 0),
             Self::Down { who, other, .. } => (29, *who, *other),
+            Self::Undialled { from, to } => (30, *from, *to),
         };
         mix(kind, u64::from(a) << 32 | u64::from(b))
     }
@@ -253,9 +263,9 @@ impl Event {
     pub(super) fn at(&self) -> Option<(Who, bool)> {
         match self {
             Self::Said { to, said, .. } => Some((*to, matches!(said, Said::Sums { .. } | Said::Stable { .. } | Said::Save { .. }))),
-            Self::Member(who, _) | Self::Leader(who, _) | Self::Wake(who) => Some((*who, false)),
+            Self::Member(who, _) | Self::Linked(who, _) | Self::Leader(who, _) | Self::Wake(who) => Some((*who, false)),
             Self::Lease { who, .. } | Self::Watch { who, .. } | Self::Unanswered { who, .. } => Some((*who, false)),
-            Self::Exited { to: who, .. } | Self::Down { who, .. } => Some((*who, false)),
+            Self::Exited { to: who, .. } | Self::Down { who, .. } | Self::Undialled { from: who, .. } => Some((*who, false)),
             Self::Meeting { who, .. } => Some((*who, false)),
             Self::Fetch { who, .. }
             | Self::Report { who, .. }
@@ -272,7 +282,7 @@ impl Event {
 impl Said {
     fn mark(&self) -> u64 {
         match self {
-            Self::Word(word) => match word {
+            Self::Word(word) => match &**word {
                 Word::Join { .. } => 1,
                 Word::Open { record, .. } => mix(2, record.epoch.0),
                 Word::Holdings { epoch, held } => mix(mix(3, epoch.0), held.len() as u64),
@@ -300,4 +310,14 @@ impl Said {
 /// The number of a node, which its identity carries.
 pub(super) fn who_of(member: &Member) -> Who {
     super::node::who(member.node)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn events_are_small() {
+        assert!(size_of::<Event>() <= 80, "{} bytes", size_of::<Event>());
+    }
 }

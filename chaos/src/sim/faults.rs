@@ -231,7 +231,7 @@ impl World<'_> {
             return None;
         }
         let undo = match fault.kind {
-            Kind::Kill => {
+            Kind::Kill | Kind::Oom => {
                 targets.iter().for_each(|who| self.kill(*who, true));
                 self.restart(fault, &targets);
                 None
@@ -309,7 +309,7 @@ impl World<'_> {
             if let Some(after) = fault.restart {
                 self.faults.restarts.insert(slot, after.0);
             }
-            self.queue.push(self.now, Event::Member(*who, membership::Fact::Leave("a notice came".into(), lead)));
+            self.queue.push(self.now, Event::Member(*who, Box::new(membership::Fact::Leave("a notice came".into(), lead))));
         }
         match (fault.cancel, lead) {
             (Some(after), _) => {
@@ -408,7 +408,7 @@ impl World<'_> {
 
     pub(super) fn stay(&mut self, whom: &[Who]) {
         for who in whom.iter().filter(|who| self.nodes[**who as usize].alive) {
-            self.queue.push(self.now, Event::Member(*who, membership::Fact::Stay));
+            self.queue.push(self.now, Event::Member(*who, Box::new(membership::Fact::Stay)));
         }
     }
 

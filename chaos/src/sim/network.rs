@@ -4,7 +4,7 @@
 //! node that stands still, ends the link after the silence that heartbeats allow, as the link layer does: at both ends.
 
 use std::collections::hash_map::Entry;
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{HashMap, HashSet};
 use std::hash::{BuildHasherDefault, Hasher};
 use std::time::Duration;
 
@@ -21,11 +21,27 @@ pub(super) const BEAT: Duration = Duration::from_millis(250);
 /// One way between two hosts.
 pub(super) const PASSAGE: Duration = Duration::from_micros(500);
 
-/// A set of places. Every message asks whether its two are in it.
+/// A set of places, or of nodes by their numbers. Every message asks whether its two are in it.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Places(Vec<u64>);
 
 impl Places {
+    pub(super) fn insert(&mut self, place: u32) {
+        let word = place as usize / 64;
+        if self.0.len() <= word {
+            self.0.resize(word + 1, 0);
+        }
+        self.0[word] |= 1 << (place % 64);
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = u32> {
+        let bits = |(word, bits): (usize, &u64)| {
+            let bits = *bits;
+            (0..64).filter(move |bit| bits >> bit & 1 == 1).map(move |bit| word as u32 * 64 + bit)
+        };
+        self.0.iter().enumerate().filter(|(_, bits)| **bits != 0).flat_map(bits)
+    }
+
     fn contains(&self, place: u32) -> bool {
         self.0.get(place as usize / 64).is_some_and(|word| word >> (place % 64) & 1 == 1)
     }
@@ -33,13 +49,9 @@ impl Places {
 
 impl FromIterator<u32> for Places {
     fn from_iter<I: IntoIterator<Item = u32>>(places: I) -> Self {
-        let mut words = Vec::new();
-        for place in places {
-            let word = place as usize / 64;
-            words.resize(words.len().max(word + 1), 0);
-            words[word] |= 1 << (place % 64);
-        }
-        Self(words)
+        let mut set = Self::default();
+        places.into_iter().for_each(|place| set.insert(place));
+        set
     }
 }
 
@@ -104,12 +116,12 @@ pub(super) struct Network {
     peers: Vec<Vec<Who>>,
     made: u64,
     /// Pairs whose link is broken and not ended yet.
-    pub(super) broken: BTreeSet<(Who, Who)>,
+    pub(super) broken: HashSet<(Who, Who), BuildHasherDefault<Mixer>>,
 }
 
 /// Hashes the numbers of nodes, without random keys: nobody chooses them to do harm.
 #[derive(Debug, Default)]
-struct Mixer(u64);
+pub(super) struct Mixer(u64);
 
 impl Hasher for Mixer {
     fn finish(&self) -> u64 {

@@ -13,6 +13,7 @@ use everstep_actors::protocol::shelf::Shelf;
 
 use super::content::mix;
 use super::event::Event;
+use super::network::Places;
 use crate::history::Who;
 
 /// A node's identity: drawn, with its number at the end.
@@ -60,7 +61,7 @@ pub(super) struct RankModel {
     pub(super) unmet: usize,
     pub(super) work: Work,
     /// Members with which a link has ended in this epoch.
-    pub(super) cut: BTreeSet<Who>,
+    pub(super) cut: Places,
     /// The mean gradient of the step in flight.
     pub(super) mean: u64,
 }
@@ -80,7 +81,7 @@ impl RankModel {
             ready: false,
             unmet: 0,
             work: Work::Resting,
-            cut: BTreeSet::new(),
+            cut: Places::default(),
             mean: 0,
         }
     }

@@ -69,7 +69,7 @@ impl World<'_> {
         }
         let held = self.held(me);
         let leader = self.nodes[me as usize].rank.leader;
-        self.send(me, leader, Said::Word(Word::Holdings { epoch, held }));
+        self.send(me, leader, Said::Word(Box::new(Word::Holdings { epoch, held })));
     }
 
     /// What a node holds.
@@ -194,13 +194,13 @@ impl World<'_> {
         }
         let (epoch, leader) = (rank.epoch, rank.leader);
         self.nodes[me as usize].rank.ready = true;
-        self.send(me, leader, Said::Word(Word::Ready { epoch }));
+        self.send(me, leader, Said::Word(Box::new(Word::Ready { epoch })));
     }
 
     fn failed(&mut self, me: Who, epoch: Epoch, because: &str) {
         let leader = self.nodes[me as usize].rank.leader;
         let word = Word::Failed { epoch, outcome: Outcome::Lost, because: because.into() };
-        self.send(me, leader, Said::Word(word));
+        self.send(me, leader, Said::Word(Box::new(word)));
     }
 
     // ---- a step -------------------------------------------------------------------------------
@@ -278,7 +278,7 @@ impl World<'_> {
         for me in exchange.members.clone() {
             let node = &self.nodes[me as usize];
             let waits = node.alive && node.rank.epoch == epoch && node.rank.work == Work::Waiting(step);
-            let cut = || node.rank.cut.iter().any(|other| members.contains(other) && !self.network.linked(me, *other));
+            let cut = || node.rank.cut.iter().any(|other| members.contains(&other) && !self.network.linked(me, other));
             if waits && !broken.contains(&me) && !cut() {
                 let at = self.now + 2 * MS + up_to(&mut self.rng, MS);
                 self.queue.push(at, Event::Reduced { who: me, epoch, step });

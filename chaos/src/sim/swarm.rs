@@ -143,7 +143,7 @@ fn fault(rng: &mut ChaCha8Rng, storm: Duration) -> Fault {
             fault.target = Some(Target::One);
             fault.mode = Some(if chance(rng, 0.5) { Mode::Copy } else { Mode::Update });
         }
-        Kind::Nan => {}
+        Kind::Oom | Kind::Nan => {}
     }
     fault
 }

@@ -1,5 +1,6 @@
 //! How words travel, and how links begin and end.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use everstep_actors::protocol::ids::Epoch;
@@ -13,8 +14,13 @@ use super::network::{BEAT, CEILING, FLOOR, PASSAGE, pair};
 use super::world::World;
 use crate::history::Who;
 
-/// A leader that lives answers a handshake within this.
+/// Who dials a leader looks for another one after this, while the handshake goes on.
 const DIAL_MAX: Duration = Duration::from_secs(1);
+/// No handshake takes longer.
+const HANDSHAKE_MAX: Duration = Duration::from_secs(5);
+/// Round trips of a handshake, and those that members wait longer for each other.
+const HANDSHAKE: u32 = 3;
+const PATIENCE: u32 = 6;
 /// Beats on lossy paths that are drawn together.
 const BEATS: u32 = 8;
 /// How long members that do not meet try before they tell the leader.
@@ -72,7 +78,7 @@ impl World<'_> {
         let office = self.nodes[to as usize].office.as_ref();
         let led = office.map(|office| office.machine.record().epoch);
         match said {
-            Said::Word(word) => match word {
+            Said::Word(word) => match *word {
                 Word::Go { epoch, step } => self.go(to, epoch, step),
                 Word::Join { .. }
                 | Word::Holdings { .. }
@@ -85,7 +91,7 @@ impl World<'_> {
                 | Word::Stop { .. }
                     if led.is_some() =>
                 {
-                    self.leader(to, coordinator::Fact::Said { from: id, word });
+                    self.leader(to, coordinator::Fact::Said { from: id, word: *word });
                 }
                 word => self.member(to, membership::Fact::Said { from: id, word }),
             },
@@ -141,8 +147,29 @@ impl World<'_> {
 
     pub(super) fn dial(&mut self, from: Who, to: Who, meeting: Option<Epoch>) {
         let reachable = self.reachable(from, to);
-        let takes = if reachable { 6 * PASSAGE + up_to(&mut self.rng, 2 * PASSAGE) } else { DIAL_MAX };
-        self.queue.push(self.now + takes, Event::Dialled { from, to, since: self.now, meeting });
+        let takes = if reachable { self.handshake(from, to) + up_to(&mut self.rng, 2 * PASSAGE) } else { DIAL_MAX };
+        if takes > DIAL_MAX && meeting.is_none() {
+            self.queue.push(self.now + DIAL_MAX, Event::Undialled { from, to });
+        }
+        self.queue.push(self.now + takes.min(HANDSHAKE_MAX), Event::Dialled { from, to, since: self.now, meeting });
+    }
+
+    /// There and back.
+    fn round_trip(&self, a: Who, b: Who) -> Duration {
+        let (a, b) = (self.nodes[a as usize].slot, self.nodes[b as usize].slot);
+        2 * PASSAGE + self.network.path(a, b).delay + self.network.path(b, a).delay
+    }
+
+    fn handshake(&self, from: Who, to: Who) -> Duration {
+        HANDSHAKE * self.round_trip(from, to)
+    }
+
+    /// A handshake is still on its way.
+    pub(super) fn undialled(&mut self, from: Who, to: Who) {
+        if !self.network.linked(from, to) {
+            let id = self.nodes[to as usize].member.node;
+            self.member(from, membership::Fact::Unreachable(id));
+        }
     }
 
     pub(super) fn dialled(&mut self, from: Who, to: Who, since: Duration, meeting: Option<Epoch>) {
@@ -152,14 +179,16 @@ impl World<'_> {
         let id = self.nodes[to as usize].member.node;
         if self.network.linked(from, to) {
             if meeting.is_none() {
-                self.queue.push(self.now, Event::Member(from, membership::Fact::Linked(id)));
+                self.queue.push(self.now, Event::Linked(from, to));
             }
-        } else if self.reachable(from, to) {
+        } else if self.reachable(from, to) && self.now >= since + self.handshake(from, to) {
             self.connect(from, to);
         } else if self.now < since + DIAL_MAX {
             self.queue.push(since + DIAL_MAX, Event::Dialled { from, to, since, meeting });
         } else if meeting.is_none() {
-            self.queue.push(self.now, Event::Member(from, membership::Fact::Unreachable(id)));
+            if self.now == since + DIAL_MAX {
+                self.queue.push(self.now, Event::Member(from, Box::new(membership::Fact::Unreachable(id))));
+            }
         } else if meeting == Some(self.nodes[from as usize].rank.epoch) {
             self.dial(from, to, meeting);
         }
@@ -170,8 +199,7 @@ impl World<'_> {
             return;
         }
         for (me, other) in [(a, b), (b, a)] {
-            let id = self.nodes[other as usize].member.node;
-            self.queue.push(self.now, Event::Member(me, membership::Fact::Linked(id)));
+            self.queue.push(self.now, Event::Linked(me, other));
         }
         self.look_at_pair(a, b);
         self.try_ready(a);
@@ -186,7 +214,16 @@ impl World<'_> {
                 self.dial(who, other, Some(epoch));
             }
         }
-        self.queue.push(self.now + MEETING, Event::Meeting { who, epoch });
+        self.queue.push(self.now + MEETING + self.slowness(who), Event::Meeting { who, epoch });
+    }
+
+    /// How much longer than on quick paths a member waits for the others: by the slowest link that it has.
+    fn slowness(&self, who: Who) -> Duration {
+        if self.network.troubles.is_empty() {
+            return Duration::ZERO;
+        }
+        let others = self.nodes[who as usize].rank.everyone.iter().filter(|other| self.network.linked(who, **other));
+        PATIENCE * others.map(|other| self.round_trip(who, *other)).max().unwrap_or_default()
     }
 
     pub(super) fn meeting(&mut self, who: Who, epoch: Epoch) {
@@ -198,8 +235,8 @@ impl World<'_> {
         let unmet: Vec<Who> = rank.members.iter().copied().filter(|other| *other != who && !self.network.linked(who, *other)).collect();
         if !unmet.is_empty() {
             let nodes = unmet.iter().map(|other| self.nodes[*other as usize].member.node).collect();
-            self.send(who, leader, Said::Word(Word::Unmet { epoch, nodes }));
-            self.queue.push(self.now + MEETING, Event::Meeting { who, epoch });
+            self.send(who, leader, Said::Word(Box::new(Word::Unmet { epoch, nodes })));
+            self.queue.push(self.now + MEETING + self.slowness(who), Event::Meeting { who, epoch });
         }
     }
 
@@ -238,8 +275,11 @@ impl World<'_> {
             self.network.feel(slot_b, slot_a);
             self.queue.push(now + limit + jitter, Event::Silent { a, b, made, since: now });
         }
+        if loss == 0.0 {
+            return mended;
+        }
         let Some(link) = self.network.link_mut(a, b) else { return mended };
-        if loss > 0.0 && !link.probed {
+        if !link.probed {
             link.probed = true;
             link.heard = now;
             self.queue.push(now + BEAT, Event::Beat { a, b, made });
@@ -285,27 +325,28 @@ impl World<'_> {
     fn end_link(&mut self, a: Who, b: Who, because: &str) {
         self.network.end(a, b);
         let later = up_to(&mut self.rng, BEAT);
-        self.down(a, b, false, because, Duration::ZERO);
+        let because: Arc<str> = because.into();
+        self.down(a, b, false, because.clone(), Duration::ZERO);
         self.down(b, a, false, because, later);
     }
 
     /// A node learns that its link to another one has ended.
-    fn down(&mut self, who: Who, other: Who, proven: bool, because: &str, later: Duration) {
+    fn down(&mut self, who: Who, other: Who, proven: bool, because: Arc<str>, later: Duration) {
         let node = &mut self.nodes[who as usize];
         if !node.alive {
             return;
         }
         node.rank.cut.insert(other);
-        self.queue.push(self.now + later, Event::Down { who, other, proven, because: because.into() });
+        self.queue.push(self.now + later, Event::Down { who, other, proven, because });
     }
 
     /// It tells its membership, and its coordinator where it leads.
-    pub(super) fn told_down(&mut self, who: Who, other: Who, proven: bool, because: String) {
+    pub(super) fn told_down(&mut self, who: Who, other: Who, proven: bool, because: &str) {
         let node = self.nodes[other as usize].member.node;
-        let led = self.nodes[who as usize].office.is_some().then(|| because.clone());
-        self.member(who, membership::Fact::Down { node, proven, because });
-        if let Some(because) = led {
-            self.leader(who, coordinator::Fact::Lost { node, proven, because });
+        let led = self.nodes[who as usize].office.is_some();
+        self.member(who, membership::Fact::Down { node, proven, because: because.into() });
+        if led {
+            self.leader(who, coordinator::Fact::Lost { node, proven, because: because.into() });
         }
     }
 
@@ -313,12 +354,12 @@ impl World<'_> {
         if self.network.link(a, b).is_some_and(|link| link.made == made) {
             self.network.end(a, b);
             let other = if by == a { b } else { a };
-            self.down(other, by, true, "it said farewell", Duration::ZERO);
+            self.down(other, by, true, "it said farewell".into(), Duration::ZERO);
         }
     }
 
     pub(super) fn exited(&mut self, to: Who, dead: Who) {
         self.network.end(to, dead);
-        self.down(to, dead, true, "its process has ended", Duration::ZERO);
+        self.down(to, dead, true, "its process has ended".into(), Duration::ZERO);
     }
 }

@@ -45,6 +45,7 @@ pub(crate) async fn start<R: Router>(
     let Established { me, peer, dialled, connection, control, heartbeat } = established;
     let (queues, receivers) = send::queues(&options);
     let stats = ActorStats::one_of_many("link", format!("link-{}", peer.id), MAILBOX);
+    let round_trip = connection.rtt();
     let shared = Arc::new(Shared {
         me,
         actor: stats.clone(),
@@ -52,7 +53,7 @@ pub(crate) async fn start<R: Router>(
         dialled,
         connection,
         queues,
-        liveness: Liveness::new(options.heartbeat),
+        liveness: Liveness::new(options.heartbeat, round_trip),
         options,
         rejected_in: AtomicU64::new(0),
         rejected_out: AtomicU64::new(0),

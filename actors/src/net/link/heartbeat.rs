@@ -49,11 +49,14 @@ pub(super) struct Silence {
     pub(super) heard: Duration,
     pub(super) confirmed: Duration,
     pub(super) limit: Duration,
+    /// What is confirmed is older by as much as the word of it takes.
+    round_trip: Duration,
 }
 
 impl Silence {
     fn verdict(&self) -> Option<String> {
-        if self.heard.max(self.confirmed) <= self.limit {
+        let confirmed = self.confirmed.saturating_sub(self.round_trip);
+        if self.heard.max(confirmed) <= self.limit {
             None
         } else if self.heard > self.limit / 2 {
             Some(format!("nothing was heard for {:.1} s", self.heard.as_secs_f32()))
@@ -76,6 +79,8 @@ struct State {
     confirmed: Instant,
     last_beat: Instant,
     longest_gap: Duration,
+    /// The longest round trip of a beat of late.
+    round_trip: Duration,
     checked: Instant,
     /// The beats on their way: number and time. Bounded by the ceiling over the interval.
     flying: std::collections::VecDeque<(u64, Instant)>,
@@ -83,13 +88,15 @@ struct State {
 }
 
 impl Liveness {
-    pub(super) fn new(heartbeat: Heartbeat) -> Self {
+    /// Of a link that has just come up over a path with this round trip.
+    pub(super) fn new(heartbeat: Heartbeat, round_trip: Duration) -> Self {
         let now = Instant::now();
         let state = State {
             heard: now,
             confirmed: now,
             last_beat: now,
             longest_gap: heartbeat.interval,
+            round_trip,
             checked: now,
             flying: std::collections::VecDeque::new(),
             next: 0,
@@ -113,13 +120,17 @@ impl Liveness {
 
     /// A beat of ours has arrived there.
     fn acked(&self, number: u64) {
+        let now = Instant::now();
         let mut state = self.state();
-        state.heard = Instant::now();
+        state.heard = now;
         while let Some(&(first, sent)) = state.flying.front() {
             if first > number {
                 break;
             }
             state.confirmed = state.confirmed.max(sent);
+            if first == number {
+                state.round_trip = (now - sent).max(state.round_trip.mul_f32(0.9));
+            }
             state.flying.pop_front();
         }
     }
@@ -153,8 +164,10 @@ impl Liveness {
     }
 
     fn silence_at(&self, now: Instant, state: &State) -> Silence {
-        let limit = (state.longest_gap * GAPS).clamp(self.heartbeat.floor, self.heartbeat.ceiling.max(self.heartbeat.floor));
-        Silence { heard: now - state.heard, confirmed: now - state.confirmed, limit }
+        let ceiling = self.heartbeat.ceiling.max(self.heartbeat.floor);
+        let limit = (state.longest_gap * GAPS).clamp(self.heartbeat.floor, ceiling);
+        let round_trip = state.round_trip.min(ceiling - limit);
+        Silence { heard: now - state.heard, confirmed: now - state.confirmed, limit, round_trip }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -242,7 +255,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn silence_is_noticed_after_the_floor() {
-        let liveness = Liveness::new(Heartbeat::default());
+        let liveness = Liveness::new(Heartbeat::default(), MS);
         let both = || {
             liveness.beat();
             liveness.acked(liveness.send());
@@ -252,16 +265,35 @@ mod tests {
         assert_eq!(pass(&liveness, 1, || ()).await.unwrap(), "nothing was heard for 1.4 s");
     }
 
+    /// Where the word that a beat has arrived is long under way, the beat before it is older than any floor.
+    #[tokio::test(start_paused = true)]
+    async fn a_slow_path_is_no_silence() {
+        let liveness = Liveness::new(Heartbeat::default(), 1350 * MS);
+        let mut sent = std::collections::VecDeque::new();
+        let beats = || {
+            sent.push_back(liveness.send());
+            // Nine of 150 ms: there and back.
+            if sent.len() > 9 {
+                liveness.beat();
+                liveness.acked(sent.pop_front().unwrap());
+            } else {
+                liveness.beat();
+            }
+        };
+        assert_eq!(pass(&liveness, 100, beats).await, None);
+        assert!(pass(&liveness, 18, || liveness.beat()).await.is_some(), "but what does not come back is noticed");
+    }
+
     #[tokio::test(start_paused = true)]
     async fn a_path_that_fails_one_way_is_noticed() {
-        let liveness = Liveness::new(Heartbeat::default());
+        let liveness = Liveness::new(Heartbeat::default(), MS);
         let why = pass(&liveness, 20, || liveness.beat()).await.unwrap();
         assert_eq!(why, "it is heard, but has not heard us for 1.4 s");
     }
 
     #[tokio::test(start_paused = true)]
     async fn irregular_beats_are_given_more_time_but_not_for_ever() {
-        let liveness = Liveness::new(Heartbeat::default());
+        let liveness = Liveness::new(Heartbeat::default(), MS);
         for _ in 0..3 {
             assert_eq!(pass(&liveness, 6, || ()).await, None);
             liveness.beat();
@@ -279,7 +311,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_node_that_was_frozen_does_not_blame_the_others() {
-        let liveness = Liveness::new(Heartbeat::default());
+        let liveness = Liveness::new(Heartbeat::default(), MS);
         advance(Duration::from_secs(60)).await;
         assert_eq!(liveness.check(), None);
         assert!(pass(&liveness, 9, || ()).await.is_some(), "but the dead stay dead");

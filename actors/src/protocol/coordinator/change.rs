@@ -265,22 +265,27 @@ impl Coordinator {
     }
 
     /// A member has no link to another one. The first time they meet again in a new epoch; who still cannot be reached
-    /// then is put out: whom most complain about, of two the one with the higher rank, never the leader.
+    /// then is put out: whom most complain about, of two the one with the higher rank, never the leader. Of two that have not
+    /// met yet both complain, which is once.
     pub(super) fn cannot_reach(&mut self, now: Duration, from: NodeId, nodes: Vec<NodeId>, acts: &mut Vec<Act>) {
         let nodes: Vec<NodeId> = nodes.into_iter().filter(|node| self.roster.contains_key(node) && *node != self.me).collect();
         if from == self.me || nodes.is_empty() || !self.roster.contains_key(&from) {
             return;
         }
-        let again = nodes.iter().any(|node| self.unmet.contains(&(from, *node)) || self.unmet.contains(&(*node, from)));
-        self.unmet.extend(nodes.iter().map(|node| (from, *node)));
+        let (epoch, meeting) = (self.record.epoch, matches!(self.stage, Stage::Moving(_)));
+        let before = |a, b| self.unmet.get(&(a, b)).is_some_and(|of| *of < epoch || !meeting);
+        let again = nodes.iter().any(|node| before(from, *node) || before(*node, from));
+        for node in &nodes {
+            self.unmet.entry((from, *node)).or_insert(epoch);
+        }
         if !again {
             self.complaint = Some((now + COMPLAINT, from, nodes[0]));
             return acts.push(Act::WakeAt(now + COMPLAINT));
         }
-        let complaints = |node: &NodeId| self.unmet.iter().filter(|(a, b)| a == node || b == node).count();
+        let complaints = |node: &NodeId| self.unmet.keys().filter(|(a, b)| a == node || b == node).count();
         let candidates = nodes.iter().chain(std::iter::once(&from)).copied();
         let Some(out) = candidates.max_by_key(|node| (complaints(node), self.record.rank_of(*node))) else { return };
-        self.unmet.retain(|(a, b)| *a != out && *b != out);
+        self.unmet.retain(|(a, b), _| *a != out && *b != out);
         let because = format!("it and other members cannot reach each other ({} complained)", self.record.name(from));
         self.put_out(now, out, because, acts);
     }

@@ -422,6 +422,23 @@ fn two_members_that_cannot_reach_each_other_meet_again_once_and_then_one_is_put_
     assert_eq!(desk.created().last(), Some(&(4, vec![0, 1, 2])));
 }
 
+/// On a slow path neither end has a link in time: that is one complaint, not two.
+#[test]
+fn two_that_have_not_met_yet_complain_of_each_other_once() {
+    let mut desk = Desk::new(rules(), record(1, Claim::Fresh, &[0]), None);
+    desk.holdings(0, &[]);
+    (1..4).for_each(|n| desk.join(n));
+    desk.on(Fact::Created(Creation::Mine));
+    (0..4).for_each(|n| desk.holdings(n, &[]));
+    desk.on(Fact::Checkpoint(None));
+    desk.acts.clear();
+    for (from, about) in [(2, 3), (3, 2)] {
+        desk.said(from, Word::Unmet { epoch: Epoch(2), nodes: vec![node(about)] });
+    }
+    assert!(!desk.has(|act| matches!(act, Act::Send(_, Word::Bye { .. }))));
+    assert_eq!(desk.after(400 * MS).created(), [(3, vec![0, 1, 2, 3])]);
+}
+
 #[test]
 fn whose_word_is_missing_is_named_in_every_stage() {
     let mut desk = Desk::new(rules(), record(5, Claim::Releases(vec![]), &[0, 1]), None);

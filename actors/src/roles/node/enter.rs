@@ -9,7 +9,7 @@ use crate::protocol::ids::UnitId;
 use crate::protocol::plan::{Place, Plan};
 use crate::protocol::word::Move;
 
-/// How long members wait for each other's connections when an epoch begins.
+/// How long members wait for each other's connections when an epoch begins, on quick paths.
 const MEETING_MAX: Duration = Duration::from_secs(2);
 /// The pace at which a member that does not answer is dialled again.
 const DIAL_AGAIN: Duration = Duration::from_millis(200);
@@ -107,8 +107,9 @@ impl<W: Workload> NodeActor<W> {
         };
         let lanes = beginning.plan.lanes_of(rank);
         let committed = shards.iter().map(|(id, shard)| (*id, shard.values.clone())).collect();
-        let outbound = Arc::new(Wires { shared: self.shared.clone(), members: record.members.iter().map(|member| member.node).collect() });
-        let exchange = Exchange::new(layout, beginning.version.step, committed, outbound, Arc::new(Desks(self.shared.clone())));
+        let node = Arc::downgrade(&self.shared);
+        let outbound = Arc::new(Wires { shared: node.clone(), members: record.members.iter().map(|member| member.node).collect() });
+        let exchange = Exchange::new(layout, beginning.version.step, committed, outbound, Arc::new(Desks(node)));
         let ranks = record.members.iter().enumerate().map(|(rank, member)| (member.node, Rank(rank as u32))).collect();
         self.shared.set_term(TermView { exchange: exchange.clone(), ranks });
         self.shared.tell(&self.shared.rank, "rank", RankMsg::Begin { exchange, lanes, shards });
@@ -246,12 +247,12 @@ impl Loading {
 }
 
 /// Connects to everyone in the epoch: the lower id dials, the other waits.
-async fn meet(shared: &Arc<Shared>, endpoint: &Endpoint<NodeRouter>, record: &EpochRecord) -> Result<(), Hindrance> {
+async fn meet(shared: &Arc<Shared>, endpoint: &Arc<Endpoint<NodeRouter>>, record: &EpochRecord) -> Result<(), Hindrance> {
     let me = shared.me;
     let dials = record.everyone().filter(|member| member.node > me).map(|member| async move {
         while !shared.links.contains_key(&member.node) {
             let Ok(address) = member.address.parse::<SocketAddr>() else { return };
-            if endpoint.connect(address, Some(member.node)).await.is_err() {
+            if !shared.dial(endpoint, member.node, address).await {
                 tokio::time::sleep(DIAL_AGAIN).await;
             }
         }
@@ -267,8 +268,14 @@ async fn meet(shared: &Arc<Shared>, endpoint: &Endpoint<NodeRouter>, record: &Ep
         }
     };
     let met = async { tokio::join!(dialling, all) };
-    if tokio::time::timeout(MEETING_MAX, met).await.is_ok() {
-        return Ok(());
+    let patience = async {
+        tokio::time::sleep(MEETING_MAX).await;
+        // Paths may have become slow just now: by this time that is known.
+        tokio::time::sleep(shared.slowness()).await;
+    };
+    tokio::select! {
+        _ = met => return Ok(()),
+        () = patience => {}
     }
     let nodes: Vec<NodeId> = absent().map(|member| member.node).collect();
     if nodes.is_empty() { Ok(()) } else { Err(Hindrance::Say(Box::new(Word::Unmet { epoch: record.epoch, nodes }))) }

@@ -158,7 +158,7 @@ impl Look<'_> {
             cpu_s: usage.cpu_s,
             heard_age_ms: 0,
             draining,
-            certificate_until_ms: shared.endpoint.get().and_then(std::sync::Weak::upgrade).map(|endpoint| endpoint.certificate_until_ms()),
+            certificate_until_ms: shared.endpoint.get().and_then(Weak::upgrade).map(|endpoint| endpoint.certificate_until_ms()),
         };
         self.item(self.me(), "run".into(), state, shared.started_ms, Properties::Node(view))
     }

@@ -9,6 +9,7 @@ pub(super) struct Shared {
     pub(super) me: NodeId,
     pub(super) host: String,
     pub(super) links: DashMap<NodeId, Link<Control>>,
+    pub(super) dials: Dials,
     /// Moves when a link comes up and when the epoch changes.
     pub(super) linked: watch::Sender<u64>,
     pub(super) node: OnceLock<Mailbox<NodeMsg>>,
@@ -46,7 +47,7 @@ pub(super) struct Shared {
     pub(super) steps: Step,
     pub(super) member: OnceLock<Member>,
     pub(super) started_ms: u64,
-    pub(super) endpoint: OnceLock<std::sync::Weak<Endpoint<NodeRouter>>>,
+    pub(super) endpoint: OnceLock<Weak<Endpoint<NodeRouter>>>,
     pub(super) restarts: u32,
     pub(super) draining: Mutex<Option<String>>,
     /// The checkpoints in the store, until there is another one.
@@ -408,14 +409,16 @@ impl Shared {
     }
 }
 
+/// The wires of an exchange. What the node holds does not hold the node: one that is dropped without a word leaves nothing behind.
 pub(super) struct Wires {
-    pub(super) shared: Arc<Shared>,
+    pub(super) shared: Weak<Shared>,
     pub(super) members: Vec<NodeId>,
 }
 
 impl Outbound for Wires {
     fn send(&self, frame: Outgoing) -> BoxFuture<'static, ()> {
-        let link = self.members.get(frame.to.0 as usize).and_then(|node| self.shared.links.get(node).map(|link| link.clone()));
+        let shared = self.shared.upgrade();
+        let link = self.members.get(frame.to.0 as usize).and_then(|node| shared?.links.get(node).map(|link| link.clone()));
         async move {
             // A peer that is gone ends the epoch through its link; nothing is to be done here.
             if let Some(link) = link {
@@ -429,38 +432,49 @@ impl Outbound for Wires {
     }
 }
 
-pub(super) struct Desks(pub(super) Arc<Shared>);
+/// The node's other actors, for the exchange and the rank; as [`Wires`] are.
+pub(super) struct Desks(pub(super) Weak<Shared>);
 
 impl Inward for Desks {
     fn reduced(&self, step: Step) {
-        if let Some(term) = self.0.term() {
-            self.0.tell(&self.0.rank, "rank", RankMsg::Reduced { epoch: term.exchange.epoch(), step });
+        let Some(shared) = self.0.upgrade() else { return };
+        if let Some(term) = shared.term() {
+            shared.tell(&shared.rank, "rank", RankMsg::Reduced { epoch: term.exchange.epoch(), step });
         }
     }
     fn partial(&self, header: DataHeader, values: Vec<f32>) {
-        if let Some(term) = self.0.term() {
+        let Some(shared) = self.0.upgrade() else { return };
+        if let Some(term) = shared.term() {
             let exchange = term.exchange.clone();
-            self.0.tell(&self.0.aggregator, "Sinkhorn aggregator", AggregatorMsg::Partial { exchange, header, values });
+            shared.tell(&shared.aggregator, "Sinkhorn aggregator", AggregatorMsg::Partial { exchange, header, values });
         }
     }
     fn broken(&self, because: String) {
-        self.0.tell(&self.0.node, "node", NodeMsg::Broken(because));
+        if let Some(shared) = self.0.upgrade() {
+            shared.tell(&shared.node, "node", NodeMsg::Broken(because));
+        }
     }
 }
 
 impl Superior for Desks {
     fn tell_leader(&self, message: Control) {
-        if let Some(leader) = self.0.leader() {
-            self.0.send(leader, message);
+        if let Some(shared) = self.0.upgrade()
+            && let Some(leader) = shared.leader()
+        {
+            shared.send(leader, message);
         }
     }
     fn snapshot(&self, epoch: Epoch, step: Step, shards: Shards, stall_ms: f64) {
-        self.0.tell(&self.0.node, "node", NodeMsg::Snapshot { epoch, step, shards, stall_ms });
+        if let Some(shared) = self.0.upgrade() {
+            shared.tell(&shared.node, "node", NodeMsg::Snapshot { epoch, step, shards, stall_ms });
+        }
     }
     fn corrupt(&self, copies: Vec<Held>) {
         let shards: Vec<String> = copies.iter().map(|held| held.shard.to_string()).collect();
         let because = format!("bits of its copies of shards {} had changed in its memory; they were dropped", shards.join(", "));
-        self.0.record(Event::NodeOdd { node: self.0.me, because });
+        if let Some(shared) = self.0.upgrade() {
+            shared.record(Event::NodeOdd { node: shared.me, because });
+        }
     }
 }
 

@@ -8,6 +8,9 @@ const LOOK_AGAIN: Duration = Duration::from_millis(250);
 const QUIET: Duration = Duration::from_millis(300);
 /// Attempts at one step that may fail before the run ends.
 const ATTEMPTS: u32 = 5;
+/// How long a store that cannot be reached is asked at a start, and how often; who has launched this node starts it anew then.
+const PROBE_MAX: Duration = Duration::from_secs(20);
+const PROBE_AGAIN: Duration = Duration::from_secs(1);
 /// How often the leader's log is written where nothing but steps happens.
 const LOG_EVERY: Duration = Duration::from_secs(1);
 
@@ -27,6 +30,7 @@ pub async fn run<W: Workload>(args: NodeArgs<W>) -> Result<Ended, NodeError> {
         me: args.identity.id(),
         host: args.host.clone(),
         links: DashMap::new(),
+        dials: Dials::default(),
         linked: watch::channel(0).0,
         node: OnceLock::new(),
         rank: OnceLock::new(),
@@ -84,7 +88,7 @@ pub async fn run<W: Workload>(args: NodeArgs<W>) -> Result<Ended, NodeError> {
         let (endpoint, renew) = (Arc::downgrade(&endpoint), move |identity| renew(identity));
         tokio::spawn(crate::net::renewal::keep_renewed(endpoint, identity, renew))
     });
-    args.store.probe(&nonce(shared.me)).await?;
+    probe(&shared).await?;
 
     let (finished, ended) = oneshot::channel();
     let finished: Finished = Arc::new(Mutex::new(Some(finished)));
@@ -136,13 +140,13 @@ pub async fn run<W: Workload>(args: NodeArgs<W>) -> Result<Ended, NodeError> {
         }};
     }
     start!(shared.desk, "desk", |stats| Desk { stats }, ());
-    start!(shared.aggregator, "aggregator", |stats| Aggregator { stats, inward: Arc::new(Desks(shared.clone())) }, ());
+    start!(shared.aggregator, "aggregator", |stats| Aggregator { stats, inward: Arc::new(Desks(Arc::downgrade(&shared))) }, ());
     let threads = Arc::new(Semaphore::new(args.loader_threads.max(1)));
     let loader: OnceLock<Mailbox<LoaderMsg>> = OnceLock::new();
     let source = args.source.clone();
     let loader = start!(loader, "loader", |stats| Loader { stats, source, ahead_max: args.loader_ahead, threads }, ());
     let (workload, care) = (args.workload.clone(), args.care);
-    let desks = Arc::new(Desks(shared.clone()));
+    let desks = Arc::new(Desks(Arc::downgrade(&shared)));
     start!(
         shared.rank,
         "rank",
@@ -218,6 +222,20 @@ pub async fn run<W: Workload>(args: NodeArgs<W>) -> Result<Ended, NodeError> {
     let _ = tokio::time::timeout(PARTING_MAX, node_task).await;
     drop(watching);
     Ok(ended)
+}
+
+/// Probes the store; one that does not answer is asked again, as later on.
+async fn probe(shared: &Shared) -> Result<(), StoreError> {
+    let began = Instant::now();
+    loop {
+        match shared.store.probe(&nonce(shared.me)).await {
+            Err(error @ StoreError::Unavailable { .. }) if began.elapsed() < PROBE_MAX => {
+                shared.record(Event::Waiting { because: format!("the store is away: {error}") });
+                tokio::time::sleep(PROBE_AGAIN).await;
+            }
+            probed => return probed,
+        }
+    }
 }
 
 /// The leader goes last: its farewell is read, its lease released, its log saved.

@@ -23,6 +23,7 @@ pub(super) enum Undo {
     Path,
     Disk,
     Flow(Stall),
+    Answers,
 }
 
 /// Whether writes to the store only wait.
@@ -49,6 +50,12 @@ impl Processes<'_> {
                     self.ends.push(because);
                 }
                 Undo::Path
+            }
+            Kind::Store if fault.mode == Some(Mode::Unknown) => {
+                if let Err(because) = self.answers.on() {
+                    self.ends.push(because);
+                }
+                Undo::Answers
             }
             Kind::Store if is_stall(fault) => Undo::Flow(self.disk.as_ref()?.stall(fault.lasts(), fault.mode == Some(Mode::Late))),
             Kind::Store => {
@@ -98,6 +105,7 @@ impl Processes<'_> {
             Undo::Free(mut wedge) => Ok(wedge.end()),
             Undo::Path => self.network.as_mut().map_or(Ok(0), |network| network.lift(number)),
             Undo::Flow(mut stall) => stall.end(),
+            Undo::Answers => Ok(self.answers.off()),
             Undo::Disk => self.disk.as_mut().map_or(Ok(()), Disk::mend).map(|()| 1),
         };
         showed.unwrap_or_else(|because| {

@@ -142,7 +142,7 @@ fn labels_are_escaped_and_bounded_whatever_nodes_tell() {
     let read = read(&text(&view, &events));
     assert!(read.labels["actor_kind"].len() <= 33, "{}", read.labels["actor_kind"].len());
     assert!(read.labels["actor_kind"].iter().any(|kind| kind.ends_with("\"\n\\")));
-    assert_eq!(read.labels["state"].len(), 7);
+    assert_eq!(read.labels["state"].len(), 8);
     let bounded = ["actor_kind", "direction", "le", "phase", "reason", "schema_version", "state", "version"];
     assert_eq!(read.labels.keys().collect::<Vec<_>>(), bounded);
 }

@@ -4,6 +4,7 @@ pub mod audit;
 pub mod coordinator;
 pub mod ids;
 pub mod membership;
+pub mod numbers;
 pub mod pace;
 pub mod plan;
 pub mod record;

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use futures::future::BoxFuture;
 
 use crate::protocol::ids::{Lane, ShardId, Step, UnitId};
+pub use crate::protocol::numbers::{Dtype, Wire};
 
 /// What a tensor of a unit is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -231,30 +232,6 @@ impl Peers {
     pub fn sinkhorn_blocking(&self, call: CallId, rows: Vec<f32>) -> Result<Arc<Vec<f32>>, Aborted> {
         self.runtime.block_on(self.sinkhorn(call, rows))
     }
-}
-
-/// A kind of floating-point number.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Dtype {
-    /// 32 bits.
-    #[default]
-    F32,
-    /// 16 bits with the range of f32 and 8 bits of precision.
-    BF16,
-    /// 16 bits with 11 bits of precision, up to 65,504.
-    F16,
-}
-
-/// How a unit travels between ranks. Every lane sees the same rounded values and every addition is rounded alike, whoever holds what: placement
-/// changes no bit.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Wire {
-    /// Kind of the values that are gathered.
-    pub gather: Dtype,
-    /// Kind of the gradients that are summed.
-    pub reduce: Dtype,
-    /// Only values of the unit before this index; the rest stays f32.
-    pub below: usize,
 }
 
 /// A shard as the optimizer sees it.

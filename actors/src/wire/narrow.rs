@@ -5,8 +5,8 @@ use std::ops::Range;
 use half::slice::{HalfBitsSliceExt, HalfFloatSliceExt};
 use half::{bf16, f16};
 
+use crate::protocol::numbers::Dtype;
 use crate::protocol::tree::Round;
-use crate::workload::Dtype;
 
 /// Which values of a vector are in 16 bits: those below an index.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

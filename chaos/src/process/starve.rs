@@ -59,8 +59,9 @@ pub(super) fn refused() -> Option<String> {
 /// A process gets no more memory; returns when the kernel has ended it.
 pub(super) fn starve(pid: u32) -> Result<(), String> {
     let group = Group::new()?;
-    group.write("cgroup.procs", &pid.to_string())?;
+    // The limit first: a group that holds more already may be refused one. What the process has stays where it was counted; what it asks for is counted here.
     group.write(group.limit, LIMIT)?;
+    group.write("cgroup.procs", &pid.to_string())?;
     let process = i32::try_from(pid).ok().and_then(Pid::from_raw);
     if let Some(end) = process.and_then(|process| pidfd_open(process, PidfdFlags::empty()).ok()) {
         let most = Timespec { tv_sec: MOST, tv_nsec: 0 };

@@ -181,9 +181,9 @@ impl Coordinator {
         let whole =
             |(plan, members): &(Arc<Plan>, Vec<NodeId>)| plan.places.iter().all(|place| place.copies().any(|rank| there(members, rank)));
         // Before shards have been placed under this leader, half of the members stand for a full copy.
-        let half =
+        let most =
             || self.record.members.iter().filter(|member| self.roster.contains_key(&member.node)).count() * 2 >= self.record.members.len();
-        let covered = if self.placed.is_empty() { !self.led || half() } else { self.placed.iter().any(whole) };
+        let covered = if self.placed.is_empty() { !self.led || most() } else { self.placed.iter().any(whole) };
         if covered || self.nobody_left(now) {
             self.next_epoch(because, acts);
         } else {

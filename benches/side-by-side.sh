@@ -13,11 +13,17 @@ turn() {
     printf '\n== load %s: %s\n' "$(cut -d' ' -f1 /proc/loadavg)" "$*"
     "$@"
 }
+# Where ./libtorch.sh has been run, libtorch is measured beside flex.
+features=()
+if [ -d libtorch ]; then features=(--features tch); fi
 cargo bench --no-run
+cargo bench "${features[@]}" --bench step --no-run
 for _ in 1 2; do
     for cores in 0 0,1; do
-        turn taskset -c "$cores" cargo bench --bench step
-        turn taskset -c "$cores" "$python" benches/peers/step.py --threads "$(tr ',' '\n' <<<"$cores" | wc -l)"
+        turn taskset -c "$cores" cargo bench "${features[@]}" --bench step
+        for net in tiny 400mf; do
+            turn taskset -c "$cores" "$python" benches/peers/step.py --net "$net" --threads "$(tr ',' '\n' <<<"$cores" | wc -l)"
+        done
     done
     turn cargo bench --bench loader
     if [ -f "$photos" ]; then turn "$python" benches/peers/loader.py --tar "$photos" --runs 2; fi

@@ -33,7 +33,7 @@ use crate::desk::eye::Eye;
 use app::App;
 use ask::Ask;
 use poll::News;
-use terminal::Screen;
+use terminal::{Screen, Signals};
 use theme::Theme;
 
 /// Ages on the screen move on at least this often.
@@ -58,8 +58,9 @@ pub async fn run(args: &TuiArgs, eye: Arc<dyn Eye>) -> Result<ExitCode, Failure>
     let mut tasks = JoinSet::new();
     tasks.spawn(poll::looks(Arc::clone(&eye), asks, Duration::from_secs_f64(args.every), news.clone()));
     tasks.spawn(poll::events(eye, news.clone()));
-    let signals = tokio::spawn(terminal::signals(news.clone()));
     let lost = |error: &dyn Display| Failure::new(ExitCode::Failed, format!("the terminal cannot be used: {error}"));
+    let signals = Signals::caught().map_err(|error| lost(&error))?;
+    let signals = tokio::spawn(signals.told(news.clone()));
     let mut screen = Screen::open(news).map_err(|error| lost(&error))?;
     let ended = tokio::select! {
         shown = show(&mut screen.terminal, &mut app, told, &wanted, theme) => shown.map_err(|error| lost(&error)),

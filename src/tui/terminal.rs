@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use ratatui::DefaultTerminal;
 use ratatui::crossterm::event::{self, Event, KeyEventKind};
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
 
 use super::poll::News;
@@ -74,15 +74,24 @@ fn read_keys(stop: &AtomicBool, news: &mpsc::Sender<News>) {
     }
 }
 
-/// Tells of the signals that end a process, so that the terminal is given back first.
-pub(super) async fn signals(news: mpsc::Sender<News>) -> io::Result<()> {
-    let (mut end, mut hangup) = (signal(SignalKind::terminate())?, signal(SignalKind::hangup())?);
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    tokio::select! {
-        _ = end.recv() => {}
-        _ = hangup.recv() => {}
-        _ = interrupt.recv() => {}
+/// The signals that end a process, caught so that the terminal is given back first.
+#[derive(Debug)]
+pub(super) struct Signals([Signal; 3]);
+
+impl Signals {
+    /// Caught from here on: before the terminal is taken over, or one that comes in between leaves it taken.
+    pub(super) fn caught() -> io::Result<Self> {
+        Ok(Self([signal(SignalKind::terminate())?, signal(SignalKind::hangup())?, signal(SignalKind::interrupt())?]))
     }
-    let _ = news.send(News::Hangup).await;
-    Ok(())
+
+    /// Tells of the first that comes.
+    pub(super) async fn told(self, news: mpsc::Sender<News>) {
+        let [mut end, mut hangup, mut interrupt] = self.0;
+        tokio::select! {
+            _ = end.recv() => {}
+            _ = hangup.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+        let _ = news.send(News::Hangup).await;
+    }
 }

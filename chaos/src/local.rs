@@ -198,6 +198,22 @@ impl Run {
     /// # Panics
     /// As [`Run::start`].
     pub fn start_with<W: Workload>(&self, workload: Arc<W>, folder: &Path, ranks: u32, slot: u32, log: &Log) -> Running {
+        self.start_as(Self::identity(folder), workload, folder, ranks, slot, log)
+    }
+
+    /// The same as a node that is known before: of two nodes the one with the lower id dials.
+    ///
+    /// # Panics
+    /// As [`Run::start`].
+    pub fn start_as<W: Workload>(
+        &self,
+        identity: Identity,
+        workload: Arc<W>,
+        folder: &Path,
+        ranks: u32,
+        slot: u32,
+        log: &Log,
+    ) -> Running {
         let seat = Seat {
             workload,
             source: Arc::new(self.ledger.clone()),
@@ -210,11 +226,14 @@ impl Run {
             ranks,
         };
         let log = log.clone();
-        self.launch(Self::identity(folder), seat, Running::runtime(), move |recorded| log.push(recorded), |_, _| {})
+        self.launch(identity, seat, Running::runtime(), move |recorded| log.push(recorded), |_, _| {})
     }
 
     /// A new node of the run that lives in `folder`.
-    fn identity(folder: &Path) -> Identity {
+    ///
+    /// # Panics
+    /// As [`Run::start`].
+    pub fn identity(folder: &Path) -> Identity {
         let ca = RunCa::load_or_create(&folder.join("secrets"), "ledger").expect("the folder of a test can hold a certificate authority");
         Identity::issue(&ca, Role::Node, std::time::Duration::from_secs(3_600)).expect("a certificate can be issued")
     }

@@ -1,6 +1,10 @@
 //! Stories of the local tier: real nodes, real QUIC, the ledger, seconds to run.
 
-use everstep_actors::event::Event;
+use std::sync::Arc;
+use std::time::Duration;
+
+use everstep_actors::event::{Event, Recorded};
+use everstep_actors::net::tls::Identity;
 use everstep_actors::protocol::coordinator::Care;
 use everstep_actors::protocol::ids::Step;
 use everstep_actors::protocol::word::Outcome;
@@ -11,6 +15,9 @@ use everstep_chaos::history::Happening;
 use everstep_chaos::ledger::Ledger;
 use everstep_chaos::local::{self, Log, Run};
 use everstep_chaos::scenario::Scenario;
+
+/// What takes longer than this hangs.
+const DEADLINE: Duration = Duration::from_secs(30);
 
 fn run(steps: u64) -> Run {
     Run {
@@ -118,6 +125,40 @@ async fn nodes_come_and_leave_in_the_middle() {
             assert_eq!(node.ended().await.unwrap().outcome, Outcome::Done);
         }
         assert!(run.saved(folder.path()).await == (run.steps, run.ledger.expected(run.steps)), "leader_leaves: {leader_leaves}");
+        no_step_was_run_from_a_checkpoint(&log);
+    }
+}
+
+/// A node that stands by knows its leader alone. When a place is free it gets its copies from whoever leaves, whichever of the two
+/// is the one that dials.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_spare_gets_its_copies_from_one_that_leaves() {
+    for spare_dials in [false, true] {
+        let run = Run { ranks_max: 2, replicas: 0, ..run(400) };
+        let (folder, log) = (tempfile::tempdir().unwrap(), Log::default());
+        let mut identities: Vec<_> = (0..3).map(|_| Run::identity(folder.path())).collect();
+        // The lower id dials; the last one here stands by.
+        identities.sort_by_key(Identity::id);
+        if spare_dials {
+            identities.reverse();
+        }
+        let start = |(slot, identity)| run.start_as(identity, Arc::new(run.ledger.clone()), folder.path(), 2, slot, &log);
+        let mut identities = (0..).zip(identities);
+        let mut nodes: Vec<_> = identities.by_ref().take(2).map(start).collect();
+        let leader = log.committed(Step(5)).await;
+        nodes.extend(identities.map(start));
+        let stands_by = |event: &Recorded| matches!(event.event, Event::StandsBy { .. }).then_some(());
+        log.until("a spare", |events| events.iter().find_map(stands_by)).await;
+        let leaving = nodes.iter().position(|node| node.id != leader).unwrap();
+        let leaving = nodes.remove(leaving);
+        leaving.orders.send(Order::Leave { because: "its machine is wanted back".into(), deadline: None }).await.unwrap();
+        let left = tokio::time::timeout(DEADLINE, leaving.ended()).await;
+        let left = left.unwrap_or_else(|_| panic!("spare_dials: {spare_dials}: it cannot leave: {}", story(&log)));
+        assert_eq!(left.unwrap().outcome, Outcome::Left, "{}", story(&log));
+        for node in nodes {
+            assert_eq!(node.ended().await.unwrap().outcome, Outcome::Done);
+        }
+        assert!(run.saved(folder.path()).await == (run.steps, run.ledger.expected(run.steps)), "spare_dials: {spare_dials}");
         no_step_was_run_from_a_checkpoint(&log);
     }
 }

@@ -70,7 +70,7 @@ fn a_run_shows_everything_that_it_is_made_of() {
 }
 
 #[test]
-fn a_node_that_stands_by_is_in_every_view() {
+fn a_node_that_stands_by_is_in_every_view_until_it_has_a_place() {
     let bench = Bench::new();
     let mut run = bench.start(&format!("{LONG} --set cluster.ranks_max=2"));
     run.until(|event| event["event"] == "stands_by");
@@ -91,6 +91,10 @@ fn a_node_that_stands_by_is_in_every_view() {
     assert!(tree.lines().any(|line| line.contains(name) && line.contains("standing by")), "{tree}");
     let described = bench.run(&format!("describe {name} --run told"));
     assert!(described.code == 0 && described.stdout.contains("standing by"), "{described:?}");
+    assert_eq!(bench.run("drain r1 --run told").code, 0);
+    run.until(|event| event["event"] == "epoch_began" && event["epoch"].as_u64() >= Some(3));
+    assert_eq!(bench.run("wait step>=10 --run told --timeout 60s").code, 0);
+    assert_eq!(spare(&nodes()), None, "it has taken the place");
     signal(run.pid(), "TERM");
     assert_eq!(run.end().code, 0);
 }

@@ -74,12 +74,18 @@ impl<W: Workload> NodeActor<W> {
         }
         self.shared.record(began(&record, &beginning, &self.shared.shards, self.workload.slots()));
         state.begun = Some((record.clone(), beginning.clone()));
-        let Some(rank) = record.rank_of(self.shared.me) else { return };
-        let loading = Loading { shared: self.shared.clone(), endpoint: self.endpoint.clone(), record, beginning, rank };
+        let (shared, endpoint) = (self.shared.clone(), self.endpoint.clone());
+        let Some(rank) = record.rank_of(shared.me) else {
+            // Who fetches copies from here may be a node that waits to be dialled. It is the one to complain, not this.
+            tokio::spawn(async move { meet(&shared, &endpoint, &record).await.is_ok() });
+            return;
+        };
+        let loading = Loading { shared, endpoint, record, beginning, rank };
         let workload = self.workload.clone();
         tokio::spawn(async move {
-            let (shards, met) = tokio::join!(loading.shards(workload), meet(&loading.shared, &loading.endpoint, &loading.record));
-            let result = shards.and_then(|shards| met.map(|()| shards));
+            // Copies come over links: without one there is nothing to wait for.
+            let meeting = meet(&loading.shared, &loading.endpoint, &loading.record);
+            let result = tokio::try_join!(loading.shards(workload), meeting).map(|(shards, ())| shards);
             let shared = loading.shared.clone();
             shared.tell(&shared.node, "node", NodeMsg::Loaded { epoch, result });
         });

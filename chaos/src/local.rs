@@ -205,15 +205,7 @@ impl Run {
     ///
     /// # Panics
     /// As [`Run::start`].
-    pub fn start_as<W: Workload>(
-        &self,
-        identity: Identity,
-        workload: Arc<W>,
-        folder: &Path,
-        ranks: u32,
-        slot: u32,
-        log: &Log,
-    ) -> Running {
+    pub fn start_as<W: Workload>(&self, identity: Identity, workload: Arc<W>, folder: &Path, ranks: u32, slot: u32, log: &Log) -> Running {
         let seat = Seat {
             workload,
             source: Arc::new(self.ledger.clone()),

@@ -2,6 +2,7 @@
 
 mod error;
 mod options;
+mod path;
 mod socket;
 
 use std::fmt;
@@ -37,7 +38,8 @@ pub struct Endpoint<R: Router> {
 
 struct Inner<R: Router> {
     quic: quinn::Endpoint,
-    transport: Arc<TransportConfig>,
+    /// The largest packet that the socket carries, in bytes.
+    max_payload: u16,
     doors: std::sync::Mutex<Doors>,
     me: Peer,
     router: Arc<R>,
@@ -95,18 +97,17 @@ impl<R: Router> Endpoint<R> {
         router: Arc<R>,
         supervisor: Option<ActorCell>,
     ) -> Result<Self, BindError> {
-        let transport = Arc::new(options.transport(socket.max_payload()));
+        let max_payload = socket.max_payload();
         let mut server = ServerConfig::with_crypto(Arc::new(identity.server()?));
         // NEW_TOKEN makes reconnects at high MTU hang; nodes dial too seldom to need it.
         let mut tokens = ValidationTokenConfig::default();
         tokens.sent(0);
-        server.transport_config(transport.clone()).validation_token_config(tokens);
+        server.validation_token_config(tokens);
         server.max_incoming(options.handshakes * 4).incoming_buffer_size(64 << 10).incoming_buffer_size_total(8 << 20);
-        let mut client = ClientConfig::new(Arc::new(identity.client()?));
-        client.transport_config(transport.clone());
+        let client = ClientConfig::new(Arc::new(identity.client()?));
 
         let mut config = EndpointConfig::default();
-        config.max_udp_payload_size(socket.max_payload()).expect("Socket keeps it within QUIC's limits").rng_seed(options.seed);
+        config.max_udp_payload_size(max_payload).expect("Socket keeps it within QUIC's limits").rng_seed(options.seed);
         let address = socket.local_addr();
         let server = (identity.peer().role == Role::Node).then_some(server);
         let doors = std::sync::Mutex::new(Doors { until_ms: identity.until_ms(), client, server: server.clone() });
@@ -115,7 +116,7 @@ impl<R: Router> Endpoint<R> {
         let me = identity.peer().clone();
         let inner = Arc::new(Inner {
             quic,
-            transport,
+            max_payload,
             doors,
             me,
             router,
@@ -153,9 +154,7 @@ impl<R: Router> Endpoint<R> {
         }
         let (client, crypto) = (Arc::new(identity.client()?), Arc::new(identity.server()?));
         let mut doors = self.inner.doors();
-        let mut dialling = ClientConfig::new(client);
-        dialling.transport_config(self.inner.transport.clone());
-        doors.client = dialling;
+        doors.client = ClientConfig::new(client);
         doors.until_ms = identity.until_ms();
         if let Some(server) = &mut doors.server {
             // All else stays, the key of retry tokens too: handshakes that have begun go on.
@@ -273,7 +272,9 @@ impl<R: Router> Inner<R> {
     async fn dial(&self, address: SocketAddr, expected: Option<NodeId>, answered: &AtomicBool) -> Result<Link<R::Control>, ConnectError> {
         let local = |error: &dyn fmt::Display| ConnectError::Local { address, reason: error.to_string() };
         let refused = |reason: String| ConnectError::Refused { address, reason };
-        let mut connecting = self.quic.connect_with(self.doors().client.clone(), address, SERVER_NAME).map_err(|error| local(&error))?;
+        let mut client = self.doors().client.clone();
+        client.transport_config(self.transport_to(address));
+        let mut connecting = self.quic.connect_with(client, address, SERVER_NAME).map_err(|error| local(&error))?;
         connecting.handshake_data().await.map_err(|error| not_connected(address, error))?;
         answered.store(true, Ordering::Release);
         let connection = connecting.await.map_err(|error| not_connected(address, error))?;
@@ -308,7 +309,9 @@ impl<R: Router> Inner<R> {
 
     /// The other side of [`Inner::dial`]; an error is one sentence.
     async fn welcome(&self, incoming: Incoming) -> Result<Link<R::Control>, String> {
-        let connection = incoming.accept().map_err(explain)?.await.map_err(explain)?;
+        let mut server = self.doors().server.clone().ok_or("this endpoint only dials")?;
+        server.transport_config(self.transport_to(incoming.remote_address()));
+        let connection = incoming.accept_with(Arc::new(server)).map_err(explain)?.await.map_err(explain)?;
         let peer = Peer::of_connection(&connection).map_err(|error| error.to_string())?;
         let who = peer;
         let arriving = self.arrive(&who).map_err(|reject| turned_away(&connection, &reject))?;
@@ -374,6 +377,11 @@ impl<R: Router> Inner<R> {
         links.retain(|link| link.is_down().is_none());
         links.push(link.clone());
         Ok(link)
+    }
+
+    /// QUIC's settings for the way to a peer.
+    fn transport_to(&self, address: SocketAddr) -> Arc<TransportConfig> {
+        Arc::new(self.options.transport(self.max_payload.min(path::largest_to(address))))
     }
 
     fn doors(&self) -> std::sync::MutexGuard<'_, Doors> {

@@ -1,16 +1,20 @@
 //! Nodes, raw peers that speak badly on purpose, and a relay that loses packets.
 
-use std::net::{Ipv4Addr, SocketAddr};
+use std::io::{self, IoSliceMut};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
-use quinn::{ClientConfig, Connection, RecvStream, SendStream};
+use quinn::udp::{RecvMeta, Transmit};
+use quinn::{AsyncUdpSocket, ClientConfig, Connection, RecvStream, SendStream, UdpPoller};
 use tokio::net::UdpSocket;
 use tokio::sync::{Notify, mpsc};
 use tokio::time::timeout;
 
-use crate::net::endpoint::{Endpoint, Options};
+use crate::net::endpoint::{Endpoint, Options, Socket};
 use crate::net::link::{Link, LinkDown, TAG_CONTROL, TAG_HEARTBEAT};
 use crate::net::tls::identity::SERVER_NAME;
 use crate::net::tls::{Identity, Peer, Role, RunCa};
@@ -63,6 +67,16 @@ impl Node {
         let endpoint = Endpoint::bind(loopback(), identity, options, Arc::new(Recorder(sender)), None).unwrap();
         Self { endpoint: Arc::new(endpoint), got }
     }
+    /// A node that sees all others at another address, and the largest packet that it sends.
+    pub(super) fn abroad(ca: &RunCa) -> (Self, Arc<AtomicUsize>) {
+        let (sender, got) = mpsc::unbounded_channel();
+        let (socket, largest) = (Socket::bind(loopback()).unwrap(), Arc::default());
+        let payload = socket.max_payload();
+        let socket = Socket::from_inner(Arc::new(Abroad { inner: socket.into_inner(), largest: Arc::clone(&largest) }), payload).unwrap();
+        let identity = Identity::issue(ca, Role::Node, HOUR).unwrap();
+        let endpoint = Endpoint::over(socket, identity, Options::default(), Arc::new(Recorder(sender)), None).unwrap();
+        (Self { endpoint: Arc::new(endpoint), got }, largest)
+    }
     pub(super) fn new(ca: &RunCa) -> Self {
         Self::with(Identity::issue(ca, Role::Node, HOUR).unwrap(), Options::default())
     }
@@ -92,6 +106,44 @@ impl Node {
             Got::Down(peer, cause) => (peer, cause),
             other => panic!("no end but {other:?}"),
         }
+    }
+}
+
+/// Where others seem to be: an address that nobody has, somewhere behind this machine's usual way out.
+pub(super) const ABROAD: IpAddr = IpAddr::V4(Ipv4Addr::new(203, 0, 113, 7));
+
+#[derive(Debug)]
+struct Abroad {
+    inner: Arc<dyn AsyncUdpSocket>,
+    largest: Arc<AtomicUsize>,
+}
+
+impl AsyncUdpSocket for Abroad {
+    fn create_io_poller(self: Arc<Self>) -> Pin<Box<dyn UdpPoller>> {
+        self.inner.clone().create_io_poller()
+    }
+    fn try_send(&self, transmit: &Transmit<'_>) -> io::Result<()> {
+        let Transmit { destination, ecn, contents, segment_size, .. } = *transmit;
+        self.largest.fetch_max(segment_size.unwrap_or(contents.len()), Ordering::SeqCst);
+        let destination = (Ipv4Addr::LOCALHOST, destination.port()).into();
+        self.inner.try_send(&Transmit { destination, ecn, contents, segment_size, src_ip: None })
+    }
+    fn poll_recv(&self, cx: &mut Context<'_>, bufs: &mut [IoSliceMut<'_>], meta: &mut [RecvMeta]) -> Poll<io::Result<usize>> {
+        let received = self.inner.poll_recv(cx, bufs, meta);
+        meta.iter_mut().for_each(|meta| meta.addr.set_ip(ABROAD));
+        received
+    }
+    fn local_addr(&self) -> io::Result<SocketAddr> {
+        self.inner.local_addr()
+    }
+    fn max_transmit_segments(&self) -> usize {
+        self.inner.max_transmit_segments()
+    }
+    fn max_receive_segments(&self) -> usize {
+        self.inner.max_receive_segments()
+    }
+    fn may_fragment(&self) -> bool {
+        self.inner.may_fragment()
     }
 }
 

@@ -1,5 +1,7 @@
 //! Paths that change under a link: another sender's address, and packets that are too large all at once.
 
+use std::sync::atomic::Ordering;
+
 use super::harness::*;
 use crate::net::tls::RunCa;
 use crate::wire::message::DataKind;
@@ -43,4 +45,29 @@ async fn a_link_survives_a_path_that_begins_to_swallow_large_packets() {
     }
     assert!(path.swallowed() > 0, "the path did swallow packets");
     assert_eq!((ab.is_down(), ba.is_down()), (None, None));
+}
+
+/// A probe that is too large for the interface is lost, and nothing leaves until that is known: heartbeats over slow paths stood still.
+#[tokio::test]
+async fn no_packet_is_larger_than_the_way_to_its_peer_allows() {
+    let ca = RunCa::generate("run").unwrap();
+    let mut largest = Vec::new();
+    for dials in [true, false] {
+        let ((mut a, most), mut b) = (Node::abroad(&ca), Node::new(&ca));
+        let (ab, _ba) = if dials {
+            linked(&a, &b, (ABROAD, b.address().port()).into()).await
+        } else {
+            let (ba, ab) = linked(&b, &a, a.address()).await;
+            (ab, ba)
+        };
+        for turn in 0..4 {
+            let values: Vec<f32> = (0..VALUES).map(|at| at as f32).collect();
+            ab.send(&header(DataKind::Gathered, turn), values.clone().into()).await.unwrap();
+            assert_eq!(b.next_data().await.2, values, "frame {turn}");
+        }
+        assert!(a.got.try_recv().is_err());
+        largest.push(most.load(Ordering::SeqCst));
+    }
+    // The way out of a machine is Ethernet, at most with jumbo frames; loopback, where these go, takes more.
+    assert!(largest.iter().all(|largest| (1_200..=9_000).contains(largest)), "{largest:?}");
 }

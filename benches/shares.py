@@ -66,7 +66,8 @@ def main():
     again["compute"] -= recomputed
     again["recomputation"] = recomputed
     total = sum(again.values())
-    print(f"{args.net}, {args.device}, everything computed again: {total / args.steps:.0f} ms of processor time a step, both ranks")
+    each = f"{total / args.steps:.0f} ms, {sum(once.values()) / args.steps:.0f} ms with nothing computed again"
+    print(f"{args.net}, {args.device}: processor time of both ranks a step {each}")
     for row, spent in again.most_common():
         print(f"{100 * spent / total:6.1f} %  {row}")
 

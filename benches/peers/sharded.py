@@ -4,7 +4,7 @@
 
 Each process has half of the images; what both compute is one step of the whole batch, but for batch norm, whose moments are each process's own (PyTorch's
 synchronised one has no CPU kernel). ddp: DistributedDataParallel. fsdp2: fully_shard of every block, the head, the prototypes and the rest, parameters
-freed after the forward. Sinkhorn's sums and, where parameters are sharded, LARC's norms are all-reduced. Prints one JSON line: median ms a step of each mode.
+freed after the forward. Sinkhorn's sums and, where parameters are sharded, LARC's norms are all-reduced. Prints one JSON line: median ms a step of each mode, and ms of processor time of both.
 """
 import argparse
 import json
@@ -130,9 +130,9 @@ def member(args, mode):
     run = distributed(net, mode)
     optimizer = Larc(run.parameters(), mode != "ddp")
     crops = [torch.randn(count * batch, 3, side, side).contiguous(memory_format=layout) for count, side in work.crops]
-    times, losses = [], []
+    times, spent, losses = [], [], []
     for _ in range(WARM + args.steps):
-        start = time.perf_counter()
+        start, cpu = time.perf_counter(), time.process_time()
         loss = loss_of(run(crops), batch, work.rounds)
         loss.backward()
         optimizer.step()
@@ -141,8 +141,10 @@ def member(args, mode):
             prototypes.copy_(F.normalize(prototypes, dim=1))
         losses.append(loss.item())
         times.append(1e3 * (time.perf_counter() - start))
+        spent.append(1e3 * (time.process_time() - cpu))
     if dist.get_rank() == 0:
-        print(json.dumps({"ms": round(statistics.median(times[WARM:]), 1), "loss": [round(losses[0], 3), round(losses[-1], 3)]}), flush=True)
+        medians = {"ms": statistics.median(times[WARM:]), "cpu_ms": WORLD * statistics.median(spent[WARM:])}
+        print(json.dumps({**{name: round(value, 1) for name, value in medians.items()}, "loss": [round(losses[0], 3), round(losses[-1], 3)]}), flush=True)
     dist.destroy_process_group()
 
 

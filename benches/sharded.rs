@@ -3,6 +3,8 @@
 //! `cargo bench --bench sharded -- [--net tiny|400mf] [--device flex|libtorch:cpu] [--steps N] [--set KEY=VALUE]...`. Prints one JSON line: median ms a step,
 //! and the mean of each phase of a step as a share of all. Batch norm is each lane's own unless `--set model.sync=all`, as it is in the peer, `benches/peers/sharded.py`.
 
+#![expect(clippy::print_stdout, reason = "what happened, and the line with the result")]
+
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader};
 use std::net::{Ipv4Addr, SocketAddr};

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Everstep and what it is compared with, in turn, on the same work: step, loader, checkpoint, kNN, Sinkhorn. Run it on a quiet machine;
+# Everstep and what it is compared with, in turn, on the same work: step, step of two ranks, loader, checkpoint, kNN, Sinkhorn. Run it on a quiet machine;
 # the load stands before each turn. Steps run on one core and then on two, everything else on one thread unless a bench says otherwise.
 #
 #   python3 -m venv peers && peers/bin/pip install torch torchvision pillow numpy
@@ -25,6 +25,7 @@ for _ in 1 2; do
             turn taskset -c "$cores" "$python" benches/peers/step.py --net "$net" --threads "$(tr ',' '\n' <<<"$cores" | wc -l)"
         done
     done
+    turn env PEERS="$python" python3 benches/sharded.py --rounds 3
     turn cargo bench --bench loader
     if [ -f "$photos" ]; then turn "$python" benches/peers/loader.py --tar "$photos" --runs 2; fi
     turn cargo bench --bench checkpoint

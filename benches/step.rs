@@ -7,42 +7,15 @@
 use std::sync::Arc;
 
 use criterion::{BatchSize, Criterion, criterion_group, criterion_main};
-use everstep::config::{Override, Recipe};
-use everstep::data::LaneCrops;
-use everstep::setup;
+use everstep::config::Recipe;
 use everstep::train::Swav;
+use everstep::{heap, setup};
 use everstep_actors::alone::Alone;
 use everstep_actors::protocol::ids::{Lane, ShardId, Step, UnitId};
 use everstep_actors::workload::{Batch, NewShard, Peers, ShardView, Sums, Workload};
-
-/// A recipe of one lane of 32 images with crops of 2×96 and 4×48, as the peer has it.
-const LARGER: &str = "
-run.steps = 860
-data.train = \"none\"
-batch = { lanes = 1, images_per_lane = 32 }
-cluster.ranks = 1
-swav = { epsilon = 0.03, iterations = 3, freeze_prototypes = 0 }
-[model]
-trunk = \"regnet_y_400mf\"
-head = [512, 128]
-prototypes = 3000
-[[crops.group]]
-count = 2
-size = 96
-scale = [0.14, 1.0]
-[[crops.group]]
-count = 4
-size = 48
-scale = [0.05, 0.14]
-";
-
-fn recipes(overrides: &[String]) -> [(&'static str, Recipe); 2] {
-    let small = concat!(env!("CARGO_MANIFEST_DIR"), "/configs/cifar10.toml");
-    let small = Recipe::load(small, overrides).expect("the recipe loads");
-    let overrides: Vec<Override> = overrides.iter().map(|text| Override::parse(text).expect("key=value")).collect();
-    let larger = Recipe::from_text("regnet_y_400mf", LARGER, &overrides).expect("the recipe loads");
-    [("tiny", small), ("400mf", larger)]
-}
+#[path = "common/work.rs"]
+mod work;
+use work::{crops, recipes};
 
 /// What computes, without what this machine lacks.
 const DEVICES: &[&str] = &[
@@ -50,14 +23,6 @@ const DEVICES: &[&str] = &[
     #[cfg(feature = "tch")]
     "libtorch:cpu",
 ];
-
-fn crops(recipe: &Recipe, lane: u32) -> LaneCrops {
-    let mut crops = LaneCrops::zeros(&setup::crop_recipe(&recipe.crops), recipe.batch.images_per_lane as usize);
-    for (i, value) in crops.groups.iter_mut().flat_map(|group| &mut group.pixels).enumerate() {
-        *value = ((i as u32).wrapping_mul(2_654_435_761).wrapping_add(lane) >> 8) as f32 / (1 << 23) as f32 - 1.0;
-    }
-    crops
-}
 
 /// A batch for each lane.
 fn batches(job: &Swav, recipe: &Recipe) -> Vec<Batch> {
@@ -99,6 +64,8 @@ fn step(
 }
 
 fn bench(criterion: &mut Criterion) {
+    // As a rank's process does.
+    heap::keep();
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).build().expect("threads can be started");
     let mut group = criterion.benchmark_group("step");
     group.sample_size(10);

@@ -10,6 +10,7 @@ pub mod data;
 pub mod desk;
 pub mod eval;
 pub mod examine;
+pub mod heap;
 pub mod judge;
 pub mod launch;
 #[cfg(feature = "tch")]

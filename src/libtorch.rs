@@ -1,5 +1,6 @@
 //! libtorch as a device: opened once, set so that its results repeat.
 
+pub(crate) mod host;
 pub mod shim;
 
 use std::sync::OnceLock;

@@ -24,7 +24,7 @@ use super::wire::{Briefing, Ticket, Word};
 use crate::cli::{ExitCode, Failure};
 use crate::config::Recipe;
 use crate::data::BadSample;
-use crate::{probe, setup};
+use crate::{heap, probe, setup};
 
 /// A node's certificate is short-lived: it is made anew, for the same key, when two thirds of this are over.
 const CERTIFICATE_FOR: Duration = Duration::from_secs(24 * 3_600);
@@ -38,6 +38,7 @@ const STEPS_AHEAD: u64 = 3;
 /// # Errors
 /// One sentence with the exit code that tells the launcher what to do.
 pub fn run() -> Result<ExitCode, Failure> {
+    heap::keep();
     let mut input = BufReader::new(std::io::stdin());
     let mut line = String::new();
     let read =

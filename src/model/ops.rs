@@ -1,17 +1,22 @@
 //! The differentiable operations that the network is made of.
 //!
 //! What Burn does well enough is called through [`burn::tensor`]. Batch norm is ours, because its moments are sums
-//! over lanes; convolution is ours, because Burn's gradient of a grouped one is several times slower.
+//! over lanes; convolution is ours, because Burn's gradient of a grouped one is several times slower; squeeze-and-excitation and the end of a block are,
+//! because a map that is read or written once more than needed is time. Maps lie with their channels innermost.
 
 pub mod batch_norm;
 pub mod conv;
-mod im2col;
-mod kernels;
+mod maps;
+mod product;
+pub mod seed;
+pub mod squeeze;
 
 use burn::tensor::Tensor;
 
-pub use batch_norm::batch_norm;
-pub use conv::conv;
+pub use batch_norm::{batch_norm, batch_norm_onto};
+pub use conv::{conv, laid_out};
+pub use seed::seed;
+pub use squeeze::squeeze;
 
 /// The calling thread is about to compute: libtorch is told to do so on this thread alone, since parallelism comes from lanes.
 pub fn about_to_compute() {
@@ -32,12 +37,6 @@ pub fn linear(x: Tensor<2>, weight: Tensor<2>, bias: Option<Tensor<1>>) -> Tenso
         Some(bias) => y + bias.unsqueeze(),
         None => y,
     }
-}
-
-/// Each channel of each image times its own number: x `[n, c, h, w]`, scale `[n, c]`.
-pub fn scale(x: Tensor<4>, scale: Tensor<2>) -> Tensor<4> {
-    let [n, c] = scale.dims();
-    x * scale.reshape([n, c, 1, 1])
 }
 
 /// Rows divided by their Euclidean norm (at least 1e-12, as PyTorch's `normalize`).

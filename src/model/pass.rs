@@ -2,13 +2,14 @@
 
 use std::sync::Arc;
 
-use burn::tensor::activation::{relu, sigmoid};
+use burn::tensor::activation::relu;
 use burn::tensor::{Device, FloatDType, Gradients, Tensor, TensorData};
 use everstep_actors::workload::{TensorKind, TensorSpec};
 
 use super::layout::{Layout, Part};
 use super::ops::batch_norm::{Moments, Norm, Sums, moments, values};
-use super::ops::{self, batch_norm};
+use super::ops::squeeze::Layers;
+use super::ops::{self, batch_norm, batch_norm_onto};
 use super::regnet::Block;
 
 /// Where the moments of a pass's batch norms come from.
@@ -139,16 +140,17 @@ impl<'a> Pass<'a> {
         let y = self.conv_norm(x, 1, 1, true);
         let y = self.conv_norm(y, block.stride, block.groups, true);
         let y = self.squeeze(y, block);
-        let y = self.conv_norm(y, 1, 1, false);
-        relu(shortcut + y)
+        let y = ops::conv(y, self.next(), 1, 1);
+        let (gamma, beta, norm) = self.norm_of(&y, false);
+        batch_norm_onto(shortcut, y, gamma, beta, norm)
     }
 
     fn squeeze(&mut self, y: Tensor<4>, block: &Block) -> Tensor<4> {
         let first = self.next::<4>().reshape([block.squeeze, block.width]);
-        let s = relu(ops::linear(ops::pool(y.clone()), first, Some(self.next())));
+        let first_bias = self.next();
         let second = self.next::<4>().reshape([block.width, block.squeeze]);
-        let s = sigmoid(ops::linear(s, second, Some(self.next())));
-        ops::scale(y, s)
+        let second_bias = self.next();
+        ops::squeeze(y, Layers { first, first_bias, second, second_bias })
     }
 
     fn conv_norm(&mut self, x: Tensor<4>, stride: usize, groups: usize, relu: bool) -> Tensor<4> {
@@ -158,15 +160,21 @@ impl<'a> Pass<'a> {
     }
 
     fn norm(&mut self, x: Tensor<4>, relu: bool) -> Tensor<4> {
+        let (gamma, beta, norm) = self.norm_of(&x, relu);
+        batch_norm(x, gamma, beta, norm)
+    }
+
+    /// γ, β and how x is normalised.
+    fn norm_of(&mut self, x: &Tensor<4>, relu: bool) -> (Tensor<1>, Tensor<1>, Norm) {
         let (gamma, beta) = (self.master(), self.master());
         let (mean, var) = (self.buffer(), self.buffer());
         let (moments, sums) = match &self.norms {
             Norms::Running => (Arc::new(Moments { mean: mean.to_vec(), var: var.to_vec(), count: 1 }), None),
-            Norms::Measured(sums) => (Arc::new(moments(&x, mean, sums.as_ref())), Some(sums.clone())),
+            Norms::Measured(sums) => (Arc::new(moments(x, mean, sums.as_ref())), Some(sums.clone())),
             Norms::Again(sums, known) => (known[self.moments.len()].clone(), Some(sums.clone())),
         };
         self.moments.push(moments.clone());
-        batch_norm(x, gamma, beta, Norm { moments, relu, sums })
+        (gamma, beta, Norm { moments, relu, sums })
     }
 
     fn buffer(&mut self) -> &'a [f32] {

@@ -1,7 +1,7 @@
 //! Bytes that the network takes in one lane, from the shapes of its tensors and from what its operations save for the backward pass.
 //!
-//! Activations have a width of their own, all else is f32. A convolution saves its input and its weight, a batch norm its input, squeeze-and-excitation the map that it scales, a ReLU
-//! after an addition its input; a graph has a copy of the parameters of its own. `tests/memory.rs` holds the sums against bytes that are really taken.
+//! Activations have a width of their own, all else is f32. A convolution saves its input and its weight, a batch norm its input, squeeze-and-excitation the map that it weighs, a
+//! block's end its output; a graph has a copy of the parameters of its own. `tests/memory.rs` holds the sums against bytes that are really taken.
 
 use super::recompute::Footprint;
 use crate::model::layout::{Layout, Part};
@@ -10,8 +10,8 @@ use crate::model::{Model, cost, parameters};
 
 /// Bytes of a value.
 pub const VALUE: u64 = 4;
-/// Maps of an output's size that a backward begins with besides the gradient itself: seeding the graph multiplies, expands and scales.
-const SEEDING: u64 = 3;
+/// Maps of an output's size that a backward begins with besides the gradient itself: what the ReLU let through, and its way through the batch norm.
+const BEGINNING: u64 = 2;
 
 /// Images that go through the trunk together.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -30,9 +30,9 @@ fn map(channels: usize, side: usize) -> u64 {
 /// What the graph of a block holds besides input and output, in values of one image.
 fn of_block(block: &Block, side: usize) -> u64 {
     let (first, rest) = (map(block.width, side), map(block.width, cost::strided(side, block.stride)));
-    // Inputs of the first norm and of the second convolution; of the second norm, the scaling, the third convolution, the third norm and the last
-    // ReLU; of the shortcut's norm.
-    2 * first + 5 * rest + if block.projects() { rest } else { 0 }
+    // Inputs of the first norm and of the second convolution; of the second norm, the weighing, the third convolution and the third norm; of the
+    // shortcut's norm.
+    2 * first + 4 * rest + if block.projects() { rest } else { 0 }
 }
 
 /// What a part's graph holds besides input and output, in values of one image.
@@ -92,7 +92,7 @@ pub fn trunk(layouts: &[Layout], passes: &[Pass], value: u64) -> Vec<Footprint> 
             graph: sum(&|pass| pass.graph),
             largest: most(&|pass| pass.graph + pass.output),
             // The unit's gradient vector, and its tensors' gradients before they are added to it.
-            transient: SEEDING * most(&|pass| pass.output) + VALUE * (layout.unit.len() + parameters(&layout.unit)) as u64,
+            transient: BEGINNING * most(&|pass| pass.output) + VALUE * (layout.unit.len() + parameters(&layout.unit)) as u64,
             work: sum(&|pass| pass.work),
         });
         passes = passes.iter().zip(&at).map(|(pass, at)| Pass { images: pass.images, side: at.side }).collect();

@@ -5,7 +5,7 @@ use burn::tensor::{Device, Tensor, TensorData};
 use crate::data::{CropGroup, LaneCrops};
 use crate::model::cost::side_after;
 use crate::model::layout::Part;
-use crate::model::ops::pool;
+use crate::model::ops::{laid_out, pool};
 use crate::planning::footprint::Pass;
 
 /// Crops of one size.
@@ -63,8 +63,9 @@ impl Multicrop {
     /// The batches `[n, 3, side, side]` of [`Multicrop::passes`]. The crops have been checked.
     pub(super) fn batches(&self, images: usize, crops: LaneCrops, device: &Device) -> Vec<Tensor<4>> {
         let passes = self.passes(images);
-        let batch =
-            |pixels: Vec<f32>, pass: &Pass| Tensor::from_data(TensorData::new(pixels, [pass.images, 3, pass.side, pass.side]), device);
+        let batch = |pixels: Vec<f32>, pass: &Pass| {
+            laid_out(Tensor::from_data(TensorData::new(pixels, [pass.images, 3, pass.side, pass.side]), device))
+        };
         match passes.as_slice() {
             [pass] if self.padded => vec![batch(padded(crops, pass.side), pass)],
             passes => crops.groups.into_iter().zip(passes).map(|(group, pass)| batch(group.pixels, pass)).collect(),

@@ -8,6 +8,7 @@ use everstep_actors::workload::TensorKind;
 use crate::model::MOMENTUM;
 use crate::model::layout::Layout;
 use crate::model::ops::batch_norm::{Moments, Sums};
+use crate::model::ops::seed;
 use crate::model::pass::{Leaves, Norms, Pass};
 
 /// What a forward pass leaves behind for the backward pass.
@@ -118,7 +119,7 @@ impl Trace {
 
 /// Backward from y with d loss / dy given.
 pub(super) fn seeded<const D: usize>(y: Tensor<D>, dy: Tensor<D>) -> Gradients {
-    (y * dy.autodiff()).sum().backward()
+    seed(y, dy).backward()
 }
 
 /// Writes what a step adds to running statistics into the buffer slots of a unit's gradient.

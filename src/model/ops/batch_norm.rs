@@ -4,6 +4,7 @@ use std::fmt::Debug;
 use std::sync::Arc;
 
 use burn::backend::autodiff::{
+    NodeId,
     checkpoint::{base::Checkpointer, strategy::CheckpointStrategy},
     grads::Gradients,
     ops::{Backward, Ops, OpsKind},
@@ -12,12 +13,12 @@ use burn::backend::tensor::FloatTensor;
 use burn::backend::{Autodiff, AutodiffBackend, Backend, Dispatch, Flex, TensorMetadata, backend_extension};
 use burn::tensor::{Tensor, TensorData};
 
-use super::kernels::{self, Dims, PerChannel};
+use super::maps::{laid_out, like, slice};
+use loops::PerChannel;
 
 #[cfg(feature = "tch")]
-mod channels_last;
-#[cfg(feature = "tch")]
 mod libtorch;
+mod loops;
 
 /// Added to the variance.
 pub const EPSILON: f32 = 1e-5;
@@ -89,6 +90,13 @@ pub fn batch_norm(x: Tensor<4>, gamma: Tensor<1>, beta: Tensor<1>, norm: Norm) -
     Tensor::from_dispatch(y)
 }
 
+/// The end of a residual block in one go: [`batch_norm`] of x, plus `shortcut`, then ReLU.
+pub fn batch_norm_onto(shortcut: Tensor<4>, x: Tensor<4>, gamma: Tensor<1>, beta: Tensor<1>, norm: Norm) -> Tensor<4> {
+    let (gamma, beta) = (gamma.into_dispatch(), beta.into_dispatch());
+    let norm = Arc::new(Norm { relu: false, ..norm });
+    Tensor::from_dispatch(<Dispatch as BatchNorm>::bn_onto(shortcut.into_dispatch(), x.into_dispatch(), gamma, beta, norm))
+}
+
 /// The values of a tensor in order.
 pub(crate) fn values<const D: usize>(tensor: Tensor<D>) -> Vec<f32> {
     tensor.into_data().try_into_vec().expect("the network computes in f32")
@@ -101,6 +109,16 @@ pub trait BatchNorm: Backend {
     fn bn_moments(x: FloatTensor<Self>) -> FloatTensor<Self>;
     /// Normalised, scaled, shifted, cut off.
     fn bn_apply(x: FloatTensor<Self>, gamma: FloatTensor<Self>, beta: FloatTensor<Self>, norm: Arc<Norm>) -> FloatTensor<Self>;
+    /// Normalised, scaled, shifted, added to the shortcut, cut off below zero.
+    fn bn_onto(
+        shortcut: FloatTensor<Self>,
+        x: FloatTensor<Self>,
+        gamma: FloatTensor<Self>,
+        beta: FloatTensor<Self>,
+        norm: Arc<Norm>,
+    ) -> FloatTensor<Self>;
+    /// dy where y has not been cut off.
+    fn bn_cut(y: FloatTensor<Self>, dy: FloatTensor<Self>) -> FloatTensor<Self>;
     /// Σ dy and Σ dy·x̂ of each channel of this lane: `[2, c]`.
     fn bn_gradient_sums(
         x: FloatTensor<Self>,
@@ -120,51 +138,46 @@ pub trait BatchNorm: Backend {
     ) -> FloatTensor<Self>;
 }
 
-fn per_channel(gamma: &[f32], beta: &[f32], moments: &Moments) -> PerChannel {
-    let inv: Vec<f32> = moments.var.iter().map(|v| 1.0 / (v + EPSILON).sqrt()).collect();
-    let a: Vec<f32> = gamma.iter().zip(&inv).map(|(g, i)| g * i).collect();
-    let b = beta.iter().zip(&moments.mean).zip(&a).map(|((b, m), a)| b - m * a).collect();
-    PerChannel { mean: moments.mean.clone(), inv, a, b }
-}
-
 type Flat = FloatTensor<Flex>;
 
-fn dims(x: &Flat) -> Dims {
-    let [n, c, h, w] = x.shape().dims();
-    Dims { n, c, hw: h * w }
+fn per_channel(gamma: &Flat, beta: &Flat, norm: &Norm) -> PerChannel {
+    PerChannel::new(slice(&gamma.to_contiguous()), slice(&beta.to_contiguous()), &norm.moments)
 }
 
-fn slice(x: &Flat) -> &[f32] {
-    x.as_slice().expect("made contiguous, in f32")
+fn two(values: Vec<f32>) -> Flat {
+    let channels = values.len() / 2;
+    Flat::from_data(TensorData::new(values, [2, channels]))
 }
 
 impl BatchNorm for Flex {
     fn bn_moments(x: Flat) -> Flat {
-        let dims = dims(&x);
-        let x = x.to_contiguous();
-        Flat::from_data(TensorData::new(kernels::moments(slice(&x), dims), [2, dims.c]))
+        let channels = x.shape().dims::<4>()[1];
+        two(loops::moments(slice(&laid_out(&x)), channels))
     }
 
     fn bn_apply(x: Flat, gamma: Flat, beta: Flat, norm: Arc<Norm>) -> Flat {
-        let (shape, dims) = (x.shape(), dims(&x));
-        let (x, gamma, beta) = (x.to_contiguous(), gamma.to_contiguous(), beta.to_contiguous());
-        let per = per_channel(slice(&gamma), slice(&beta), &norm.moments);
-        Flat::from_data(TensorData::new(kernels::apply(slice(&x), dims, &per.a, &per.b, norm.relu), shape))
+        let per = per_channel(&gamma, &beta, &norm);
+        like(&x, |y| loops::apply(slice(&laid_out(&x)), y, &per, norm.relu))
+    }
+
+    fn bn_onto(shortcut: Flat, x: Flat, gamma: Flat, beta: Flat, norm: Arc<Norm>) -> Flat {
+        let per = per_channel(&gamma, &beta, &norm);
+        like(&x, |y| loops::onto(slice(&laid_out(&shortcut)), slice(&laid_out(&x)), y, &per))
+    }
+
+    fn bn_cut(y: Flat, dy: Flat) -> Flat {
+        like(&dy, |cut| loops::cut(slice(&laid_out(&y)), slice(&laid_out(&dy)), cut))
     }
 
     fn bn_gradient_sums(x: Flat, dy: Flat, gamma: Flat, beta: Flat, norm: Arc<Norm>) -> Flat {
-        let dims = dims(&x);
-        let (x, dy, gamma, beta) = (x.to_contiguous(), dy.to_contiguous(), gamma.to_contiguous(), beta.to_contiguous());
-        let per = per_channel(slice(&gamma), slice(&beta), &norm.moments);
-        Flat::from_data(TensorData::new(kernels::gradient_sums(slice(&x), slice(&dy), dims, &per, norm.relu), [2, dims.c]))
+        let per = per_channel(&gamma, &beta, &norm);
+        two(loops::gradient_sums(slice(&laid_out(&x)), slice(&laid_out(&dy)), &per, norm.relu))
     }
 
     fn bn_gradient(x: Flat, dy: Flat, gamma: Flat, beta: Flat, means: Flat, norm: Arc<Norm>) -> Flat {
-        let (shape, dims) = (x.shape(), dims(&x));
-        let (x, dy, means) = (x.to_contiguous(), dy.to_contiguous(), means.to_contiguous());
-        let (gamma, beta) = (gamma.to_contiguous(), beta.to_contiguous());
-        let per = per_channel(slice(&gamma), slice(&beta), &norm.moments);
-        Flat::from_data(TensorData::new(kernels::gradient(slice(&x), slice(&dy), dims, &per, slice(&means), norm.relu), shape))
+        let per = per_channel(&gamma, &beta, &norm);
+        let means = means.to_contiguous();
+        like(&x, |dx| loops::gradient(slice(&laid_out(&x)), slice(&laid_out(&dy)), dx, &per, slice(&means), norm.relu))
     }
 }
 
@@ -174,17 +187,19 @@ fn host<B: Backend>(x: FloatTensor<B>) -> Vec<f32> {
     data.expect("a tensor that was just computed can be read").try_into_vec().expect("the network computes in f32")
 }
 
-/// The op's step of the backward pass.
-#[derive(Debug)]
-struct Step;
+/// What the backward pass of a batch norm needs.
+#[derive(Debug, Clone)]
+struct Saved<B: Backend> {
+    x: FloatTensor<B>,
+    gamma: FloatTensor<B>,
+    beta: FloatTensor<B>,
+    norm: Arc<Norm>,
+}
 
-impl<B: BatchNorm> Backward<B, 3> for Step {
-    type State = (FloatTensor<B>, FloatTensor<B>, FloatTensor<B>, Arc<Norm>);
-
-    fn backward(self, ops: Ops<Self::State, 3>, grads: &mut Gradients, _: &mut Checkpointer) {
-        let [at_x, at_gamma, at_beta] = ops.parents;
-        let dy = grads.consume::<B>(&ops.node);
-        let (x, gamma, beta, norm) = ops.state;
+impl<B: BatchNorm> Saved<B> {
+    /// Gives the nodes of x, γ and β their gradients.
+    fn backward(self, dy: FloatTensor<B>, [at_x, at_gamma, at_beta]: [Option<NodeId>; 3], grads: &mut Gradients) {
+        let Self { x, gamma, beta, norm } = self;
         let device = dy.device();
         let local = host::<B>(B::bn_gradient_sums(x.clone(), dy.clone(), gamma.clone(), beta.clone(), norm.clone()));
         let c = local.len() / 2;
@@ -197,15 +212,46 @@ impl<B: BatchNorm> Backward<B, 3> for Step {
             }
         };
         let tensor = |values: Vec<f32>, shape: &[usize]| B::float_from_data(TensorData::new(values, shape), &device);
-        if let Some(node) = at_x {
+        if let Some(id) = at_x {
             let means = tensor(means, &[2, c]);
-            grads.register::<B>(node.id, B::bn_gradient(x, dy, gamma, beta, means, norm));
+            grads.register::<B>(id, B::bn_gradient(x, dy, gamma, beta, means, norm));
         }
-        if let Some(node) = at_gamma {
-            grads.register::<B>(node.id, tensor(local[c..].to_vec(), &[c]));
+        if let Some(id) = at_gamma {
+            grads.register::<B>(id, tensor(local[c..].to_vec(), &[c]));
         }
-        if let Some(node) = at_beta {
-            grads.register::<B>(node.id, tensor(local[..c].to_vec(), &[c]));
+        if let Some(id) = at_beta {
+            grads.register::<B>(id, tensor(local[..c].to_vec(), &[c]));
+        }
+    }
+}
+
+/// The backward step of a batch norm.
+#[derive(Debug)]
+struct Apply;
+
+impl<B: BatchNorm> Backward<B, 3> for Apply {
+    type State = Saved<B>;
+
+    fn backward(self, ops: Ops<Self::State, 3>, grads: &mut Gradients, _: &mut Checkpointer) {
+        let dy = grads.consume::<B>(&ops.node);
+        ops.state.backward(dy, ops.parents.map(|node| node.map(|node| node.id)), grads);
+    }
+}
+
+/// The backward step of a batch norm onto a shortcut, whose output is known.
+#[derive(Debug)]
+struct Onto;
+
+impl<B: BatchNorm> Backward<B, 4> for Onto {
+    type State = (Saved<B>, FloatTensor<B>);
+
+    fn backward(self, ops: Ops<Self::State, 4>, grads: &mut Gradients, _: &mut Checkpointer) {
+        let [at_shortcut, at_x, at_gamma, at_beta] = ops.parents.map(|node| node.map(|node| node.id));
+        let (saved, y) = ops.state;
+        let dy = B::bn_cut(y, grads.consume::<B>(&ops.node));
+        saved.backward(dy.clone(), [at_x, at_gamma, at_beta], grads);
+        if let Some(id) = at_shortcut {
+            grads.register::<B>(id, dy);
         }
     }
 }
@@ -218,13 +264,31 @@ impl<B: BatchNorm, C: CheckpointStrategy> BatchNorm for Autodiff<B, C> {
     fn bn_apply(x: FloatTensor<Self>, gamma: FloatTensor<Self>, beta: FloatTensor<Self>, norm: Arc<Norm>) -> FloatTensor<Self> {
         let nodes = [x.node(), gamma.node(), beta.node()];
         let (x, gamma, beta) = (x.into_primitive(), gamma.into_primitive(), beta.into_primitive());
-        match Step.prepare::<C>(nodes).compute_bound().stateful() {
-            OpsKind::Tracked(prep) => {
-                let y = B::bn_apply(x.clone(), gamma.clone(), beta.clone(), norm.clone());
-                prep.finish((x, gamma, beta, norm), y)
-            }
-            OpsKind::UnTracked(prep) => prep.finish(B::bn_apply(x, gamma, beta, norm)),
+        let y = B::bn_apply(x.clone(), gamma.clone(), beta.clone(), norm.clone());
+        match Apply.prepare::<C>(nodes).compute_bound().stateful() {
+            OpsKind::Tracked(prep) => prep.finish(Saved { x, gamma, beta, norm }, y),
+            OpsKind::UnTracked(prep) => prep.finish(y),
         }
+    }
+
+    fn bn_onto(
+        shortcut: FloatTensor<Self>,
+        x: FloatTensor<Self>,
+        gamma: FloatTensor<Self>,
+        beta: FloatTensor<Self>,
+        norm: Arc<Norm>,
+    ) -> FloatTensor<Self> {
+        let nodes = [shortcut.node(), x.node(), gamma.node(), beta.node()];
+        let (x, gamma, beta) = (x.into_primitive(), gamma.into_primitive(), beta.into_primitive());
+        let y = B::bn_onto(shortcut.into_primitive(), x.clone(), gamma.clone(), beta.clone(), norm.clone());
+        match Onto.prepare::<C>(nodes).compute_bound().stateful() {
+            OpsKind::Tracked(prep) => prep.finish((Saved { x, gamma, beta, norm }, y.clone()), y),
+            OpsKind::UnTracked(prep) => prep.finish(y),
+        }
+    }
+
+    fn bn_cut(y: FloatTensor<Self>, dy: FloatTensor<Self>) -> FloatTensor<Self> {
+        <Self as AutodiffBackend>::from_inner(B::bn_cut(y.into_primitive(), dy.into_primitive()))
     }
 
     fn bn_gradient_sums(

@@ -1,5 +1,4 @@
-//! Grouped 2-D convolution: Burn's backward loops over groups and takes the batch for channels; here all three
-//! products are one matrix product for each group over a tile of images.
+//! Grouped 2-D convolution. Burn's backward loops over groups and takes the batch for channels; ours works on maps whose channels lie innermost.
 
 use burn::backend::autodiff::{
     checkpoint::{base::Checkpointer, strategy::CheckpointStrategy},
@@ -10,10 +9,15 @@ use burn::backend::tensor::FloatTensor;
 use burn::backend::{Autodiff, AutodiffBackend, Backend, Dispatch, Flex, TensorMetadata, backend_extension};
 use burn::tensor::{Tensor, TensorData};
 
-use super::im2col::{self, Shape};
+use super::maps::{self, made, slice};
+use grid::Shape;
 
+mod grid;
+mod host;
 #[cfg(feature = "tch")]
 mod libtorch;
+mod tile;
+mod unfold;
 
 /// How a convolution walks: its padding is k / 2, so that a stride of 1 keeps the size.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -29,9 +33,16 @@ pub fn conv(x: Tensor<4>, weight: Tensor<4>, stride: usize, groups: usize) -> Te
     Tensor::from_dispatch(<Dispatch as Conv>::conv(x.into_dispatch(), weight.into_dispatch(), Walk { stride, groups }))
 }
 
+/// The same map with its channels innermost, as all operations here want it. Not differentiated.
+pub fn laid_out(x: Tensor<4>) -> Tensor<4> {
+    Tensor::from_dispatch(<Dispatch as Conv>::conv_layout(x.into_dispatch()))
+}
+
 /// Convolution of one backend. Gradients are not differentiated again.
 #[backend_extension(Autodiff, Flex, LibTorch: cfg(feature = "tch"))]
 pub trait Conv: Backend {
+    /// The same map, channels innermost.
+    fn conv_layout(x: FloatTensor<Self>) -> FloatTensor<Self>;
     /// The output.
     fn conv(x: FloatTensor<Self>, weight: FloatTensor<Self>, walk: Walk) -> FloatTensor<Self>;
     /// d loss / dx.
@@ -43,32 +54,32 @@ pub trait Conv: Backend {
 type Flat = FloatTensor<Flex>;
 
 fn shape(x: &Flat, weight: &Flat, walk: Walk) -> Shape {
-    let [n, input, h, w] = x.shape().dims();
-    let [output, _, k, _] = weight.shape().dims();
+    sizes(x.shape().dims(), weight.shape().dims(), walk)
+}
+
+fn sizes([n, input, h, w]: [usize; 4], [output, _, k, _]: [usize; 4], walk: Walk) -> Shape {
     Shape { n, input, output, h, w, k, stride: walk.stride, groups: walk.groups }
 }
 
-fn slice(x: &Flat) -> &[f32] {
-    x.as_slice().expect("made contiguous, in f32")
-}
-
 impl Conv for Flex {
+    fn conv_layout(x: Flat) -> Flat {
+        let map = maps::laid_out(&x);
+        let layout = map.layout().permute(&[0, 3, 1, 2]);
+        map.with_layout(layout)
+    }
     fn conv(x: Flat, weight: Flat, walk: Walk) -> Flat {
         let shape = shape(&x, &weight, walk);
-        let (x, weight) = (x.to_contiguous(), weight.to_contiguous());
-        let y = im2col::forward(slice(&x), slice(&weight), shape);
-        Flat::from_data(TensorData::new(y, [shape.n, shape.output, shape.h_out(), shape.w_out()]))
+        let weight = weight.to_contiguous();
+        made(shape.out(), |y| host::forward(slice(&maps::laid_out(&x)), slice(&weight), y, shape))
     }
     fn conv_dx(x: Flat, weight: Flat, dy: Flat, walk: Walk) -> Flat {
         let shape = shape(&x, &weight, walk);
-        let (weight, dy) = (weight.to_contiguous(), dy.to_contiguous());
-        let dx = im2col::backward_input(slice(&weight), slice(&dy), shape);
-        Flat::from_data(TensorData::new(dx, [shape.n, shape.input, shape.h, shape.w]))
+        let weight = weight.to_contiguous();
+        made([shape.n, shape.input, shape.h, shape.w], |dx| host::backward_input(slice(&weight), slice(&maps::laid_out(&dy)), dx, shape))
     }
     fn conv_dw(x: Flat, weight: Flat, dy: Flat, walk: Walk) -> Flat {
         let shape = shape(&x, &weight, walk);
-        let (x, dy) = (x.to_contiguous(), dy.to_contiguous());
-        let dw = im2col::backward_weight(slice(&x), slice(&dy), shape);
+        let dw = host::backward_weight(slice(&maps::laid_out(&x)), slice(&maps::laid_out(&dy)), shape);
         Flat::from_data(TensorData::new(dw, weight.shape()))
     }
 }
@@ -94,6 +105,9 @@ impl<B: Conv> Backward<B, 2> for Step {
 }
 
 impl<B: Conv, C: CheckpointStrategy> Conv for Autodiff<B, C> {
+    fn conv_layout(x: FloatTensor<Self>) -> FloatTensor<Self> {
+        <Self as AutodiffBackend>::from_inner(B::conv_layout(x.into_primitive()))
+    }
     fn conv(x: FloatTensor<Self>, weight: FloatTensor<Self>, walk: Walk) -> FloatTensor<Self> {
         let nodes = [x.node(), weight.node()];
         let (x, weight) = (x.into_primitive(), weight.into_primitive());
@@ -132,6 +146,10 @@ mod tests {
             [70, 4, 6, 2, 2, 1, 1, 1],
             [65, 6, 4, 1, 1, 3, 2, 2],
             [1, 2, 2, 40, 40, 3, 1, 1],
+            [3, 16, 16, 12, 11, 3, 1, 2],
+            [2, 32, 32, 9, 10, 3, 2, 2],
+            [5, 24, 24, 3, 3, 3, 1, 3],
+            [4, 48, 48, 1, 1, 3, 2, 2],
         ] {
             let [n, i, o, h, w, k, stride, groups] = case;
             let device = filler::device().autodiff();

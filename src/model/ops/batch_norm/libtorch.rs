@@ -4,50 +4,15 @@ use std::sync::Arc;
 
 use burn::backend::LibTorch;
 use burn::backend::tensor::FloatTensor;
-use tch::{Device, Kind, Tensor};
+use tch::{Kind, Tensor};
 
-use super::{BatchNorm, EPSILON, Moments, Norm, channels_last, per_channel};
-use crate::libtorch::shim;
+use super::{BatchNorm, EPSILON, Moments, Norm, PerChannel, loops};
+use crate::libtorch::host::{empty_like, fresh, laid_out, ours, slice};
 
 type Torch = FloatTensor<LibTorch>;
 
 /// All dimensions of a feature map but the channels.
 const OVER: [i64; 3] = [0, 2, 3];
-
-/// The tensor with its channels innermost.
-fn laid_out(x: &Tensor) -> Tensor {
-    shim::channels_last(x).unwrap_or_else(|error| panic!("batch norm failed: {error}"))
-}
-
-fn empty_like(x: &Tensor) -> Tensor {
-    shim::empty_channels_last(x).unwrap_or_else(|error| panic!("batch norm failed: {error}"))
-}
-
-/// Whether our own loops may read it.
-fn ours(x: &Tensor) -> bool {
-    x.device() == Device::Cpu && x.kind() == Kind::Float && x.dim() == 4
-}
-
-/// The values of a dense tensor on the processor.
-fn slice(x: &Tensor) -> &[f32] {
-    assert!(x.device() == Device::Cpu && x.kind() == Kind::Float, "values in f32 on the processor");
-    // SAFETY: callers pass tensors that `laid_out`, `empty_like` or `contiguous` made: dense, in f32, alive as long as the borrow.
-    #[expect(unsafe_code, reason = "reads a C++ tensor in place")]
-    unsafe {
-        std::slice::from_raw_parts(x.data_ptr().cast::<f32>(), x.numel())
-    }
-}
-
-/// The values of a new tensor, to be written.
-#[expect(clippy::mut_from_ref, reason = "the tensor was made by the caller and is not shared yet")]
-fn fresh(x: &Tensor) -> &mut [f32] {
-    assert!(x.device() == Device::Cpu && x.kind() == Kind::Float, "values in f32 on the processor");
-    // SAFETY: as in `slice`; nobody else holds the memory of a tensor that has just been made.
-    #[expect(unsafe_code, reason = "writes a C++ tensor in place")]
-    unsafe {
-        std::slice::from_raw_parts_mut(x.data_ptr().cast::<f32>(), x.numel())
-    }
-}
 
 /// A vector of a channel each as `[1, c, 1, 1]` beside x.
 fn broadcast(values: &Tensor) -> Tensor {
@@ -83,12 +48,16 @@ fn vector(x: &Tensor) -> Tensor {
     x.to_kind(Kind::Float).contiguous()
 }
 
+fn per_channel(gamma: &Torch, beta: &Torch, norm: &Norm) -> PerChannel {
+    PerChannel::new(slice(&vector(&gamma.tensor)), slice(&vector(&beta.tensor)), &norm.moments)
+}
+
 impl BatchNorm for LibTorch {
     fn bn_moments(x: Torch) -> Torch {
         let channels = x.tensor.size()[1];
         if ours(&x.tensor) {
             let x = laid_out(&x.tensor);
-            return Torch::new(Tensor::from_slice(&channels_last::moments(slice(&x), channels as usize)).reshape([2, channels]));
+            return Torch::new(Tensor::from_slice(&loops::moments(slice(&x), channels as usize)).reshape([2, channels]));
         }
         let x = x.tensor.to_kind(Kind::Float);
         let mean = x.mean_dim(OVER.as_slice(), true, Kind::Float);
@@ -98,10 +67,9 @@ impl BatchNorm for LibTorch {
 
     fn bn_apply(x: Torch, gamma: Torch, beta: Torch, norm: Arc<Norm>) -> Torch {
         if ours(&x.tensor) {
-            let (x, gamma, beta) = (laid_out(&x.tensor), vector(&gamma.tensor), vector(&beta.tensor));
-            let per = per_channel(slice(&gamma), slice(&beta), &norm.moments);
+            let x = laid_out(&x.tensor);
             let y = empty_like(&x);
-            channels_last::apply(slice(&x), fresh(&y), &per.a, &per.b, norm.relu);
+            loops::apply(slice(&x), fresh(&y), &per_channel(&gamma, &beta, &norm), norm.relu);
             return Torch::new(y);
         }
         let kind = x.tensor.kind();
@@ -111,13 +79,33 @@ impl BatchNorm for LibTorch {
         Torch::new(if norm.relu { y.relu() } else { y }.to_kind(kind))
     }
 
+    fn bn_onto(shortcut: Torch, x: Torch, gamma: Torch, beta: Torch, norm: Arc<Norm>) -> Torch {
+        if ours(&x.tensor) {
+            let (shortcut, x) = (laid_out(&shortcut.tensor), laid_out(&x.tensor));
+            let y = empty_like(&x);
+            loops::onto(slice(&shortcut), slice(&x), fresh(&y), &per_channel(&gamma, &beta, &norm));
+            return Torch::new(y);
+        }
+        let y = Self::bn_apply(x, gamma, beta, norm);
+        Torch::new((shortcut.tensor + y.tensor).relu())
+    }
+
+    fn bn_cut(y: Torch, dy: Torch) -> Torch {
+        if ours(&y.tensor) {
+            let (y, dy) = (laid_out(&y.tensor), laid_out(&dy.tensor));
+            let cut = empty_like(&dy);
+            loops::cut(slice(&y), slice(&dy), fresh(&cut));
+            return Torch::new(cut);
+        }
+        Torch::new(dy.tensor * y.tensor.gt(0.0))
+    }
+
     fn bn_gradient_sums(x: Torch, dy: Torch, gamma: Torch, beta: Torch, norm: Arc<Norm>) -> Torch {
         let channels = x.tensor.size()[1];
         if ours(&x.tensor) {
             let (x, dy) = (laid_out(&x.tensor), laid_out(&dy.tensor));
-            let (gamma, beta) = (vector(&gamma.tensor), vector(&beta.tensor));
-            let per = per_channel(slice(&gamma), slice(&beta), &norm.moments);
-            let sums = channels_last::gradient_sums(slice(&x), slice(&dy), &per, norm.relu);
+            let per = per_channel(&gamma, &beta, &norm);
+            let sums = loops::gradient_sums(slice(&x), slice(&dy), &per, norm.relu);
             return Torch::new(Tensor::from_slice(&sums).reshape([2, channels]));
         }
         let x = x.tensor.to_kind(Kind::Float);
@@ -131,10 +119,9 @@ impl BatchNorm for LibTorch {
     fn bn_gradient(x: Torch, dy: Torch, gamma: Torch, beta: Torch, means: Torch, norm: Arc<Norm>) -> Torch {
         if ours(&x.tensor) {
             let (x, dy, means) = (laid_out(&x.tensor), laid_out(&dy.tensor), vector(&means.tensor));
-            let (gamma, beta) = (vector(&gamma.tensor), vector(&beta.tensor));
-            let per = per_channel(slice(&gamma), slice(&beta), &norm.moments);
+            let per = per_channel(&gamma, &beta, &norm);
             let dx = empty_like(&x);
-            channels_last::gradient(slice(&x), slice(&dy), fresh(&dx), &per, slice(&means), norm.relu);
+            loops::gradient(slice(&x), slice(&dy), fresh(&dx), &per, slice(&means), norm.relu);
             return Torch::new(dx);
         }
         let kind = x.tensor.kind();

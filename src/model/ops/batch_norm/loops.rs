@@ -1,8 +1,29 @@
 //! Loops of batch norm over f32 slices whose channels lie side by side (order n, h, w, c). Sums run in a fixed order: a block of rows at a time, the
 //! blocks' sums in f64.
 
-use super::super::kernels::PerChannel;
+use super::{EPSILON, Moments};
 use crate::simd::vectorised;
+
+/// What batch norm knows of each channel.
+#[derive(Debug)]
+pub(super) struct PerChannel {
+    mean: Vec<f32>,
+    /// 1 / √(variance + ε).
+    inv: Vec<f32>,
+    /// γ·inv.
+    a: Vec<f32>,
+    /// β − mean·γ·inv.
+    b: Vec<f32>,
+}
+
+impl PerChannel {
+    pub(super) fn new(gamma: &[f32], beta: &[f32], moments: &Moments) -> Self {
+        let inv: Vec<f32> = moments.var.iter().map(|v| 1.0 / (v + EPSILON).sqrt()).collect();
+        let a: Vec<f32> = gamma.iter().zip(&inv).map(|(g, i)| g * i).collect();
+        let b = beta.iter().zip(&moments.mean).zip(&a).map(|((b, m), a)| b - m * a).collect();
+        Self { mean: moments.mean.clone(), inv, a, b }
+    }
+}
 
 /// Rows of a block: few enough for it to stay in the cache while it is read again.
 const ROWS: usize = 32;
@@ -42,16 +63,45 @@ pub(super) fn moments(x: &[f32], c: usize) -> Vec<f32> {
 }
 
 /// y = x·a + b per channel, below zero cut off when `relu` (NaN stays NaN).
-pub(super) fn apply(x: &[f32], y: &mut [f32], a: &[f32], b: &[f32], relu: bool) {
+pub(super) fn apply(x: &[f32], y: &mut [f32], per: &PerChannel, relu: bool) {
     let floor = if relu { 0.0 } else { f32::NEG_INFINITY };
+    let c = per.a.len();
     vectorised(
         #[inline(always)]
         || {
-            for (y, x) in y.chunks_exact_mut(a.len()).zip(x.chunks_exact(a.len())) {
-                for (((y, x), a), b) in y.iter_mut().zip(x).zip(a).zip(b) {
+            for (y, x) in y.chunks_exact_mut(c).zip(x.chunks_exact(c)) {
+                for (((y, x), a), b) in y.iter_mut().zip(x).zip(&per.a).zip(&per.b) {
                     let v = x * a + b;
                     *y = if v < floor { floor } else { v };
                 }
+            }
+        },
+    );
+}
+
+/// y = x·a + b per channel, plus the shortcut, below zero cut off.
+pub(super) fn onto(shortcut: &[f32], x: &[f32], y: &mut [f32], per: &PerChannel) {
+    let c = per.a.len();
+    vectorised(
+        #[inline(always)]
+        || {
+            for ((y, x), shortcut) in y.chunks_exact_mut(c).zip(x.chunks_exact(c)).zip(shortcut.chunks_exact(c)) {
+                for ((((y, x), shortcut), a), b) in y.iter_mut().zip(x).zip(shortcut).zip(&per.a).zip(&per.b) {
+                    let v = x * a + b + shortcut;
+                    *y = if v < 0.0 { 0.0 } else { v };
+                }
+            }
+        },
+    );
+}
+
+/// dy where y has not been cut off.
+pub(super) fn cut(y: &[f32], dy: &[f32], cut: &mut [f32]) {
+    vectorised(
+        #[inline(always)]
+        || {
+            for ((cut, y), dy) in cut.iter_mut().zip(y).zip(dy) {
+                *cut = if *y <= 0.0 { 0.0 } else { *dy };
             }
         },
     );

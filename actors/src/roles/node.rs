@@ -38,9 +38,9 @@ use crate::event::{Event, MemberInfo, Recorded};
 use crate::net::endpoint::{BindError, Endpoint, Options, Socket};
 use crate::net::link::{Link, LinkDown, Payload};
 use crate::net::mailbox::{ActorStats, ActorTable, Mailbox};
-use crate::net::tls::{Identity, Role};
+use crate::net::tls::{Denied, Identity, Peer, Role};
 use crate::net::{Reject, Router};
-use crate::protocol::coordinator::{Care, Rules};
+use crate::protocol::coordinator::{Care, Creation, Rules};
 use crate::protocol::ids::{Epoch, NodeId, Rank, ShardId, Step};
 use crate::protocol::membership::{Act, Fact, LeaseView, Membership, Settings};
 use crate::protocol::plan::Plan;
@@ -53,6 +53,7 @@ use crate::wire::message::{Control, DataHeader, DataKind};
 use crate::workload::{Source, Sums, Workload};
 
 mod answer;
+mod deny;
 mod dial;
 pub mod enter;
 mod hang;
@@ -520,6 +521,14 @@ async fn look(shared: Arc<Shared>) {
 }
 
 async fn create(shared: Arc<Shared>, record: EpochRecord) {
+    // Who was denied while nobody could tell it finds itself alone, and must not begin an epoch that nobody can follow.
+    let unread = shared.read_denied().await;
+    if shared.is_denied() {
+        return;
+    }
+    if let Err(error) = unread {
+        return shared.tell(&shared.node, "node", NodeMsg::Fact(Fact::Created(Creation::Unknown(error.to_string()))));
+    }
     let creation = records::create(&shared.store, &record).await;
     shared.tell(&shared.node, "node", NodeMsg::Fact(Fact::Created(creation)));
 }

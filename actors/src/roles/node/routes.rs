@@ -59,6 +59,7 @@ pub(super) struct Shared {
     /// Whose certificates open nothing any more.
     pub(super) denied: Denied,
     pub(super) asked: Asked,
+    pub(super) given: Given,
     pub(super) answering: Arc<Answering>,
     pub(super) moments: Moments,
 }
@@ -181,6 +182,9 @@ impl Shared {
     pub(super) fn record(&self, event: Event) {
         let recorded = Recorded { at_ms: self.moments.next(crate::clock::wall_ms()), recorded_by: self.me, event };
         self.tell(&self.desk, "desk", DeskMsg::Happened(recorded.clone()));
+        if !matches!(recorded.event, Event::StepCommitted { .. }) {
+            self.given.outdate();
+        }
         if matches!(recorded.event, Event::CheckpointSaved { .. }) {
             self.published.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
         }
@@ -208,6 +212,7 @@ impl Shared {
         match serde_json::from_str::<Recorded>(event) {
             Ok(recorded) if recorded.recorded_by == from && own_news(&recorded.event) => {
                 self.tell(&self.desk, "desk", DeskMsg::Happened(recorded.clone()));
+                self.given.outdate();
                 if self.leads() {
                     self.log.push(recorded);
                 }
@@ -251,7 +256,7 @@ impl Shared {
             }
             Control::Told { event } => self.told(from, &event),
             Control::Denied { keys } if from_leader => self.told_denied(&keys),
-            Control::Ask { number, question } => self.answer(from, number, &question),
+            Control::Ask { number, question } => self.answer(from, number, question),
             Control::Answered { number, view } => self.asked.answered(from, number, view),
             Control::Sums { .. }
             | Control::Stable { .. }

@@ -66,6 +66,7 @@ pub async fn run<W: Workload>(args: NodeArgs<W>) -> Result<Ended, NodeError> {
         draining: Mutex::default(),
         listed: Mutex::default(),
         asked: Asked::default(),
+        given: Given::default(),
         denied: Denied::default(),
         published: std::sync::atomic::AtomicU64::new(0),
         pausing: Pausing::default(),

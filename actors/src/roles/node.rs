@@ -326,7 +326,7 @@ impl<W: Workload> Actor for NodeActor<W> {
             }
             NodeMsg::Ordered(Order::Died { pid, because }) => self.died(state, pid, because),
             NodeMsg::Over(outcome, because) => self.end(state, outcome, because),
-            NodeMsg::Broken(because) => self.broken(state, because),
+            NodeMsg::Broken(because) => self.broken(state, because, None),
         }
         Ok(())
     }
@@ -340,12 +340,12 @@ impl<W: Workload> Actor for NodeActor<W> {
         if let SupervisionEvent::ActorFailed(actor, error) = event
             && !state.over
         {
-            let because = mourn::failed(&self.shared.table, self.shared.me, &self.stats, actor.get_id(), error.as_ref());
+            let (because, fault) = mourn::failed(&self.shared.table, self.shared.me, &self.stats, actor.get_id(), error.as_ref());
             if self.shared.desk.get().is_some_and(|desk| desk.actor().get_id() == actor.get_id()) {
                 tracing::warn!("{because}: this node answers no questions any more");
                 return Ok(());
             }
-            self.broken(state, because);
+            self.broken(state, because, fault);
         }
         Ok(())
     }
@@ -421,6 +421,9 @@ impl<W: Workload> NodeActor<W> {
                 .collect();
             let snapshot = Snapshot { epoch, step, shards };
             let saved = ractor::call!(writer, |reply| WriterMessage::Save { snapshot, reply });
+            if matches!(saved, Ok(Ok(_))) {
+                writing.succeeded();
+            }
             let message = match saved {
                 Ok(Ok(saved)) => match serde_json::to_string(&saved.parts) {
                     Ok(records) => Control::Parts { epoch, step, records, stall_ms },
@@ -479,11 +482,11 @@ impl<W: Workload> NodeActor<W> {
         self.down(state, peer, true, because);
     }
 
-    fn broken(&self, state: &mut State, because: String) {
+    fn broken(&self, state: &mut State, because: String, fault: Option<(String, String)>) {
         match state.machine.record() {
             Some(record) => {
                 let (leader, epoch) = (record.leader, record.epoch);
-                self.shared.send(leader, Control::Word(Word::Failed { epoch, outcome: Outcome::Lost, because }));
+                self.shared.send(leader, Control::Word(Word::Failed { epoch, outcome: Outcome::Lost, because, fault }));
             }
             None => self.end(state, Outcome::Lost, because),
         }

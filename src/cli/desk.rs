@@ -54,6 +54,40 @@ pub struct StatusArgs {
     pub json: bool,
 }
 
+/// How an answer in sentences is shown.
+#[derive(Debug, Clone, Copy, Default, Args)]
+pub struct Form {
+    /// How it is shown
+    #[arg(short, long, value_enum, default_value_t)]
+    pub output: Prose,
+    /// JSON on stdout; the same as -o json
+    #[arg(long, conflicts_with = "output")]
+    pub json: bool,
+}
+
+impl Form {
+    /// As `--json` or without it says.
+    #[cfg(test)]
+    pub(crate) fn json(json: bool) -> Self {
+        Self { json, ..Self::default() }
+    }
+
+    /// Whether programs read it.
+    pub fn is_json(self) -> bool {
+        self.json || self.output == Prose::Json
+    }
+}
+
+/// What sentences can be shown as.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, clap::ValueEnum)]
+pub enum Prose {
+    /// For people
+    #[default]
+    Text,
+    /// For programs
+    Json,
+}
+
 /// A node of a run.
 #[derive(Debug, Clone, Args)]
 pub struct NodeRef {

@@ -211,6 +211,12 @@ fn answered(bench: &Bench, certificate: &str) -> (i32, String) {
     (ran.code, ran.stderr)
 }
 
+/// The run answers it; a machine that is too busy for that is asked again.
+fn served(bench: &Bench, certificate: &str) {
+    let mut tries = (0..10).map(|_| answered(bench, certificate));
+    assert!(tries.any(|(code, _)| code == 0), "nobody answers {certificate}");
+}
+
 /// The run answers it never; why, a machine too busy to hear it in time is told the next time.
 fn refused(bench: &Bench, certificate: &str) {
     let mut because = String::new();
@@ -239,7 +245,7 @@ fn a_denied_certificate_opens_nothing_at_any_node_nor_after_a_restart() {
     let denied = bench.run(&format!("cert deny {viewer} --run told --certificate admin.pem"));
     assert!(denied.code == 0 && denied.stdout.contains(&format!("{viewer} is denied")), "{denied:?}");
     refused(&bench, "viewer.pem");
-    assert_eq!(answered(&bench, "other.pem").0, 0, "nobody else is");
+    served(&bench, "other.pem");
     watch.until(|item| item["kind"] == "run" && item["state"] == "silent");
     signal(watch.pid(), "INT");
     let watched = watch.end();
@@ -269,7 +275,7 @@ fn a_denied_certificate_opens_nothing_at_any_node_nor_after_a_restart() {
     run.until(|event| event["event"] == "step_committed");
     refused(&bench, "viewer.pem");
     refused(&bench, "admin.pem");
-    assert_eq!(answered(&bench, "other.pem").0, 0);
+    served(&bench, "other.pem");
     signal(run.pid(), "TERM");
     assert_eq!(run.end().code, 0);
 }

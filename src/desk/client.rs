@@ -43,6 +43,8 @@ const ANSWER_WITHIN: Duration = Duration::from_millis(900);
 const STORE_WITHIN: Duration = Duration::from_millis(400);
 /// A node does what it is told within this, or says why not.
 const OBEY_WITHIN: Duration = Duration::from_secs(3);
+/// Peers that are there take a goodbye within this.
+const GOODBYE_WITHIN: Duration = Duration::from_millis(200);
 /// Members that are asked beside a leader that does not answer.
 const OTHERS: usize = 8;
 
@@ -272,7 +274,8 @@ impl Desk {
     /// Says goodbye to whom was asked.
     pub async fn close(&self) {
         for endpoint in self.endpoints.iter().filter_map(OnceCell::get) {
-            endpoint.close("answered").await;
+            // Who refused us, or is gone, does not answer: nobody who has his answer waits for that.
+            drop(tokio::time::timeout(GOODBYE_WITHIN, endpoint.close("answered")).await);
         }
     }
 }

@@ -60,6 +60,9 @@ freeze_prototypes = 3
 [checkpoint]
 every = 200
 keep = 3
+# What is shown names no machine.
+[cluster]
+host = "box"
 """
 times = []
 page = []
@@ -71,8 +74,7 @@ def say(text):
 
 
 def tame(text):
-    text = text.replace(str(work), "…").replace(os.uname().nodename, "box")
-    return re.sub(r"\n{3,}", "\n\n", text)
+    return re.sub(r"\n{3,}", "\n\n", text.replace(str(work), "…"))
 
 
 def ask(line, keep=40, show=True):
@@ -323,6 +325,11 @@ try:
     subprocess.run([PROGRAM, "wait", "paused=true", "--run", "told", "--timeout", "1m"], cwd=work, capture_output=True)
     ask("why waiting")
     ask("resume")
+    say("## Somebody is put out")
+    issued = ask("cert issue --role viewer --ttl 1h -o viewer.pem")
+    ask("status --certificate viewer.pem", 3)
+    ask("cert deny " + re.search(r"its id is (\w+)", issued.stderr)[1])
+    ask("status --certificate viewer.pem", 2)
     if disk:
         say("## The disk is full")
         filler = disk / "filler"
@@ -340,6 +347,8 @@ try:
         ask("checkpoint now")
         time.sleep(3)
         ask("get checkpoints")
+        say("What failed says that it was mended.")
+        ask("get actors --filter actor_kind=checkpoint_writer")
     picture_of_terminal("incidents", ["6"])
     say("## The end")
     ask("stop")

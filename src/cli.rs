@@ -362,7 +362,7 @@ fn temperature(text: &str) -> Result<f64, String> {
 #[derive(Debug, Clone, Args)]
 pub struct StateArgs {
     /// Where the run lives
-    #[arg(long, value_name = "LOCATION")]
+    #[arg(long, value_name = "LOCATION", env = "EVERSTEP_RUN")]
     pub run: String,
     /// Steps committed in the checkpoint to use; the newest intact one by default
     #[arg(long, value_name = "S")]
@@ -373,7 +373,7 @@ pub struct StateArgs {
 #[derive(Debug, Clone, Args)]
 pub struct RunArgs {
     /// Where the run lives
-    #[arg(long, value_name = "LOCATION")]
+    #[arg(long, value_name = "LOCATION", env = "EVERSTEP_RUN")]
     pub run: String,
     /// JSON on stdout
     #[arg(long)]

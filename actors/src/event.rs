@@ -36,6 +36,15 @@ pub struct MemberInfo {
     pub lanes: (u32, u32),
 }
 
+/// Where in a node it began that the node was lost.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Fault {
+    /// Reference of the actor that failed.
+    pub actor: String,
+    /// The first cause of it, one sentence.
+    pub root_cause: String,
+}
+
 /// Everything that can happen to a run.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "event", rename_all = "snake_case")]
@@ -188,6 +197,9 @@ pub enum Event {
         rank: Option<u32>,
         /// How it was noticed.
         because: String,
+        /// Which actor of it failed and why, where one did.
+        #[serde(flatten)]
+        fault: Option<Fault>,
     },
     /// The run ended (for this process): done, stopped on request, or by a failure.
     Ended {
@@ -206,9 +218,18 @@ mod tests {
 
     #[test]
     fn a_lost_node_and_who_saw_it_are_told_apart_in_the_log() {
-        let event = Event::NodeLost { node: NodeId([1; 16]), rank: Some(1), because: "killed".into() };
-        let recorded = Recorded { at_ms: 5, recorded_by: NodeId([2; 16]), event };
+        let event = |fault| Event::NodeLost { node: NodeId([1; 16]), rank: Some(1), because: "killed".into(), fault };
+        let recorded = Recorded { at_ms: 5, recorded_by: NodeId([2; 16]), event: event(None) };
         let line = serde_json::to_string(&recorded).unwrap();
         assert_eq!(serde_json::from_str::<Recorded>(&line).unwrap(), recorded, "{line}");
+        let fault = Fault { actor: "actor/n01010101/rank".into(), root_cause: "no lane of this number".into() };
+        let recorded = Recorded { event: event(Some(fault)), ..recorded };
+        let line = serde_json::to_value(&recorded).unwrap();
+        assert_eq!(
+            (&line["actor"], &line["root_cause"]),
+            (&"actor/n01010101/rank".into(), &"no lane of this number".into()),
+            "fields of its own"
+        );
+        assert_eq!(serde_json::from_value::<Recorded>(line).unwrap(), recorded);
     }
 }

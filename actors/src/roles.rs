@@ -2,6 +2,7 @@
 
 pub mod aggregator;
 pub mod coordinator;
+pub mod denials;
 pub mod desk;
 pub mod exchange;
 pub mod lane;

@@ -17,4 +17,7 @@ pub struct DescribeArgs {
     /// What: run, node/ID, rank/3 or r3, actor/ID/NAME, lane/7 or l7, shard/UNIT/N, checkpoint/40 or s40, event/ID/MS, link/ID/ID
     #[arg(value_name = "REF")]
     pub reference: String,
+    /// How it is shown; table and wide are this command's own form
+    #[arg(short, long, value_enum, default_value_t)]
+    pub output: crate::views::output::Output,
 }

@@ -54,6 +54,40 @@ pub struct StatusArgs {
     pub json: bool,
 }
 
+/// How an answer in sentences is shown.
+#[derive(Debug, Clone, Copy, Default, Args)]
+pub struct Form {
+    /// How it is shown
+    #[arg(short, long, value_enum, default_value_t)]
+    pub output: Prose,
+    /// JSON on stdout; the same as -o json
+    #[arg(long, conflicts_with = "output")]
+    pub json: bool,
+}
+
+impl Form {
+    /// As `--json` or without it says.
+    #[cfg(test)]
+    pub(crate) fn json(json: bool) -> Self {
+        Self { json, ..Self::default() }
+    }
+
+    /// Whether programs read it.
+    pub fn is_json(self) -> bool {
+        self.json || self.output == Prose::Json
+    }
+}
+
+/// What sentences can be shown as.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, clap::ValueEnum)]
+pub enum Prose {
+    /// For people
+    #[default]
+    Text,
+    /// For programs
+    Json,
+}
+
 /// A node of a run.
 #[derive(Debug, Clone, Args)]
 pub struct NodeRef {
@@ -129,6 +163,10 @@ pub enum CertCommand {
     Token(At<TokenArgs>),
     /// Give certificates for tokens, and renew them, until it is interrupted
     Serve(At<ServeArgs>),
+    /// Let nobody in any more with a certificate, and end the links that it has, at all nodes
+    Deny(At<DenyArgs>),
+    /// List the certificates that are denied, since when and by whom
+    Denied(At<Nothing>),
 }
 
 /// `everstep cert issue`.
@@ -171,6 +209,21 @@ pub struct ServeArgs {
     /// Where to listen (UDP)
     #[arg(long, value_name = "ADDRESS", default_value = "0.0.0.0:9495")]
     pub listen: std::net::SocketAddr,
+}
+
+/// `everstep cert deny`.
+#[derive(Debug, Clone, Args)]
+#[command(after_help = "\
+Examples:
+  everstep cert deny n3f09c2d1 --run runs/demo      as `cert issue`, events and tables name it
+  everstep cert deny r2 --run runs/demo             the certificate of this rank's node
+  everstep cert denied --run runs/demo
+
+It cannot be taken back: who is to come in again gets another certificate.")]
+pub struct DenyArgs {
+    /// The certificate: its id or the first 8 digits of it or more, or a rank as in r2
+    #[arg(value_name = "CERTIFICATE")]
+    pub key: String,
 }
 
 fn lifetime(text: &str) -> Result<std::time::Duration, String> {

@@ -2,6 +2,8 @@
 
 use clap::Args;
 
+use super::desk::Form;
+
 /// `everstep doctor`.
 #[derive(Debug, Clone, Args)]
 #[command(after_help = "\
@@ -16,7 +18,7 @@ pub struct DoctorArgs {
     /// Print the catalogue of lints; looks at no run
     #[arg(long)]
     pub list: bool,
-    /// Print the findings, or the catalogue, as one JSON document
-    #[arg(long)]
-    pub json: bool,
+    /// Print the findings, or the catalogue, as one JSON document with --json
+    #[command(flatten)]
+    pub form: Form,
 }

@@ -2,6 +2,7 @@
 
 use clap::{Args, ValueEnum};
 
+use super::desk::Form;
 use crate::judge::moment::{Moment, span};
 
 /// `everstep events`.
@@ -33,9 +34,9 @@ pub struct EventsArgs {
     /// Add the events' names, and cut nothing
     #[arg(long)]
     pub wide: bool,
-    /// Print one JSON object a line
-    #[arg(long)]
-    pub json: bool,
+    /// Print one JSON object a line with --json
+    #[command(flatten)]
+    pub form: Form,
     /// How often to look for news with --follow
     #[arg(long, value_name = "TIME", default_value = "1s", value_parser = span, hide = true)]
     pub poll: u64,

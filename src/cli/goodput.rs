@@ -2,6 +2,8 @@
 
 use clap::Args;
 
+use super::desk::Form;
+
 /// `everstep goodput`.
 #[derive(Debug, Clone, Args)]
 #[command(after_help = "\
@@ -11,7 +13,7 @@ Examples:
 
 It needs nobody to be alive: it reads the durable events. `everstep history` tells more of the incidents.")]
 pub struct GoodputArgs {
-    /// Print one JSON object
-    #[arg(long)]
-    pub json: bool,
+    /// Print one JSON object with --json
+    #[command(flatten)]
+    pub form: Form,
 }

@@ -2,6 +2,7 @@
 
 use clap::Args;
 
+use super::desk::Form;
 use crate::judge::moment::{Moment, span};
 
 /// `everstep history`.
@@ -24,7 +25,7 @@ pub struct HistoryArgs {
     /// Print the incidents, also with --at
     #[arg(long)]
     pub incidents: bool,
-    /// Print one JSON object
-    #[arg(long)]
-    pub json: bool,
+    /// Print one JSON object with --json
+    #[command(flatten)]
+    pub form: Form,
 }

@@ -32,6 +32,31 @@ fn the_definitions_are_sound_and_every_flag_is_explained() {
     assert!(!help.contains("\n  node "), "the launcher's command is hidden: {help}");
 }
 
+/// Those that begin a run, and those that examine one or a file instead, have it named each time.
+const NAMED: [&str; 5] = ["train", "plan", "fork", "knn", "linear"];
+
+#[test]
+fn every_command_at_a_run_takes_it_from_the_environment_and_what_has_json_has_a_form() {
+    fn judged(command: &clap::Command) -> usize {
+        let has = |name: &str| command.get_arguments().find(|argument| argument.get_long() == Some(name));
+        let run = has("run").filter(|_| !NAMED.contains(&command.get_name()));
+        if let Some(run) = run {
+            assert_eq!(run.get_env(), Some("EVERSTEP_RUN".as_ref()), "{}", command.get_name());
+        }
+        // Those of the desk; `train`, `audit`, `checkpoint` and `eval` know text and JSON alone.
+        let desk = run.is_some() && has("certificate").is_some();
+        if desk && has("json").is_some() {
+            assert!(has("output").is_some_and(|output| output.get_short() == Some('o')), "{}", command.get_name());
+        }
+        usize::from(run.is_some()) + command.get_subcommands().map(judged).sum::<usize>()
+    }
+    let count = judged(&Cli::command());
+    assert!(count >= 30, "{count}");
+    for command in ["why", "doctor", "goodput", "history", "events", "wait step>=1", "describe r1", "tree"] {
+        parse(&format!("everstep {command} --run r -o json")).unwrap_or_else(|error| panic!("{command}: {error}"));
+    }
+}
+
 #[test]
 fn flags_of_train_replace_values_of_the_recipe_and_are_named_when_wrong() {
     let text = "[run]\npasses = 1\n[data.make]\n[model]\ntrunk = \"seer_10b\"\n[swav]\nfreeze_prototypes = 0\n";

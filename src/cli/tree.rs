@@ -13,4 +13,7 @@ pub struct TreeArgs {
     /// What to draw, as for `describe`; the run if not given
     #[arg(value_name = "REF")]
     pub reference: Option<String>,
+    /// How it is shown; table and wide are this command's own form
+    #[arg(short, long, value_enum, default_value_t)]
+    pub output: crate::views::output::Output,
 }

@@ -2,6 +2,7 @@
 
 use clap::Args;
 
+use super::desk::Form;
 use crate::judge::moment::span;
 use crate::judge::wait::Expression;
 
@@ -31,7 +32,7 @@ pub struct WaitArgs {
     /// Ask this often
     #[arg(long, value_name = "TIME", default_value = "250ms", value_parser = span)]
     pub poll: u64,
-    /// Print what held as one JSON object
-    #[arg(long)]
-    pub json: bool,
+    /// Print what held as one JSON object with --json
+    #[command(flatten)]
+    pub form: Form,
 }

@@ -2,6 +2,8 @@
 
 use clap::Args;
 
+use super::desk::Form;
+
 /// `everstep why`.
 #[derive(Debug, Clone, Args)]
 #[command(after_help = "\
@@ -16,7 +18,7 @@ pub struct WhyArgs {
     /// `waiting`, `slow`, or a reference (`rank/2`, `node/n0a1b`, `actor/n0a1b/loader`, `link/…`, `shard/…`, `checkpoint/…`)
     #[arg(value_name = "TOPIC")]
     pub topic: Option<String>,
-    /// Print the chain of causes as one JSON object
-    #[arg(long)]
-    pub json: bool,
+    /// Print the chain of causes as one JSON object with --json
+    #[command(flatten)]
+    pub form: Form,
 }

@@ -1,11 +1,13 @@
 //! `everstep cert`: certificates for people, and for nodes that cannot read the run's authority.
 
+mod deny;
+
 use std::io::Write as _;
 use std::sync::Arc;
 use std::time::Duration;
 
 use everstep_actors::net::join::{Given, JoinDesk};
-use everstep_actors::net::tls::{Identity, JoinToken, Role, RunCa, TlsError, Tokens};
+use everstep_actors::net::tls::{Denied, Identity, JoinToken, Role, RunCa, TlsError, Tokens};
 
 use super::output;
 use crate::cli::desk::{At, CertCommand, CertRole, IssueArgs, RunAt, ServeArgs, TokenArgs};
@@ -23,6 +25,8 @@ pub fn run(command: &CertCommand) -> Result<ExitCode, Failure> {
         CertCommand::Issue(args) => issue(args),
         CertCommand::Token(args) => token(args),
         CertCommand::Serve(args) => super::wait_for(serve(args)),
+        CertCommand::Deny(args) => super::wait_for(deny::deny(args)),
+        CertCommand::Denied(args) => super::wait_for(deny::denied(args)),
     }
 }
 
@@ -48,9 +52,11 @@ fn issue(args: &At<IssueArgs>) -> Result<ExitCode, Failure> {
         CertRole::Viewer => (Role::Viewer, "look"),
         CertRole::Admin => (Role::Admin, "look and order"),
     };
-    Identity::issue(&ca, role, args.ttl).and_then(|identity| identity.write(&args.output)).map_err(config)?;
+    let identity = Identity::issue(&ca, role, args.ttl).map_err(config)?;
+    identity.write(&args.output).map_err(config)?;
     let (file, run, time) = (args.output.display(), &at.run, crate::report::duration(args.ttl.as_secs_f64()));
     output::print(&format!("{file}: who has it may {can} for {time}: `everstep status --run {run} --certificate {file}`"))?;
+    say(&format!("its id is {0}: `everstep cert deny {0} --run {run}` ends it sooner", identity.id()));
     Ok(ExitCode::Done)
 }
 
@@ -66,10 +72,14 @@ async fn serve(args: &At<ServeArgs>) -> Result<ExitCode, Failure> {
     let (ca, secrets) = authority(&args.at)?;
     // Tokens that were spent are kept beside the authority: none is good twice, whoever serves.
     let tokens = Tokens::kept_in(Arc::new(ca), NODE_CERTIFICATE_FOR, &secrets).map_err(config)?;
+    let denied = Arc::new(Denied::default());
+    deny::read(&args.at.run, &denied).await?;
+    let tokens = tokens.without(denied.clone());
     let desk = JoinDesk::bind(args.what.listen, tokens).map_err(|error| Failure::new(ExitCode::Failed, error))?;
     say(&format!("certificates are given for tokens at {}; Ctrl-C ends it", args.what.listen));
     tokio::select! {
         () = desk.serve(|given: Given| say(&given.to_string())) => {}
+        () = deny::keep_reading(&args.at.run, &denied) => {}
         _ = tokio::signal::ctrl_c() => {}
     }
     Ok(ExitCode::Done)

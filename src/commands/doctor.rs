@@ -13,7 +13,7 @@ use crate::judge::{doctor, sight};
 /// # Errors
 /// Stdout cannot be written.
 pub fn list(args: &DoctorArgs, out: &mut dyn Write) -> Result<ExitCode, Failure> {
-    if args.json {
+    if args.form.is_json() {
         json(out, &doctor::CATALOGUE)?;
     } else {
         lines(out, &doctor::catalogue())?;
@@ -35,7 +35,7 @@ pub async fn run(args: &DoctorArgs, eye: &dyn Eye, out: &mut dyn Write) -> Resul
         Vec::new()
     });
     let diagnosis = doctor::diagnose(&view, &events);
-    if args.json {
+    if args.form.is_json() {
         json(out, &diagnosis)?;
     } else {
         lines(out, &diagnosis.text())?;
@@ -49,11 +49,12 @@ pub async fn run(args: &DoctorArgs, eye: &dyn Eye, out: &mut dyn Write) -> Resul
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cli::desk::Form;
     use crate::judge::fixtures::{Fake, checkpoint, committed, healthy};
 
     async fn told(eye: &Fake, list: bool, json: bool) -> (ExitCode, String) {
         let mut out = Vec::new();
-        let code = run(&DoctorArgs { list, json }, eye, &mut out).await.unwrap();
+        let code = run(&DoctorArgs { list, form: Form::json(json) }, eye, &mut out).await.unwrap();
         (code, String::from_utf8(out).unwrap())
     }
 
@@ -77,7 +78,7 @@ mod tests {
         let all: Vec<serde_json::Value> = serde_json::from_str(&json).unwrap();
         assert_eq!((all.len(), all[0].get("threshold").is_some()), (doctor::CATALOGUE.len(), true));
         assert_eq!(
-            run(&DoctorArgs { list: false, json: false }, &Fake::away("gone"), &mut Vec::new()).await.unwrap_err().code,
+            run(&DoctorArgs { list: false, form: Form::default() }, &Fake::away("gone"), &mut Vec::new()).await.unwrap_err().code,
             ExitCode::Unreachable
         );
     }

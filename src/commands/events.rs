@@ -91,7 +91,8 @@ fn wanted(args: &EventsArgs, since_ms: u64, recorded: &Recorded) -> bool {
 /// Whether somebody still reads.
 fn print(args: &EventsArgs, events: &[Recorded], out: &mut dyn Write) -> Result<bool, Failure> {
     for recorded in events {
-        let reads = if args.json { json(out, &telling::json(recorded))? } else { data(out, &telling::line(recorded, args.wide))? };
+        let reads =
+            if args.form.is_json() { json(out, &telling::json(recorded))? } else { data(out, &telling::line(recorded, args.wide))? };
         if !reads {
             return Ok(false);
         }
@@ -104,12 +105,22 @@ mod tests {
     use std::io;
 
     use super::*;
+    use crate::cli::desk::Form;
     use crate::judge::fixtures::{Fake, NOW, by, committed, epoch, lost, save_failed, waits};
     use crate::judge::layout::WIDTH;
     use crate::judge::moment::Moment;
 
     fn args() -> EventsArgs {
-        EventsArgs { follow: false, since: None, severity: AtLeast::Info, all: false, limit: None, wide: false, json: false, poll: 1_000 }
+        EventsArgs {
+            follow: false,
+            since: None,
+            severity: AtLeast::Info,
+            all: false,
+            limit: None,
+            wide: false,
+            form: Form::default(),
+            poll: 1_000,
+        }
     }
 
     fn events() -> Vec<Recorded> {
@@ -144,7 +155,7 @@ mod tests {
         assert_eq!(told(&EventsArgs { severity: AtLeast::Warning, ..args() }).await.len(), 2);
         assert_eq!(told(&EventsArgs { severity: AtLeast::Error, ..args() }).await.len(), 0);
         assert_eq!(told(&EventsArgs { since: Some(Moment::parse("12:00:03").unwrap()), ..args() }).await.len(), 2);
-        let lines = told(&EventsArgs { limit: Some(1), json: true, ..args() }).await;
+        let lines = told(&EventsArgs { limit: Some(1), form: Form::json(true), ..args() }).await;
         let json: serde_json::Value = serde_json::from_str(&lines[0]).unwrap();
         assert_eq!(
             (lines.len(), &json["event"], &json["severity"], &json["at_ms"]),

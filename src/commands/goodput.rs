@@ -18,7 +18,7 @@ pub async fn run(args: &GoodputArgs, eye: &dyn Eye, out: &mut dyn Write) -> Resu
     if goodput.shares.is_empty() {
         talk("no time to share out: fewer than two events are durable");
     }
-    if args.json {
+    if args.form.is_json() {
         json(out, &goodput)?;
     } else {
         lines(out, &goodput.text())?;
@@ -29,6 +29,7 @@ pub async fn run(args: &GoodputArgs, eye: &dyn Eye, out: &mut dyn Write) -> Resu
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cli::desk::Form;
     use crate::judge::fixtures::{Fake, NOW, committed, epoch};
 
     #[tokio::test]
@@ -36,7 +37,7 @@ mod tests {
         let eye = Fake::remembers(vec![epoch(NOW, 1, 0, 2, "start"), committed(NOW + 1_000, 0, 1), committed(NOW + 2_000, 1, 1)]);
         let told = async |eye: &Fake, json: bool| {
             let mut out = Vec::new();
-            run(&GoodputArgs { json }, eye, &mut out).await.map(|_| String::from_utf8(out).unwrap())
+            run(&GoodputArgs { form: Form::json(json) }, eye, &mut out).await.map(|_| String::from_utf8(out).unwrap())
         };
         let text = told(&eye, false).await.unwrap();
         assert!(

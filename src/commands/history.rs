@@ -24,7 +24,7 @@ pub async fn run(args: &HistoryArgs, eye: &dyn Eye, out: &mut dyn Write) -> Resu
     }
     let then = args.at.map(|moment| at(&story, moment.resolve(wall_ms(), story.known_ms()), args.around));
     let incidents = (args.at.is_none() || args.incidents).then(|| of(&story));
-    if args.json {
+    if args.form.is_json() {
         json(out, &History { schema_version: crate::judge::SCHEMA_VERSION, at: then, incidents })?;
         return Ok(ExitCode::Done);
     }
@@ -43,6 +43,7 @@ pub async fn run(args: &HistoryArgs, eye: &dyn Eye, out: &mut dyn Write) -> Resu
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cli::desk::Form;
     use crate::judge::fixtures::{Fake, NOW, committed, epoch, lost};
     use crate::judge::moment::Moment;
 
@@ -54,7 +55,7 @@ mod tests {
 
     async fn told(eye: &Fake, at: Option<&str>, incidents: bool, json: bool) -> String {
         let mut out = Vec::new();
-        let args = HistoryArgs { at: at.map(|text| Moment::parse(text).unwrap()), around: 5_000, incidents, json };
+        let args = HistoryArgs { at: at.map(|text| Moment::parse(text).unwrap()), around: 5_000, incidents, form: Form::json(json) };
         assert_eq!(run(&args, eye, &mut out).await, Ok(ExitCode::Done));
         String::from_utf8(out).unwrap()
     }

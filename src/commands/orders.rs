@@ -87,7 +87,7 @@ fn say((name, answer): (String, Answer), hint: &str) -> Result<ExitCode, Failure
     }
 }
 
-fn find<'a>(record: &'a EpochRecord, node: &NodeRef) -> Result<&'a Member, Failure> {
+pub(super) fn find<'a>(record: &'a EpochRecord, node: &NodeRef) -> Result<&'a Member, Failure> {
     let name = node.node.as_str();
     let rank = name.strip_prefix("rank/").or_else(|| name.strip_prefix('r'));
     let by_rank = rank.and_then(|rank| rank.parse::<usize>().ok()).and_then(|rank| record.members.get(rank));

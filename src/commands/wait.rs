@@ -43,7 +43,7 @@ pub async fn run(args: &WaitArgs, eye: &dyn Eye, out: &mut dyn Write) -> Result<
         return Err(over(args, eye, &standing).await);
     }
     let seconds = started.elapsed().as_secs_f64();
-    if args.json {
+    if args.form.is_json() {
         let values = standing.values.into_iter().collect();
         json(out, &Held { schema_version: crate::judge::SCHEMA_VERSION, expression: args.expression.to_string(), values, seconds })?;
     } else {
@@ -108,11 +108,12 @@ mod tests {
     use everstep_actors::desk::view::View;
 
     use super::*;
+    use crate::cli::desk::Form;
     use crate::judge::fixtures::{Fake, ended, healthy, run as of_run};
     use crate::judge::wait::Expression;
 
     fn args(expression: &str, json: bool) -> WaitArgs {
-        WaitArgs { expression: Expression::parse(expression).unwrap(), timeout: 60_000, poll: 250, json }
+        WaitArgs { expression: Expression::parse(expression).unwrap(), timeout: 60_000, poll: 250, form: Form::json(json) }
     }
 
     fn at_step(step: u64, state: &str) -> View {

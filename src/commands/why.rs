@@ -26,7 +26,7 @@ pub async fn run(args: &WhyArgs, eye: &dyn Eye, out: &mut dyn Write) -> Result<E
         None if why::waits(&view) => why::waiting(&view),
         None => why::slow(&view),
     };
-    if args.json {
+    if args.form.is_json() {
         json(out, &chain)?;
     } else {
         lines(out, &chain.text())?;
@@ -37,11 +37,12 @@ pub async fn run(args: &WhyArgs, eye: &dyn Eye, out: &mut dyn Write) -> Result<E
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cli::desk::Form;
     use crate::judge::fixtures::{Fake, healthy, node_ref, of_node, rank, run as of_run, set};
 
     async fn told(eye: &Fake, topic: Option<&str>, json: bool) -> Result<String, Failure> {
         let mut out = Vec::new();
-        let args = WhyArgs { topic: topic.map(str::to_owned), json };
+        let args = WhyArgs { topic: topic.map(str::to_owned), form: Form::json(json) };
         assert_eq!(run(&args, eye, &mut out).await?, ExitCode::Done);
         Ok(String::from_utf8(out).unwrap())
     }

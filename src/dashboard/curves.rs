@@ -160,7 +160,7 @@ mod tests {
 
     #[test]
     fn an_incident_lasts_from_the_loss_to_the_next_step() {
-        let lost = || Event::NodeLost { node: NodeId([2; 16]), rank: Some(1), because: "killed".into() };
+        let lost = || Event::NodeLost { node: NodeId([2; 16]), rank: Some(1), because: "killed".into(), fault: None };
         let waits = || Event::Waiting { because: "2 of 4 are there".into() };
         let events =
             [at(1, waits()), at(5, step(1, 3.0)), at(10, lost()), at(11, lost()), at(12, waits()), at(30, step(2, 2.0)), at(40, waits())];

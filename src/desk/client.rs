@@ -43,6 +43,8 @@ const ANSWER_WITHIN: Duration = Duration::from_millis(900);
 const STORE_WITHIN: Duration = Duration::from_millis(400);
 /// A node does what it is told within this, or says why not.
 const OBEY_WITHIN: Duration = Duration::from_secs(3);
+/// Peers that are there take a goodbye within this.
+const GOODBYE_WITHIN: Duration = Duration::from_millis(200);
 /// Members that are asked beside a leader that does not answer.
 const OTHERS: usize = 8;
 
@@ -172,6 +174,12 @@ impl Desk {
         }
     }
 
+    /// Whether the leader of this record has not said that the run has ended.
+    pub async fn is_led(&self, record: &EpochRecord) -> bool {
+        let lease = tokio::time::timeout(STORE_WITHIN, Lease::read(&self.store)).await.ok().and_then(Result::ok).flatten();
+        !lease.is_some_and(|lease| lease.released && lease.epoch >= record.epoch)
+    }
+
     async fn link(&self, member: &Member) -> Result<Link<Control>, String> {
         let slot = self.links.lock().unwrap_or_else(PoisonError::into_inner).entry(member.node).or_default().clone();
         // Questions that are asked together share one connection: the first of them dials.
@@ -266,7 +274,8 @@ impl Desk {
     /// Says goodbye to whom was asked.
     pub async fn close(&self) {
         for endpoint in self.endpoints.iter().filter_map(OnceCell::get) {
-            endpoint.close("answered").await;
+            // Who refused us, or is gone, does not answer: nobody who has his answer waits for that.
+            drop(tokio::time::timeout(GOODBYE_WITHIN, endpoint.close("answered")).await);
         }
     }
 }
@@ -287,14 +296,12 @@ impl Eye for Desk {
                 .clone()
                 .ok_or_else(|| Failure::new(ExitCode::Unreachable, "the store does not answer; see that it can be reached"))?,
         };
-        let lease = tokio::time::timeout(STORE_WITHIN, Lease::read(&self.store)).await.ok().and_then(Result::ok).flatten();
-        let because = if lease.is_some_and(|lease| lease.released && lease.epoch >= record.epoch) {
-            None
-        } else {
-            match self.ask_members(&record, question).await {
+        let because = match self.is_led(&record).await {
+            false => None,
+            true => match self.ask_members(&record, question).await {
                 Ok(view) => return Ok(view),
                 Err(because) => Some(because),
-            }
+            },
         };
         remembered::view(&self.run, &self.store, &record, because, question).await
     }

@@ -2,6 +2,7 @@
 
 use std::future::Future;
 use std::io::{self, ErrorKind, IsTerminal as _, Write as _};
+use std::pin::pin;
 use std::time::Duration;
 
 use crate::cli::{ExitCode, Failure};
@@ -34,12 +35,17 @@ where
     let mut turn = tokio::time::interval(EVERY);
     turn.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     turn.tick().await;
+    // One listener for all turns: a Ctrl-C that comes while nobody listens would be lost.
+    let mut interrupted = pin!(tokio::signal::ctrl_c());
     loop {
-        tokio::select! {
-            _ = turn.tick() => {}
-            _ = tokio::signal::ctrl_c() => return Ok(code),
-        }
-        let (text, result) = command().await;
+        let look = async {
+            turn.tick().await;
+            command().await
+        };
+        let (text, result) = tokio::select! {
+            looked = look => looked,
+            _ = &mut interrupted => return Ok(code),
+        };
         match result {
             Ok(newer) => code = newer,
             Err(failure) => {

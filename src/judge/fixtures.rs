@@ -92,7 +92,7 @@ pub(crate) fn save_failed(at_ms: u64, step: u64, because: &str) -> Recorded {
 }
 
 pub(crate) fn lost(at_ms: u64, n: u8, because: &str) -> Recorded {
-    at(at_ms, Event::NodeLost { node: node(n), rank: Some(u32::from(n) - 1), because: because.into() })
+    at(at_ms, Event::NodeLost { node: node(n), rank: Some(u32::from(n) - 1), because: because.into(), fault: None })
 }
 
 pub(crate) fn waits(at_ms: u64, because: &str) -> Recorded {
@@ -230,7 +230,7 @@ changes!(run: Run(RunView), of_node: Node(NodeView), rank: Rank(RankView), actor
 
 pub(crate) fn failure(message: &str, root_cause: &str, root: &str) -> ErrorView {
     let (message, root_cause, root) = (message.into(), root_cause.into(), root.into());
-    ErrorView { at_ms: NOW - 1_000, message, root_cause, root, is_propagated: true }
+    ErrorView { at_ms: NOW - 1_000, message, root_cause, root, is_propagated: true, mended_ms: None }
 }
 
 /// An eye that sees one view after another, the last one from then on, and one list of events after another.

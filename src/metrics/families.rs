@@ -94,8 +94,8 @@ pub(super) fn actors(text: &mut Text, view: &View) {
     text.by("mailbox_oldest_message_seconds", Gauge, help, "actor_kind", &oldest);
     let restarts = by(&|all| all.iter().map(|actor| f64::from(actor.restarts)).sum());
     text.by("actor_restarts_total", Counter, "How often actors were started anew.", "actor_kind", &restarts);
-    let failures = by(&|all| all.iter().filter(|actor| actor.error.is_some()).count() as f64);
-    text.by("actor_failures", Gauge, "Actors whose last failure is on record.", "actor_kind", &failures);
+    let failures = by(&|all| all.iter().filter(|actor| actor.trouble().is_some()).count() as f64);
+    text.by("actor_failures", Gauge, "Actors whose last failure was not made good.", "actor_kind", &failures);
 }
 
 /// Connections.

@@ -73,7 +73,7 @@ impl Story {
             }
             Event::CheckpointSaved { step, .. } => drop(self.saved.insert(step.0, ())),
             Event::CheckpointFailed { step, because } => self.incidents.push((step.0, format!("checkpoint failed: {because}"))),
-            Event::NodeLost { node, rank, because } => {
+            Event::NodeLost { node, rank, because, .. } => {
                 let who = rank.map_or_else(|| node.to_string(), |rank| format!("rank {rank}"));
                 self.incidents.push((self.step, format!("{who} lost: {because}")));
             }

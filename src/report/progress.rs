@@ -145,8 +145,8 @@ fn sentence(event: &Event) -> Option<String> {
             format!("evaluated after step {}: {}", step.0, scores.join(", "))
         }
         Event::SampleReplaced { place, because, sample } => format!("image {sample} ({place}) is replaced: {because}"),
-        Event::NodeLost { node, rank: Some(rank), because } => format!("rank {rank} ({node}) is lost: {because}"),
-        Event::NodeLost { node, rank: None, because } => format!("{node} is lost: {because}"),
+        Event::NodeLost { node, rank: Some(rank), because, .. } => format!("rank {rank} ({node}) is lost: {because}"),
+        Event::NodeLost { node, rank: None, because, .. } => format!("{node} is lost: {because}"),
         Event::CopiesDiffered { epoch, shards } => {
             let shards: Vec<&str> = shards.iter().map(|(shard, _)| shard.as_str()).collect();
             format!("copies of shards {} differed in epoch {}: the step is computed again", shards.join(", "), epoch.0)
@@ -208,7 +208,7 @@ pub(crate) mod tests {
     }
 
     pub(crate) fn lost(because: &str) -> Recorded {
-        at(0, Event::NodeLost { node: NodeId([9; 16]), rank: Some(1), because: because.into() })
+        at(0, Event::NodeLost { node: NodeId([9; 16]), rank: Some(1), because: because.into(), fault: None })
     }
 
     pub(crate) fn began(epoch: u64, step: u64) -> Recorded {

@@ -102,8 +102,15 @@ impl Page {
         match &actor.error {
             None => self.within("none", ""),
             Some(error) => {
-                let ago = ago(error.at_ms, self.now_ms).map(|ago| format!(" ({ago})")).unwrap_or_default();
-                self.within("at", &format!("{} UTC{ago}", date(error.at_ms)));
+                let at = |at_ms: u64| {
+                    let ago = ago(at_ms, self.now_ms).map(|ago| format!(" ({ago})")).unwrap_or_default();
+                    format!("{} UTC{ago}", date(at_ms))
+                };
+                let (failed, mended) = (at(error.at_ms), error.mended_ms.map(at));
+                self.within("at", &failed);
+                if let Some(mended) = mended {
+                    self.within("mended", &format!("{mended}: it succeeded at the same again"));
+                }
                 self.within("message", &error.message);
                 self.within("root cause", &error.root_cause);
                 self.within("which lies at", if error.root.is_empty() { "-" } else { &error.root });

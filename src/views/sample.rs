@@ -150,6 +150,7 @@ fn actor(node: &str, name: &str, failed: bool) -> Item {
         message: "the loader gave up".into(),
         root_cause: "shard-007.tar cannot be read: No space left on device".into(),
         root: format!("actor/{node}/store"),
+        mended_ms: None,
         is_propagated: true,
     };
     let busy = name == "rank";

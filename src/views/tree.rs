@@ -70,7 +70,7 @@ impl<'a> Forest<'a> {
 
     /// Whether something is wrong with an item: a word that people look for, or an error.
     fn is_odd(item: &Item) -> bool {
-        let has_error = matches!(&item.properties, Properties::Actor(actor) if actor.error.is_some());
+        let has_error = matches!(&item.properties, Properties::Actor(actor) if actor.trouble().is_some());
         has_error || ["failed", "quiet", "silent", "draining", "damaged", "incomplete", "behind", "lost"].contains(&item.state.as_str())
     }
 

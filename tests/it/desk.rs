@@ -194,3 +194,120 @@ fn a_machine_without_the_authority_joins_with_tokens() {
     signal(run.pid(), "TERM");
     assert_eq!(run.end().code, 0);
 }
+
+/// The id that `cert issue` tells.
+fn issued(bench: &Bench, role: &str, file: &str) -> String {
+    let ran = bench.run(&format!("cert issue --run told --role {role} --ttl 1h -o {file}"));
+    let id = ran.stderr.split("its id is ").nth(1).and_then(|rest| rest.split(':').next());
+    id.unwrap_or_else(|| panic!("{ran:?}")).to_owned()
+}
+
+/// The nodes that lead, or that do not.
+fn nodes(bench: &Bench, lead: bool) -> Vec<String> {
+    let names = bench.run(&format!("get nodes --run told --filter leads={lead} -o name"));
+    assert_eq!(names.code, 0, "{names:?}");
+    names.stdout.lines().map(str::to_owned).collect()
+}
+
+/// What a status is answered with by somebody with this certificate: by the run, or by the store and why.
+fn answered(bench: &Bench, certificate: &str) -> (i32, String) {
+    let ran = bench.run(&format!("status --run told --certificate {certificate}"));
+    (ran.code, ran.stderr)
+}
+
+/// The run answers it; a machine that is too busy for that is asked again.
+fn served(bench: &Bench, certificate: &str) {
+    let mut tries = (0..10).map(|_| answered(bench, certificate));
+    assert!(tries.any(|(code, _)| code == 0), "nobody answers {certificate}");
+}
+
+/// The run answers it never; why, a machine too busy to hear it in time is told the next time.
+fn refused(bench: &Bench, certificate: &str) {
+    let mut because = String::new();
+    for _ in 0..10 {
+        let (code, said) = answered(bench, certificate);
+        assert_eq!(code, 4, "{said}");
+        because = said;
+        if because.contains("was denied by an operator") {
+            return;
+        }
+    }
+    panic!("{because}");
+}
+
+#[test]
+fn a_denied_certificate_opens_nothing_at_any_node_nor_after_a_restart() {
+    let bench = Bench::new();
+    let mut run = bench.start(LONG);
+    run.until_step(2);
+    let viewer = issued(&bench, "viewer", "viewer.pem");
+    issued(&bench, "viewer", "other.pem");
+    let admin = issued(&bench, "admin", "admin.pem");
+    // A link that is up ends too: the watch goes on with what the store tells.
+    let mut watch = bench.start("status --run told --certificate viewer.pem --watch -o jsonl");
+    watch.until(|item| item["kind"] == "run" && item["state"] == "training");
+    let denied = bench.run(&format!("cert deny {viewer} --run told --certificate admin.pem"));
+    assert!(denied.code == 0 && denied.stdout.contains(&format!("{viewer} is denied")), "{denied:?}");
+    refused(&bench, "viewer.pem");
+    served(&bench, "other.pem");
+    watch.until(|item| item["kind"] == "run" && item["state"] == "silent");
+    signal(watch.pid(), "INT");
+    let watched = watch.end();
+    assert!(watched.stderr.contains("nobody answers"), "{watched:?}");
+    // A viewer denies nobody.
+    let forbidden = bench.run(&format!("cert deny {admin} --run told --certificate other.pem"));
+    assert!(forbidden.code == 7 && forbidden.sentence().contains("may look and not order"), "{forbidden:?}");
+    assert_eq!(bench.run("cert deny nonsense --run told").code, 3);
+    // Another leader knows it as well.
+    assert_eq!(bench.run(&format!("kill {} --run told --yes", nodes(&bench, true)[0])).code, 0);
+    run.until(|event| event["event"] == "node_lost");
+    assert_eq!(bench.run("wait ranks=3 --run told --timeout 60s").code, 0);
+    refused(&bench, "viewer.pem");
+    signal(run.pid(), "TERM");
+    assert_eq!(run.end().code, 0);
+    // While nothing runs it is written down, and the next start knows both.
+    let late = bench.run(&format!("cert deny {admin} --run told"));
+    assert!(late.code == 0 && late.stdout.contains("nobody leads now"), "{late:?}");
+    let listed = bench.run("cert denied --run told").stdout;
+    assert!(listed.lines().count() == 2 && listed.contains(&viewer) && listed.contains(&admin), "{listed}");
+    let events = bench.run("events --run told --json").stdout;
+    for key in [&viewer, &admin] {
+        let told = |line: &&str| line.contains(&format!("\"deny {key}\"")) && !line.contains("refused: ");
+        assert_eq!(events.lines().filter(told).count(), 1, "{events}");
+    }
+    let mut run = bench.start(LONG);
+    run.until(|event| event["event"] == "step_committed");
+    refused(&bench, "viewer.pem");
+    refused(&bench, "admin.pem");
+    served(&bench, "other.pem");
+    signal(run.pid(), "TERM");
+    assert_eq!(run.end().code, 0);
+}
+
+#[test]
+fn a_denied_node_leaves_and_the_run_goes_on() {
+    let bench = Bench::new();
+    let mut run = bench.start(LONG);
+    run.until_step(2);
+    let leader = nodes(&bench, true);
+    let denied = bench.run(&format!("cert deny {} --run told", nodes(&bench, false)[0]));
+    assert_eq!(denied.code, 0, "{denied:?}");
+    assert_eq!(bench.run("wait ranks=2 --run told --timeout 60s").code, 0);
+    assert_eq!(nodes(&bench, true), leader);
+    let step = run_now(&bench)["properties"]["step"].as_u64().unwrap();
+    assert_eq!(bench.run(&format!("wait step>={} --run told --timeout 60s", step + 5)).code, 0);
+    // The leader puts itself out: the other one leads, and nothing is lost.
+    let denied = bench.run(&format!("cert deny {} --run told", leader[0]));
+    assert_eq!(denied.code, 0, "{denied:?}");
+    assert_eq!(bench.run("wait ranks=1 --run told --timeout 60s").code, 0);
+    assert_ne!(nodes(&bench, true), leader);
+    let step = run_now(&bench)["properties"]["step"].as_u64().unwrap();
+    assert_eq!(bench.run(&format!("wait step>={} --run told --timeout 60s", step + 5)).code, 0);
+    let audit = bench.run("audit --run told");
+    assert_eq!(audit.code, 0, "{audit:?}");
+    let events = bench.run("events --run told --json").stdout;
+    let told = |line: &&str| line.contains("\"ordered\"") && line.contains("\"deny n");
+    assert_eq!(events.lines().filter(told).count(), 2, "{events}");
+    signal(run.pid(), "TERM");
+    assert_eq!(run.end().code, 0);
+}

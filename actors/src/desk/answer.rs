@@ -42,7 +42,7 @@ pub fn select(mut items: Vec<Item>, question: &Question) -> (Vec<Item>, u64) {
 }
 
 /// References of an item and of what belongs to it, however deep.
-fn under(items: &[Item], root: &str) -> BTreeSet<String> {
+pub fn under(items: &[Item], root: &str) -> BTreeSet<String> {
     let mut children: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
     for item in items {
         children.entry(&item.parent).or_default().push(&item.reference);

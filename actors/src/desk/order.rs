@@ -24,6 +24,11 @@ pub enum Order {
     Resume,
     /// End this node's process at once, as a crash would.
     Kill,
+    /// Let nobody in any more with a certificate of this key, and end the links that it has.
+    Deny {
+        /// The id of the key or the beginning of it, in hexadecimal digits.
+        key: String,
+    },
     /// End the run in good order: finish the step, write a checkpoint, leave.
     Stop,
 }

@@ -248,6 +248,16 @@ pub struct ErrorView {
     pub root: String,
     /// Whether it only passes on what happened elsewhere, as a node does that leaves because one of its actors failed.
     pub is_propagated: bool,
+    /// When the actor did again what had failed, milliseconds since the Unix epoch; absent while the failure stands.
+    #[serde(default)]
+    pub mended_ms: Option<u64>,
+}
+
+impl ActorView {
+    /// Its last failure, where that has not been made good.
+    pub fn trouble(&self) -> Option<&ErrorView> {
+        self.error.as_ref().filter(|error| error.mended_ms.is_none())
+    }
 }
 
 /// A lane.

@@ -134,7 +134,7 @@ impl Event {
                 format!("trunk of step {} examined: {}", step.0, scores.join(", "))
             }
             Self::SampleReplaced { sample, place, because } => format!("sample {sample} ({place}) is replaced by another: {because}"),
-            Self::NodeLost { node, rank, because } => {
+            Self::NodeLost { node, rank, because, .. } => {
                 let rank = rank.map(|rank| format!(" (rank {rank})")).unwrap_or_default();
                 format!("{node}{rank} was lost: {because}")
             }

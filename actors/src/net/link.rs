@@ -49,6 +49,12 @@ pub(crate) const SILENT: u32 = 2;
 /// Why a link ended.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum LinkDown {
+    /// This end does not want the peer any more.
+    #[error("this node refused the peer: {reason}")]
+    Unwanted {
+        /// The sentence that the peer was given.
+        reason: String,
+    },
     /// One of the two ends closed it on purpose.
     #[error("the link was closed: {reason}")]
     Closed {
@@ -281,6 +287,12 @@ impl<C: Frame> Link<C> {
     pub fn try_send(&self, header: &DataHeader, payload: Payload) -> Result<(), SendError> {
         let frame = self.data_frame(header, payload)?;
         self.queue_of(&frame).try_put(frame).map_err(|full| if full { SendError::Full(self.peer()) } else { self.gone() })
+    }
+
+    /// Ends the link at once: nothing that the peer has sent is delivered any more. It gets the sentence.
+    pub fn refuse(&self, reason: &str) {
+        // An actor that is gone has ended its link.
+        let _ = self.actor.insist(LinkMessage::Ended(LinkDown::Unwanted { reason: reason.to_owned() }));
     }
 
     /// Closes the link: what is queued still goes out and the peer's router gets it all, then it gets

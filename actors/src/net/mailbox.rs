@@ -68,6 +68,8 @@ pub struct Failure {
     pub root_cause: String,
     /// The reference at which that lies; empty for this actor itself.
     pub root: String,
+    /// When the actor did again what it could not do, milliseconds since the Unix epoch; absent while it has not.
+    pub mended_ms: Option<u64>,
 }
 
 /// The same, as numbers at one moment.
@@ -146,7 +148,14 @@ impl ActorStats {
 
     /// Something that this actor was to do has failed; `root` is the reference at which the cause lies, empty for the actor itself.
     pub fn failed(&self, message: String, root_cause: String, root: String) {
-        *lock(&self.failure) = Some(Failure { at_ms: crate::clock::wall_ms(), message, root_cause, root });
+        *lock(&self.failure) = Some(Failure { at_ms: crate::clock::wall_ms(), message, root_cause, root, mended_ms: None });
+    }
+
+    /// The actor has done again what it could not do.
+    pub fn succeeded(&self) {
+        if let Some(failure) = lock(&self.failure).as_mut() {
+            failure.mended_ms.get_or_insert_with(crate::clock::wall_ms);
+        }
     }
 
     /// This actor has come to its end by a failure of its own.
@@ -400,6 +409,22 @@ mod tests {
         until(|| table.reports()[0].handled == 5).await;
         let report = table.reports().remove(0);
         assert_eq!((report.depth, report.high_water, report.handling), (0, 3, None));
+    }
+
+    #[test]
+    fn a_failure_is_mended_by_the_first_success_after_it_and_not_by_one_before() {
+        let stats = ActorTable::default().register_slow("checkpoint_writer", 2);
+        stats.succeeded();
+        assert_eq!(stats.report().failure, None);
+        stats.failed("the parts were not saved".into(), "no space is left".into(), String::new());
+        assert_eq!(stats.report().failure.unwrap().mended_ms, None, "it stands");
+        stats.succeeded();
+        let mended = stats.report().failure.unwrap();
+        assert!(mended.mended_ms >= Some(mended.at_ms) && mended.root_cause == "no space is left", "{mended:?}");
+        stats.succeeded();
+        assert_eq!(stats.report().failure.unwrap(), mended, "since when stays");
+        stats.failed("again".into(), "again".into(), String::new());
+        assert_eq!(stats.report().failure.unwrap().mended_ms, None);
     }
 
     #[tokio::test]

@@ -1,5 +1,6 @@
 //! Who is who: a certificate authority for each run, a certificate for each process, and the node id in it.
 
+mod denied;
 pub(crate) mod identity;
 mod pem;
 mod token;
@@ -16,6 +17,7 @@ use rustls::pki_types::{CertificateDer, PrivatePkcs8KeyDer};
 
 use crate::protocol::ids::NodeId;
 
+pub use denied::{DENIED_MAX, Denied, KeyName};
 pub use identity::{Identity, Peer, Role};
 pub use token::{Applicant, JoinToken, TokenError, Tokens};
 

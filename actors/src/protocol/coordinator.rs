@@ -533,7 +533,7 @@ impl Coordinator {
                 let because = format!("the copy of shard {shard} on {} is not what its digest says", self.record.name(holder));
                 self.at_once(now, because, acts);
             }
-            Word::Failed { epoch: of, outcome, because } if of == epoch => self.failed(now, from, outcome, because, acts),
+            Word::Failed { epoch: of, outcome, because, .. } if of == epoch => self.failed(now, from, outcome, because, acts),
             Word::Leave { because, deadline_ms } => {
                 // Half of the time for the step's end, half for the move.
                 let at_once = deadline_ms.map(|deadline| now + Duration::from_millis(deadline / 2));

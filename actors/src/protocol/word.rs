@@ -195,6 +195,8 @@ pub enum Word {
         outcome: Outcome,
         /// One sentence.
         because: String,
+        /// Which actor of the member failed and the first cause of it, where one did.
+        fault: Option<(String, String)>,
     },
     /// Anyone → leader: please end the run in good order.
     Stop {

@@ -12,14 +12,14 @@ use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use crate::checkpoint::PartRecord;
-use crate::event::Event;
+use crate::event::{Event, Fault};
 use crate::net::mailbox::ActorStats;
 use crate::protocol::coordinator::{Act, Coordinator, Creation, Fact, Note, Outside, Rules};
 use crate::protocol::ids::{Epoch, NodeId, ShardId, Step};
 use crate::protocol::pace::Pace;
 use crate::protocol::record::{EpochRecord, Member};
 use crate::protocol::tree;
-use crate::protocol::word::Outcome;
+use crate::protocol::word::{Outcome, Word};
 use crate::wire::message::{Control, LaneMetrics, ShardPartials};
 
 mod saving;
@@ -164,6 +164,22 @@ pub struct State {
     gathered: Gathered,
     pace: Pace,
     saving: BTreeMap<Step, Saving>,
+    /// The actor whose failure is being told, of which node and with its first cause.
+    fault: Option<(NodeId, Fault)>,
+}
+
+impl State {
+    fn new() -> Self {
+        Self {
+            began: Instant::now(),
+            machine: None,
+            leasing: false,
+            gathered: Gathered::default(),
+            pace: Pace::default(),
+            saving: BTreeMap::new(),
+            fault: None,
+        }
+    }
 }
 
 impl Actor for CoordinatorActor {
@@ -172,14 +188,7 @@ impl Actor for CoordinatorActor {
     type Arguments = ();
 
     async fn pre_start(&self, _: ActorRef<CoordinatorMsg>, (): ()) -> Result<State, ActorProcessingErr> {
-        Ok(State {
-            began: Instant::now(),
-            machine: None,
-            leasing: false,
-            gathered: Gathered::default(),
-            pace: Pace::default(),
-            saving: BTreeMap::new(),
-        })
+        Ok(State::new())
     }
 
     async fn handle(&self, _: ActorRef<CoordinatorMsg>, message: CoordinatorMsg, state: &mut State) -> Result<(), ActorProcessingErr> {
@@ -206,7 +215,7 @@ impl CoordinatorActor {
         if let Some((before, how)) = before.and_then(|before| Some((before, machine.record().leader_was_lost(before)?))) {
             // Nobody led who could have recorded it.
             let (node, rank) = (before.leader, before.rank_of(before.leader).map(|rank| rank.0));
-            self.office.record(Event::NodeLost { node, rank, because: how.to_owned() });
+            self.office.record(Event::NodeLost { node, rank, because: how.to_owned(), fault: None });
         }
         state.machine = Some(machine);
         self.fresh(state);
@@ -215,7 +224,11 @@ impl CoordinatorActor {
 
     fn said(&self, state: &mut State, node: NodeId, message: Control) {
         match message {
-            Control::Word(word) => self.learn(state, Fact::Said { from: node, word }),
+            Control::Word(word) => {
+                state.fault = fault_of(node, &word);
+                self.learn(state, Fact::Said { from: node, word });
+                state.fault = None;
+            }
             Control::Reduced { epoch, step, partials, lanes, computed_s, traces, phases } => {
                 // Payload first: the machine may find the step complete.
                 let due = state.machine.as_ref().and_then(Coordinator::flight).is_some_and(|(at, _)| at == step);
@@ -330,7 +343,8 @@ impl CoordinatorActor {
             Note::Waiting(because) => self.office.record(Event::Waiting { because }),
             Note::Lost(node, because) => {
                 let rank = record.and_then(|record| record.rank_of(node)).map(|rank| rank.0);
-                self.office.record(Event::NodeLost { node, rank, because });
+                let fault = state.fault.as_ref().filter(|(of, _)| *of == node).map(|(_, fault)| fault.clone());
+                self.office.record(Event::NodeLost { node, rank, because, fault });
             }
             // Every node tells of the beginning itself; the leader makes the ledger of the epoch before durable.
             Note::Begun { .. } => {
@@ -353,7 +367,7 @@ impl CoordinatorActor {
         if let Some(machine) = &state.machine {
             for member in machine.record().everyone() {
                 let because = because.clone();
-                self.office.send(member.node, Control::Word(crate::protocol::word::Word::Bye { outcome: Outcome::Lost, because }));
+                self.office.send(member.node, Control::Word(Word::Bye { outcome: Outcome::Lost, because }));
             }
         }
     }
@@ -364,3 +378,15 @@ impl CoordinatorActor {
         }
     }
 }
+
+fn fault_of(node: NodeId, word: &Word) -> Option<(NodeId, Fault)> {
+    match word {
+        Word::Failed { fault: Some((actor, root_cause)), .. } => {
+            Some((node, Fault { actor: actor.clone(), root_cause: root_cause.clone() }))
+        }
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -197,7 +197,7 @@ impl State {
                     story.checkpoints.pop_first();
                 }
             }
-            Event::NodeLost { node, rank, because } => {
+            Event::NodeLost { node, rank, because, .. } => {
                 let who = rank.map_or_else(|| node.to_string(), |rank| format!("rank {rank}"));
                 story.waiting = Some((format!("{who} was lost: {because}"), at_ms));
             }

@@ -103,12 +103,28 @@ impl Log {
 
 /// Deletes the oldest objects where there are too many.
 async fn rotate(store: &Store) -> Result<(), StoreError> {
-    let mut keys: Vec<String> = store.list(FOLDER).await?.into_iter().map(|entry| entry.key).collect();
-    // Those of launchers are few and small: what they examined.
-    keys.retain(|key| !key.contains("/launcher-"));
-    keys.sort_unstable();
+    let mut keys = of_leaders(store).await?;
     keys.truncate(keys.len().saturating_sub(OBJECTS_MAX));
     if keys.is_empty() { Ok(()) } else { store.delete_all(keys).await }
+}
+
+/// The objects that leaders wrote, oldest first: their names begin with their epochs and steps. Those of launchers and operators are few
+/// and small.
+async fn of_leaders(store: &Store) -> Result<Vec<String>, StoreError> {
+    let mut keys: Vec<String> = store.list(FOLDER).await?.into_iter().map(|entry| entry.key).collect();
+    keys.retain(|key| !key.contains("/launcher-") && !key.contains("/operator-"));
+    keys.sort_unstable();
+    Ok(keys)
+}
+
+/// Writes down what an operator did while nobody led.
+///
+/// # Errors
+/// The store cannot be written.
+pub async fn note(store: &Store, recorded: &Recorded) -> Result<(), StoreError> {
+    let line = serde_json::to_string(recorded).unwrap_or_default() + "\n";
+    let key = format!("{FOLDER}/operator-{}-{}", recorded.at_ms, recorded.recorded_by);
+    store.put(&key, bytes::Bytes::from(line)).await
 }
 
 /// Everything that is durable, in order of time. A torn or foreign line is passed over.
@@ -125,10 +141,7 @@ pub async fn read(store: &Store) -> Result<Vec<Recorded>, StoreError> {
 /// # Errors
 /// The store cannot be read.
 pub async fn newest(store: &Store) -> Result<Vec<Recorded>, StoreError> {
-    let mut keys: Vec<String> = store.list(FOLDER).await?.into_iter().map(|entry| entry.key).collect();
-    keys.retain(|key| !key.contains("/launcher-"));
-    // Their names begin with their epochs and steps.
-    keys.sort_unstable();
+    let mut keys = of_leaders(store).await?;
     keys.drain(..keys.len().saturating_sub(NEWEST));
     read_all(store, keys).await
 }
@@ -232,6 +245,8 @@ mod tests {
             log.save(&store, &format!("events/{at:010}-0-n")).await.unwrap();
         }
         store.put("events/launcher-x.jsonl", bytes::Bytes::from(serde_json::to_string(&event(9)).unwrap())).await.unwrap();
+        note(&store, &event(10)).await.unwrap();
+        assert_eq!(saved(&store).await, [0, 1, 2, 3, 4, 5, 9, 10], "all of it is the log");
         let times: Vec<u64> = newest(&store).await.unwrap().iter().map(|event| event.at_ms).collect();
         assert_eq!(times, [2, 3, 4, 5]);
     }

@@ -38,9 +38,9 @@ use crate::event::{Event, MemberInfo, Recorded};
 use crate::net::endpoint::{BindError, Endpoint, Options, Socket};
 use crate::net::link::{Link, LinkDown, Payload};
 use crate::net::mailbox::{ActorStats, ActorTable, Mailbox};
-use crate::net::tls::{Identity, Role};
+use crate::net::tls::{Denied, Identity, Peer, Role};
 use crate::net::{Reject, Router};
-use crate::protocol::coordinator::{Care, Rules};
+use crate::protocol::coordinator::{Care, Creation, Rules};
 use crate::protocol::ids::{Epoch, NodeId, Rank, ShardId, Step};
 use crate::protocol::membership::{Act, Fact, LeaseView, Membership, Settings};
 use crate::protocol::plan::Plan;
@@ -53,8 +53,10 @@ use crate::wire::message::{Control, DataHeader, DataKind};
 use crate::workload::{Source, Sums, Workload};
 
 mod answer;
+mod deny;
 mod dial;
 pub mod enter;
+mod given;
 mod hang;
 pub mod look;
 mod mourn;
@@ -67,6 +69,7 @@ mod start;
 use self::answer::{Answering, Asked};
 use self::dial::{Dials, dial};
 use self::enter::Loaded;
+use self::given::Given;
 use self::obey::Pausing;
 use self::office::{LeaderOffice, nonce, save_all, save_events, save_ledger, save_older};
 use self::routes::{Desks, NodeRouter, Shared, TermView, Wires};
@@ -323,7 +326,7 @@ impl<W: Workload> Actor for NodeActor<W> {
             }
             NodeMsg::Ordered(Order::Died { pid, because }) => self.died(state, pid, because),
             NodeMsg::Over(outcome, because) => self.end(state, outcome, because),
-            NodeMsg::Broken(because) => self.broken(state, because),
+            NodeMsg::Broken(because) => self.broken(state, because, None),
         }
         Ok(())
     }
@@ -337,12 +340,12 @@ impl<W: Workload> Actor for NodeActor<W> {
         if let SupervisionEvent::ActorFailed(actor, error) = event
             && !state.over
         {
-            let because = mourn::failed(&self.shared.table, self.shared.me, &self.stats, actor.get_id(), error.as_ref());
+            let (because, fault) = mourn::failed(&self.shared.table, self.shared.me, &self.stats, actor.get_id(), error.as_ref());
             if self.shared.desk.get().is_some_and(|desk| desk.actor().get_id() == actor.get_id()) {
                 tracing::warn!("{because}: this node answers no questions any more");
                 return Ok(());
             }
-            self.broken(state, because);
+            self.broken(state, because, fault);
         }
         Ok(())
     }
@@ -418,6 +421,9 @@ impl<W: Workload> NodeActor<W> {
                 .collect();
             let snapshot = Snapshot { epoch, step, shards };
             let saved = ractor::call!(writer, |reply| WriterMessage::Save { snapshot, reply });
+            if matches!(saved, Ok(Ok(_))) {
+                writing.succeeded();
+            }
             let message = match saved {
                 Ok(Ok(saved)) => match serde_json::to_string(&saved.parts) {
                     Ok(records) => Control::Parts { epoch, step, records, stall_ms },
@@ -476,11 +482,11 @@ impl<W: Workload> NodeActor<W> {
         self.down(state, peer, true, because);
     }
 
-    fn broken(&self, state: &mut State, because: String) {
+    fn broken(&self, state: &mut State, because: String, fault: Option<(String, String)>) {
         match state.machine.record() {
             Some(record) => {
                 let (leader, epoch) = (record.leader, record.epoch);
-                self.shared.send(leader, Control::Word(Word::Failed { epoch, outcome: Outcome::Lost, because }));
+                self.shared.send(leader, Control::Word(Word::Failed { epoch, outcome: Outcome::Lost, because, fault }));
             }
             None => self.end(state, Outcome::Lost, because),
         }
@@ -520,6 +526,14 @@ async fn look(shared: Arc<Shared>) {
 }
 
 async fn create(shared: Arc<Shared>, record: EpochRecord) {
+    // Who was denied while nobody could tell it finds itself alone, and must not begin an epoch that nobody can follow.
+    let unread = shared.read_denied().await;
+    if shared.is_denied() {
+        return;
+    }
+    if let Err(error) = unread {
+        return shared.tell(&shared.node, "node", NodeMsg::Fact(Fact::Created(Creation::Unknown(error.to_string()))));
+    }
     let creation = records::create(&shared.store, &record).await;
     shared.tell(&shared.node, "node", NodeMsg::Fact(Fact::Created(creation)));
 }

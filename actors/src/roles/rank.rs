@@ -478,7 +478,7 @@ impl<W: Workload> RankActor<W> {
     }
 
     fn fail(&self, term: &Term, outcome: Outcome, because: String) {
-        self.superior.tell_leader(Control::Word(Word::Failed { epoch: term.exchange.epoch(), outcome, because }));
+        self.superior.tell_leader(Control::Word(Word::Failed { epoch: term.exchange.epoch(), outcome, because, fault: None }));
     }
 }
 

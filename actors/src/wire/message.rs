@@ -264,4 +264,9 @@ pub enum Control {
         /// The [`crate::desk::order::Answer`], JSON.
         answer: String,
     },
+    /// Leader → members: certificates with these keys open nothing any more.
+    Denied {
+        /// Their ids or the beginnings of those, all that there are.
+        keys: Vec<String>,
+    },
 }

@@ -244,7 +244,7 @@ impl World<'_> {
             let stuck = awaited.into_iter().find(|node| self.nodes[who(*node) as usize].hung > 0);
             if let Some(node) = stuck {
                 let epoch = self.nodes[me as usize].office.as_ref().map_or(term, |office| office.machine.record().epoch);
-                let word = Word::Failed { epoch, outcome: Outcome::Lost, because: "its rank hangs".into() };
+                let word = Word::Failed { epoch, outcome: Outcome::Lost, because: "its rank hangs".into(), fault: None };
                 self.leader(me, coordinator::Fact::Said { from: node, word });
             }
         }

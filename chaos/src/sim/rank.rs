@@ -199,7 +199,7 @@ impl World<'_> {
 
     fn failed(&mut self, me: Who, epoch: Epoch, because: &str) {
         let leader = self.nodes[me as usize].rank.leader;
-        let word = Word::Failed { epoch, outcome: Outcome::Lost, because: because.into() };
+        let word = Word::Failed { epoch, outcome: Outcome::Lost, because: because.into(), fault: None };
         self.send(me, leader, Said::Word(Box::new(word)));
     }
 

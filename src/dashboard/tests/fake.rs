@@ -147,6 +147,7 @@ impl FakeEye {
                     message: format!("shard 17 cannot be read {HOSTILE}"),
                     root_cause: "the file ended after 4096 of 9218 bytes".into(),
                     root: format!("actor/{name}/store-{rank}"),
+                    mended_ms: None,
                     is_propagated: true,
                 }),
                 recent: vec![Recent { at_ms: self.now_ms - 900, what: "took a message `Batch`".into() }],
@@ -200,7 +201,7 @@ impl FakeEye {
             }
             if step == 260 {
                 let because = format!("no answer for 4 s {HOSTILE}");
-                add(at(236), Event::NodeLost { node: NodeId(id(2)), rank: Some(2), because });
+                add(at(236), Event::NodeLost { node: NodeId(id(2)), rank: Some(2), because, fault: None });
                 add(at(244), Event::Waiting { because: "the state is moved to those that are there".into() });
                 add(at(258), began(3, step, all.saturating_sub(1).max(1), "a node was lost"));
             }

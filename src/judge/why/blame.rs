@@ -53,7 +53,7 @@ impl Walk<'_> {
             if !self.to(&item.reference, actor_says(actor, &item.state)) {
                 return;
             }
-            let Some(error) = actor.error.as_ref().filter(|error| item.state == "failed" || self.is_recent(error.at_ms)) else { break };
+            let Some(error) = actor.trouble().filter(|error| item.state == "failed" || self.is_recent(error.at_ms)) else { break };
             if error.root.is_empty() || error.root == item.reference {
                 break;
             }
@@ -120,7 +120,7 @@ impl<'a> Walk<'a> {
         let at_work = actor.handler_ms.filter(|age| actor.handler.is_some() && *age >= AT_WORK_MS);
         let waits = actor.oldest_ms.filter(|age| *age >= AT_WORK_MS);
         let full = actor.capacity > 0 && actor.depth.saturating_mul(2) >= actor.capacity;
-        let failed = actor.error.as_ref().filter(|error| self.is_recent(error.at_ms));
+        let failed = actor.trouble().filter(|error| self.is_recent(error.at_ms));
         match (state, at_work, full, waits, failed) {
             ("failed", ..) => (5, 0),
             (_, Some(age), ..) => (4, age),
@@ -170,7 +170,7 @@ pub(super) fn actor_says(actor: &ActorView, state: &str) -> String {
         let oldest = actor.oldest_ms.map(|age| format!(", oldest {}", ms(age))).unwrap_or_default();
         says.push(format!("{} of {} messages wait{oldest}", actor.depth, actor.capacity));
     }
-    if let Some(error) = &actor.error {
+    if let Some(error) = actor.trouble() {
         let cause = if error.root_cause.is_empty() || error.root_cause == error.message {
             String::new()
         } else {

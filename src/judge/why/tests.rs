@@ -79,6 +79,9 @@ fn old_failures_explain_nothing() {
     let old = ErrorView { at_ms: NOW - 3_600_000, ..failure("long ago", "x", &actor_of(1)) };
     let chain = waiting(&actor(held_up(), &actor_of(3), "idle", |actor| actor.error = Some(old)));
     assert_eq!(chain.at_fault, None, "{chain:?}");
+    let mended = ErrorView { mended_ms: Some(NOW), ..failure("a moment ago", "x", &actor_of(1)) };
+    let chain = waiting(&actor(held_up(), &actor_of(3), "idle", |actor| actor.error = Some(mended)));
+    assert_eq!(chain.at_fault, None, "{chain:?}");
     assert!(remedy(&chain).contains("history"));
 }
 

@@ -110,6 +110,9 @@ fn actor_lines(actor: &ActorView, age: &dyn Fn(u64) -> String, add: &mut dyn FnM
     add("mailbox", format!("{} of {} wait{oldest}; at most {} ever", actor.depth, actor.capacity, actor.high_water));
     if let Some(error) = &actor.error {
         add("failed", format!("{} ago: {}", age(error.at_ms), error.message));
+        if let Some(at_ms) = error.mended_ms {
+            add("mended", format!("{} ago", age(at_ms)));
+        }
         let passed = if error.is_propagated { "it only passes on: " } else { "" };
         add("root cause", format!("{passed}{} (at {})", error.root_cause, error.root));
     }

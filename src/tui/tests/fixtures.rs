@@ -142,6 +142,7 @@ pub(super) fn failed(number: u32) -> Item {
         message: "the batch did not come".into(),
         root_cause: "the disk is full".into(),
         root: format!("actor/{number:08x}/writer"),
+        mended_ms: None,
         is_propagated: true,
     };
     let view = ActorView { error: Some(error), ..actor("loader", number) };
@@ -194,7 +195,7 @@ pub(super) fn events() -> Vec<Recorded> {
     events.extend((0..600).map(|number| step(number, began + 6000 + number * 500)));
     let lost = began + 6000 + 300_000;
     let because = "silent for 3 s\x1b[31m".to_owned();
-    events.push(at(lost, Event::NodeLost { node: NodeId([2; 16]), rank: Some(2), because }));
+    events.push(at(lost, Event::NodeLost { node: NodeId([2; 16]), rank: Some(2), because, fault: None }));
     events.push(at(lost + 4000, epoch(2, 600, "a node was lost")));
     events.extend((600..1200).map(|number| step(number, lost + 20_000 + (number - 600) * 620)));
     events.push(at(NOW_MS - 10_000, Event::CheckpointFailed { step: Step(1150), because: "the disk is full".into() }));

@@ -156,7 +156,8 @@ fn actor(row: &mut Row, item: &Item, view: &ActorView) {
     row.number("RESTARTS", view.restarts.into());
     let error = view.error.as_ref();
     let of_error = |text: fn(&everstep_actors::desk::view::ErrorView) -> String| error.map_or_else(|| "-".into(), text);
-    row.put("LAST-ERR", of_error(|error| error.message.clone()));
+    let mended = |error: &everstep_actors::desk::view::ErrorView| if error.mended_ms.is_some() { "mended: " } else { "" };
+    row.put("LAST-ERR", error.map_or_else(|| "-".into(), |error| format!("{}{}", mended(error), error.message)));
     row.wide("ROOT-CAUSE", of_error(|error| error.root_cause.clone()));
     row.wide("ROOT", of_error(|error| error.root.clone()));
     row.wide("PROPAGATED", of_error(|error| if error.is_propagated { "yes" } else { "no" }.into()));

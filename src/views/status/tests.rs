@@ -20,7 +20,7 @@ fn saved(step: u64, at_ms: u64) -> Recorded {
 }
 
 fn lost(at_ms: u64) -> Recorded {
-    let event = Event::NodeLost { node: NodeId([7; 16]), rank: Some(2), because: "killed".into() };
+    let event = Event::NodeLost { node: NodeId([7; 16]), rank: Some(2), because: "killed".into(), fault: None };
     Recorded { at_ms, recorded_by: NodeId([1; 16]), event }
 }
 

@@ -24,7 +24,7 @@ pub(super) fn label(item: &Item) -> String {
             let since = actor.handler_ms.map(|ms| format!(" for {}", brief(ms))).unwrap_or_default();
             let handler = actor.handler.as_ref().map(|handler| format!("{handler}{since}"));
             let waiting = (actor.depth > 0).then(|| format!("{} of {} wait", actor.depth, actor.capacity));
-            let error = actor.error.as_ref().map(|error| format!("last error: {}", error.message));
+            let error = actor.trouble().map(|error| format!("last error: {}", error.message));
             (format!("actor {}", actor.name), [handler, waiting, error].into_iter().flatten().collect::<Vec<_>>().join(", "))
         }
         Properties::Lane(lane) => (item.reference.clone(), format!("step {}", lane.step)),

@@ -161,7 +161,7 @@ impl<R: Router> Actor for LinkActor<R> {
                     state.end(LinkDown::TimedOut { reason }).await;
                 }
             }
-            LinkMessage::Ended(LinkDown::Violation { reason }) => state.end(LinkDown::Violation { reason }).await,
+            LinkMessage::Ended(cause @ (LinkDown::Violation { .. } | LinkDown::Unwanted { .. })) => state.end(cause).await,
             LinkMessage::Ended(cause) => state.end(state.farewell.clone().map_or(cause, |reason| LinkDown::Closed { reason })).await,
             LinkMessage::Received => {
                 state.receiving -= 1;
@@ -221,6 +221,7 @@ impl<R: Router> State<R> {
         let (code, reason) = match &cause {
             LinkDown::Closed { reason } => (CLOSED, reason.clone()),
             LinkDown::TimedOut { reason } => (SILENT, reason.clone()),
+            LinkDown::Unwanted { reason } => (REFUSED, reason.clone()),
             other => (REFUSED, other.to_string()),
         };
         self.shared.connection.close(code.into(), reason.as_bytes());

@@ -19,7 +19,7 @@ use spent::{MAX_SPENT, Spent};
 
 use super::identity::{SKEW, certify, now, provider};
 use super::pem::certificates_to_pem;
-use super::{Identity, Role, RunCa, TlsError};
+use super::{Denied, Identity, Role, RunCa, TlsError};
 use crate::protocol::ids::NodeId;
 
 const PREFIX: &str = "evst1.";
@@ -178,12 +178,13 @@ pub struct Tokens {
     ca: Arc<RunCa>,
     valid_for: Duration,
     spent: Spent,
+    denied: Arc<Denied>,
 }
 
 impl Tokens {
     /// Tokens that one process gives certificates for; `valid_for` is how long those are good.
     pub fn new(ca: Arc<RunCa>, valid_for: Duration) -> Self {
-        Self { ca, valid_for, spent: Spent::default() }
+        Self { ca, valid_for, spent: Spent::default(), denied: Arc::default() }
     }
 
     /// As [`Tokens::new`], remembered in a folder: by several processes and across restarts a token counts once.
@@ -191,7 +192,7 @@ impl Tokens {
     /// # Errors
     /// [`TlsError::Io`] when the folder cannot be made.
     pub fn kept_in(ca: Arc<RunCa>, valid_for: Duration, dir: &Path) -> Result<Self, TlsError> {
-        Ok(Self { ca, valid_for, spent: Spent::kept_in(dir)? })
+        Ok(Self { ca, valid_for, spent: Spent::kept_in(dir)?, denied: Arc::default() })
     }
 
     /// The authority that gives the certificates.
@@ -208,7 +209,7 @@ impl Tokens {
         let (token, now_s) = (JoinToken::parse(token)?, now_ms / 1000);
         token.check(&self.ca, now_s)?;
         // With a token of its own a node that was put out would only need to ask.
-        if self.spent.denies(super::Peer::id_of_public_key(public_key)) {
+        if self.denied.denies(super::Peer::id_of_public_key(public_key), Role::Node) {
             return Err(TokenError::Denied);
         }
         let from = Duration::from_secs(now_s);
@@ -219,12 +220,10 @@ impl Tokens {
         Ok(certificates_to_pem(&certificate, &self.ca.certificate))
     }
 
-    /// From now on this node gets no further certificate here. What it has ends by itself.
-    ///
-    /// # Errors
-    /// [`TlsError::Io`] when that cannot be written down.
-    pub fn deny(&mut self, node: NodeId) -> Result<(), TlsError> {
-        self.spent.deny(node)
+    /// The same, with no further certificate for any key that is denied, now or later.
+    #[must_use]
+    pub fn without(self, denied: Arc<Denied>) -> Self {
+        Self { denied, ..self }
     }
 
     /// A fresh certificate for a node that has shown its present one.
@@ -233,7 +232,7 @@ impl Tokens {
     /// [`TlsError::Denied`], or [`TlsError::Make`] when the library cannot make it.
     pub(crate) fn renew(&self, public_key: [u8; 32], now_ms: u64) -> Result<String, TlsError> {
         let node = super::Peer::id_of_public_key(public_key);
-        if self.spent.denies(node) {
+        if self.denied.denies(node, Role::Node) {
             return Err(TlsError::Denied(node));
         }
         let from = Duration::from_millis(now_ms);

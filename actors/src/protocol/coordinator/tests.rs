@@ -452,7 +452,7 @@ fn whose_word_is_missing_is_named_in_every_stage() {
     assert_eq!(desk.machine.awaited(), [node(0)]);
     desk.ready(0);
     assert_eq!(desk.machine.awaited(), [node(0), node(1)]);
-    desk.said(0, Word::Failed { epoch: desk.epoch(), outcome: Outcome::Lost, because: "hangs".into() });
+    desk.said(0, Word::Failed { epoch: desk.epoch(), outcome: Outcome::Lost, because: "hangs".into(), fault: None });
     assert!(desk.has(|act| matches!(act, Act::Send(to, Word::Bye { .. }) if *to == node(0))) && desk.has(|act| *act == Act::Deposed));
 }
 

@@ -103,8 +103,8 @@ impl Drop for Answer {
 
 impl Shared {
     /// Answers in a task of its own: nobody who computes waits for it.
-    pub(super) fn answer(self: &Arc<Self>, from: NodeId, number: u64, question: &str) {
-        let question = serde_json::from_str::<Question>(question);
+    pub(super) fn answer(self: &Arc<Self>, from: NodeId, number: u64, text: String) {
+        let question = serde_json::from_str::<Question>(&text);
         let turned_away = match &question {
             Ok(question) if question.filter.len() > CONDITIONS_MAX => Some(format!("a question has {CONDITIONS_MAX} conditions at most")),
             Ok(_) => None,
@@ -118,7 +118,7 @@ impl Shared {
         match (question, turned_away, answer) {
             (Ok(question), None, Some(answer)) => drop(tokio::spawn(async move {
                 let _answer = answer;
-                let Some(packed) = shared.look(question).await else { return };
+                let Some(packed) = shared.look_once(&text, question).await else { return };
                 shared.offer(from, Control::Answered { number, view: packed });
             })),
             (_, because, _) => {
@@ -135,6 +135,17 @@ impl Shared {
         let (answered_by, as_of_ms) = (look::node_reference(self.me), crate::clock::wall_ms());
         let (missing, items) = (vec![because], Vec::new());
         View { schema_version: SCHEMA_VERSION, answered_by, scope: Scope::Node, as_of_ms, missing, matched: 0, items }
+    }
+
+    /// As [`Self::look`]: those who ask the same within a moment share one answer. `None` when the node is ending.
+    async fn look_once(self: &Arc<Self>, text: &str, question: Question) -> Option<Vec<u8>> {
+        // A leader shares what it makes of its members' answers: shared twice it would be twice as old.
+        if question.own {
+            return self.look(question).await;
+        }
+        let packed = self.given.to(text);
+        let packed = packed.get_or_try_init(|| async { self.look(question).await.ok_or(()) }).await;
+        packed.ok().cloned()
     }
 
     /// What this node knows, or all members together, packed. `None` when the node is ending.

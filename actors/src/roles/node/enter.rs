@@ -248,7 +248,7 @@ impl Loading {
     }
 
     fn failed(&self, because: String) -> Hindrance {
-        Hindrance::Say(Box::new(Word::Failed { epoch: self.record.epoch, outcome: Outcome::Lost, because }))
+        Hindrance::Say(Box::new(Word::Failed { epoch: self.record.epoch, outcome: Outcome::Lost, because, fault: None }))
     }
 }
 

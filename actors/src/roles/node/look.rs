@@ -230,6 +230,7 @@ impl Look<'_> {
             message: failure.message,
             root_cause: failure.root_cause,
             is_propagated: !failure.root.is_empty(),
+            mended_ms: failure.mended_ms,
             root: if failure.root.is_empty() { reference.clone() } else { failure.root },
         });
         let (state, since) = match (&report.handling, report.recent.last()) {

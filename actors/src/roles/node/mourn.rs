@@ -9,10 +9,17 @@ use ractor::ActorId;
 
 use super::*;
 
-/// Marks an actor as failed and its node as one that passes that on; what is told of it, one sentence.
-pub(super) fn failed(table: &ActorTable, me: NodeId, node: &ActorStats, actor: ActorId, error: &(dyn Error + 'static)) -> String {
+/// Marks an actor as failed and its node as one that passes that on; what is told of it: one sentence, and which actor it was with the
+/// first cause, where that is known.
+pub(super) fn failed(
+    table: &ActorTable,
+    me: NodeId,
+    node: &ActorStats,
+    actor: ActorId,
+    error: &(dyn Error + 'static),
+) -> (String, Option<(String, String)>) {
     let (message, root_cause) = (error.to_string(), root_of(error));
-    let Some(stats) = table.of(actor) else { return format!("an actor of this node failed: {message}") };
+    let Some(stats) = table.of(actor) else { return (format!("an actor of this node failed: {message}"), None) };
     let name = stats.name();
     let because = if message == root_cause {
         format!("its actor {name} failed: {message}")
@@ -20,8 +27,9 @@ pub(super) fn failed(table: &ActorTable, me: NodeId, node: &ActorStats, actor: A
         format!("its actor {name} failed: {message}, because {root_cause}")
     };
     stats.died(message, root_cause.clone());
-    node.failed(format!("this node leaves the run: its actor {name} failed"), root_cause, format!("actor/{me}/{name}"));
-    because
+    let reference = format!("actor/{me}/{name}");
+    node.failed(format!("this node leaves the run: its actor {name} failed"), root_cause.clone(), reference.clone());
+    (because, Some((reference, root_cause)))
 }
 
 /// What lies under an error and everything between.
@@ -90,12 +98,13 @@ mod tests {
             let (actor, _) = Actor::spawn_linked(None, Fails(stats.clone()), (), parent.get_cell()).await.unwrap();
             Mailbox::new(actor, stats).try_send(panics).unwrap();
             let (actor, error) = told.recv().await.unwrap();
-            let because = failed(&table, me, &node, actor, error.as_ref());
+            let (because, fault) = failed(&table, me, &node, actor, error.as_ref());
             assert!(because.starts_with("its actor rank failed: ") && because.contains(root_cause), "{because}");
             let [node, rank] = table.reports().try_into().unwrap();
             let own = rank.failure.unwrap();
             assert!(rank.ended && own.root.is_empty() && own.root_cause.contains(root_cause), "{own:?}");
             let passed_on = node.failure.unwrap();
+            assert_eq!(fault, Some((passed_on.root.clone(), passed_on.root_cause.clone())));
             assert_eq!((node.ended, passed_on.root, passed_on.root_cause), (false, format!("actor/{me}/rank"), own.root_cause));
         }
     }
@@ -104,7 +113,8 @@ mod tests {
     fn an_actor_that_nobody_knows_is_told_of_all_the_same() {
         let table = ActorTable::default();
         let (node, of) = (table.register("node", 4), ActorId::Local(77));
-        assert_eq!(failed(&table, NodeId([1; 16]), &node, of, &Inner), "an actor of this node failed: shard 3 has another length");
+        let told = failed(&table, NodeId([1; 16]), &node, of, &Inner);
+        assert_eq!(told, ("an actor of this node failed: shard 3 has another length".into(), None));
         assert_eq!(table.reports()[0].failure, None);
     }
 }

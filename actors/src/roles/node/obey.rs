@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::desk::order::{Answer, Order as Wish};
+use crate::net::tls::KeyName;
 
 /// How long a node that is to be killed has left, so that its answer is read.
 const LAST_WORDS: Duration = Duration::from_millis(100);
@@ -50,15 +51,21 @@ impl Shared {
                 return self.obeyed(from, number, &Answer::Refused { because });
             }
         };
-        let name = name_of(&wish);
+        let (name, by) = (name_of(&wish), format!("admin {from}"));
+        if let Wish::Deny { key } = &wish
+            && self.leads()
+        {
+            let (shared, key) = (self.clone(), key.clone());
+            return drop(tokio::spawn(async move {
+                let answer = shared.deny(&key, by.clone()).await;
+                shared.did(from, number, by, name, &answer);
+                // A leader may be ordered to put itself out: that is told first.
+                shared.leave_if_denied();
+            }));
+        }
         let kill = wish == Wish::Kill;
         let answer = self.do_as_told(wish);
-        let words = match &answer {
-            Answer::Done { what } => what.clone(),
-            Answer::Refused { because } => format!("refused: {because}"),
-        };
-        self.record(Event::Ordered { by: format!("admin {from}"), node: self.me, order: name.into(), answer: words });
-        self.obeyed(from, number, &answer);
+        self.did(from, number, by, name, &answer);
         if kill {
             let shared = self.clone();
             tokio::spawn(async move {
@@ -71,6 +78,16 @@ impl Shared {
                 }
             });
         }
+    }
+
+    /// Tells what came of an order: for good, and to who gave it.
+    fn did(self: &Arc<Self>, from: NodeId, number: u64, by: String, order: String, answer: &Answer) {
+        let words = match answer {
+            Answer::Done { what } => what.clone(),
+            Answer::Refused { because } => format!("refused: {because}"),
+        };
+        self.record(Event::Ordered { by, node: self.me, order, answer: words });
+        self.obeyed(from, number, answer);
     }
 
     fn do_as_told(self: &Arc<Self>, wish: Wish) -> Answer {
@@ -96,6 +113,8 @@ impl Shared {
                 );
                 Answer::Refused { because: format!("it does not lead the run; {leader}") }
             }
+            // Done in a task of its own, where this node leads.
+            Wish::Deny { .. } => Answer::Refused { because: "it leads no more: ask again".into() },
             Wish::Stop => {
                 // The next start is no part of what was paused.
                 self.pause(false);
@@ -158,9 +177,9 @@ impl Shared {
     pub(super) fn refuse(self: &Arc<Self>, from: NodeId, role: Role, number: u64, order: &str) {
         let because = format!("a {role} may look and not order; use a certificate with the role admin");
         if self.pausing.may_tell() {
-            let order = serde_json::from_str::<Wish>(order).map_or("something unreadable", |wish| name_of(&wish));
+            let order = serde_json::from_str::<Wish>(order).map_or_else(|_| "something unreadable".into(), |wish| name_of(&wish));
             let answer = format!("refused: {because}");
-            self.record(Event::Ordered { by: format!("{role} {from}"), node: self.me, order: order.into(), answer });
+            self.record(Event::Ordered { by: format!("{role} {from}"), node: self.me, order, answer });
         }
         self.obeyed(from, number, &Answer::Refused { because });
     }
@@ -172,8 +191,9 @@ impl Shared {
     }
 }
 
-fn name_of(wish: &Wish) -> &'static str {
-    match wish {
+fn name_of(wish: &Wish) -> String {
+    let name = match wish {
+        Wish::Deny { key } => return format!("deny {}", KeyName::parse(key).map_or_else(|| key.clone(), |key| key.to_string())),
         Wish::Drain { .. } => "drain",
         Wish::Undrain => "undrain",
         Wish::CheckpointNow => "checkpoint now",
@@ -181,5 +201,6 @@ fn name_of(wish: &Wish) -> &'static str {
         Wish::Resume => "resume",
         Wish::Kill => "kill",
         Wish::Stop => "stop",
-    }
+    };
+    name.into()
 }

@@ -31,6 +31,7 @@ fn sort(message: &Control) -> Sort {
         | Control::Published { .. }
         | Control::SaveFailed { .. }
         | Control::Told { .. }
+        | Control::Denied { .. }
         | Control::Answered { .. }
         | Control::Obeyed { .. } => Sort::Member,
         Control::Ask { .. } => Sort::Question,
@@ -85,6 +86,7 @@ mod tests {
             Control::Published { step, bytes: 0, seconds: 0.0, stall_ms: 0.0 },
             Control::SaveFailed { step, because: text() },
             Control::Told { event: text() },
+            Control::Denied { keys: vec![text()] },
             Control::Answered { number: 1, view: Vec::new() },
             Control::Obeyed { number: 1, answer: text() },
         ]

@@ -56,7 +56,10 @@ pub(super) struct Shared {
     pub(super) published: std::sync::atomic::AtomicU64,
     /// What an operator wants of this leader, and the one who writes it into the store.
     pub(super) pausing: Pausing,
+    /// Whose certificates open nothing any more.
+    pub(super) denied: Denied,
     pub(super) asked: Asked,
+    pub(super) given: Given,
     pub(super) answering: Arc<Answering>,
     pub(super) moments: Moments,
 }
@@ -179,6 +182,9 @@ impl Shared {
     pub(super) fn record(&self, event: Event) {
         let recorded = Recorded { at_ms: self.moments.next(crate::clock::wall_ms()), recorded_by: self.me, event };
         self.tell(&self.desk, "desk", DeskMsg::Happened(recorded.clone()));
+        if !matches!(recorded.event, Event::StepCommitted { .. }) {
+            self.given.outdate();
+        }
         if matches!(recorded.event, Event::CheckpointSaved { .. }) {
             self.published.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
         }
@@ -206,6 +212,7 @@ impl Shared {
         match serde_json::from_str::<Recorded>(event) {
             Ok(recorded) if recorded.recorded_by == from && own_news(&recorded.event) => {
                 self.tell(&self.desk, "desk", DeskMsg::Happened(recorded.clone()));
+                self.given.outdate();
                 if self.leads() {
                     self.log.push(recorded);
                 }
@@ -248,9 +255,15 @@ impl Shared {
                 self.tell(&self.node, "node", NodeMsg::Told(from, message));
             }
             Control::Told { event } => self.told(from, &event),
-            Control::Ask { number, question } => self.answer(from, number, &question),
+            Control::Denied { keys } if from_leader => self.told_denied(&keys),
+            Control::Ask { number, question } => self.answer(from, number, question),
             Control::Answered { number, view } => self.asked.answered(from, number, view),
-            Control::Sums { .. } | Control::Stable { .. } | Control::Snapshot { .. } | Control::Order { .. } | Control::Obeyed { .. } => {
+            Control::Sums { .. }
+            | Control::Stable { .. }
+            | Control::Snapshot { .. }
+            | Control::Denied { .. }
+            | Control::Order { .. }
+            | Control::Obeyed { .. } => {
                 tracing::debug!(%from, "a message from a node that does not lead was turned away");
             }
         }
@@ -330,10 +343,17 @@ impl std::fmt::Debug for NodeRouter {
 impl Router for NodeRouter {
     type Control = Control;
 
+    fn up(&self, peer: &Peer) -> Result<(), Reject> {
+        if self.0.denied.denies_peer(peer) { Err(Reject(deny::DENIED.into())) } else { Ok(()) }
+    }
+
     fn linked(&self, link: Link<Control>) {
         let peer = link.peer();
         let node = link.certificate().role == Role::Node;
-        self.0.links.insert(peer, link);
+        self.0.links.insert(peer, link.clone());
+        if self.0.denied.denies_peer(link.certificate()) {
+            return link.refuse(deny::DENIED);
+        }
         self.0.linked.send_modify(|count| *count += 1);
         if node {
             self.0.tell(&self.0.node, "node", NodeMsg::Fact(Fact::Linked(peer)));
@@ -390,7 +410,9 @@ impl Router for NodeRouter {
         let ended = self.0.links.remove_if(&peer, |_, link| link.is_down().is_some());
         let Some((_, link)) = ended else { return };
         if link.certificate().role == Role::Node {
-            self.0.tell(&self.0.node, "node", NodeMsg::Down { peer, proven: false, because: cause.to_string() });
+            // Whoever is denied is as good as dead: nobody listens to it any more, whatever it holds.
+            let proven = self.0.denied.denies_peer(link.certificate());
+            self.0.tell(&self.0.node, "node", NodeMsg::Down { peer, proven, because: cause.to_string() });
         }
     }
 }

@@ -66,6 +66,8 @@ pub async fn run<W: Workload>(args: NodeArgs<W>) -> Result<Ended, NodeError> {
         draining: Mutex::default(),
         listed: Mutex::default(),
         asked: Asked::default(),
+        given: Given::default(),
+        denied: Denied::default(),
         published: std::sync::atomic::AtomicU64::new(0),
         pausing: Pausing::default(),
         answering: Arc::default(),
@@ -190,6 +192,7 @@ pub async fn run<W: Workload>(args: NodeArgs<W>) -> Result<Ended, NodeError> {
     let noting = tokio::spawn(note(args.noted, shared.clone()));
     let beating = tokio::spawn(beat(shared.clone()));
     let writing = tokio::spawn(write_log(shared.clone()));
+    let guarding = tokio::spawn(deny::keep_out(shared.clone()));
     // All actors are there: the search for the run begins.
     tokio::spawn(look(shared.clone()));
 
@@ -209,6 +212,7 @@ pub async fn run<W: Workload>(args: NodeArgs<W>) -> Result<Ended, NodeError> {
     noting.abort();
     beating.abort();
     writing.abort();
+    guarding.abort();
     renewing.iter().for_each(tokio::task::JoinHandle::abort);
     let led = *shared.leading.borrow();
     match led {
@@ -224,11 +228,15 @@ pub async fn run<W: Workload>(args: NodeArgs<W>) -> Result<Ended, NodeError> {
     Ok(ended)
 }
 
-/// Probes the store; one that does not answer is asked again, as later on.
-async fn probe(shared: &Shared) -> Result<(), StoreError> {
+/// Probes the store and learns from it who is denied; one that does not answer is asked again, as later on.
+async fn probe(shared: &Arc<Shared>) -> Result<(), StoreError> {
     let began = Instant::now();
     loop {
-        match shared.store.probe(&nonce(shared.me)).await {
+        let ready = async {
+            shared.store.probe(&nonce(shared.me)).await?;
+            shared.read_denied().await
+        };
+        match ready.await {
             Err(error @ StoreError::Unavailable { .. }) if began.elapsed() < PROBE_MAX => {
                 shared.record(Event::Waiting { because: format!("the store is away: {error}") });
                 tokio::time::sleep(PROBE_AGAIN).await;

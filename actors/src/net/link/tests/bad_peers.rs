@@ -54,6 +54,23 @@ async fn two_that_dial_at_once_agree_on_one_link() {
 }
 
 #[tokio::test]
+async fn who_is_refused_is_heard_no_more_and_told_why() {
+    let (mut a, mut b, ab, ba) = pair().await;
+    let talk = tokio::spawn(async move { while ab.control(&"again".into()).await.is_ok() {} });
+    assert_eq!(b.next_control().await.1, "again");
+    ba.refuse("you were put out");
+    let down = loop {
+        if let Got::Down(_, cause) = b.next().await {
+            break cause;
+        }
+    };
+    assert_eq!(down, LinkDown::Unwanted { reason: "you were put out".into() });
+    assert_eq!(a.next_down().await.1, LinkDown::Refused { reason: "you were put out".into() });
+    talk.await.unwrap();
+    assert!(b.got.try_recv().is_err(), "nothing comes after the end");
+}
+
+#[tokio::test]
 async fn nobody_comes_in_without_a_certificate_or_with_another_protocol() {
     let ca = RunCa::generate("run").unwrap();
     let node = Node::new(&ca);

@@ -1,6 +1,6 @@
 //! What is remembered of tokens: bounded, and never shorter than they are good.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::fs::{self, OpenOptions};
 use std::io::{ErrorKind, Read as _, Write as _};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
@@ -14,18 +14,18 @@ use crate::protocol::ids::NodeId;
 /// Tokens that are spent and have not expired; only real ones count.
 pub(super) const MAX_SPENT: usize = 4096;
 
-/// Which tokens are spent, and by which key; which nodes were put out.
+/// Which tokens are spent, and by which key.
 #[derive(Debug)]
 pub(super) enum Spent {
     /// In this process.
-    Remembered { spent: BTreeMap<[u8; 16], (u64, NodeId)>, denied: BTreeSet<NodeId> },
+    Remembered(BTreeMap<[u8; 16], (u64, NodeId)>),
     /// In a folder, for all processes that share it.
     Kept(PathBuf),
 }
 
 impl Default for Spent {
     fn default() -> Self {
-        Self::Remembered { spent: BTreeMap::new(), denied: BTreeSet::new() }
+        Self::Remembered(BTreeMap::new())
     }
 }
 
@@ -36,29 +36,10 @@ impl Spent {
         Ok(Self::Kept(dir.to_owned()))
     }
 
-    pub(super) fn deny(&mut self, node: NodeId) -> Result<(), TlsError> {
-        match self {
-            Self::Remembered { denied, .. } => drop(denied.insert(node)),
-            Self::Kept(dir) => {
-                let path = denial(dir, node);
-                let made = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&path);
-                made.and_then(|file| file.sync_all()).map_err(|error| TlsError::Io { path, error })?;
-            }
-        }
-        Ok(())
-    }
-
-    pub(super) fn denies(&self, node: NodeId) -> bool {
-        match self {
-            Self::Remembered { denied, .. } => denied.contains(&node),
-            Self::Kept(dir) => denial(dir, node).exists(),
-        }
-    }
-
     /// Takes a token for a key, which may take it again; no other may.
     pub(super) fn spend(&mut self, token: &JoinToken, by: NodeId, now_s: u64) -> Result<(), TokenError> {
         match self {
-            Self::Remembered { spent, .. } => {
+            Self::Remembered(spent) => {
                 spent.retain(|_, (until_s, _)| *until_s >= now_s);
                 match spent.get(&token.id) {
                     Some((_, first)) if *first == by => Ok(()),
@@ -73,10 +54,6 @@ impl Spent {
             Self::Kept(dir) => keep(dir, token, by, now_s),
         }
     }
-}
-
-fn denial(dir: &Path, node: NodeId) -> PathBuf {
-    dir.join(format!("denied-{}", base32(&node.0)))
 }
 
 /// A file for each spent token, named by end and id: to make it is to have the token.

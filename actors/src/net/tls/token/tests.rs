@@ -1,7 +1,7 @@
 //! Tokens: good once, in time, for this run, and no others.
 
 use super::*;
-use crate::net::tls::Peer;
+use crate::net::tls::{KeyName, Peer};
 
 const HOUR: Duration = Duration::from_secs(3600);
 
@@ -134,21 +134,21 @@ fn what_is_remembered_is_bounded_and_nothing_is_forgotten_early() {
 }
 
 #[test]
-fn who_was_put_out_gets_no_further_certificate() {
+fn who_is_denied_gets_no_further_certificate() {
     let (ca, in_memory) = run();
     let dir = tempfile::tempdir().unwrap();
     let kept = Tokens::kept_in(ca.clone(), HOUR, dir.path()).unwrap();
-    for mut tokens in [in_memory, kept] {
+    for tokens in [in_memory, kept] {
+        let denied = Arc::new(Denied::default());
+        let mut tokens = tokens.without(denied.clone());
         let token = JoinToken::mint(&ca, HOUR).unwrap();
         tokens.redeem(&token, [1; 32], now_ms()).unwrap();
         tokens.renew([1; 32], now_ms()).unwrap();
-        tokens.deny(Peer::id_of_public_key([1; 32])).unwrap();
+        assert!(denied.add([KeyName::of(Peer::id_of_public_key([1; 32]))]));
         assert!(matches!(tokens.renew([1; 32], now_ms()), Err(TlsError::Denied(_))));
         assert_eq!(tokens.redeem(&token, [1; 32], now_ms()), Err(TokenError::Denied));
         tokens.renew([2; 32], now_ms()).unwrap();
     }
-    let again = Tokens::kept_in(ca, HOUR, dir.path()).unwrap();
-    assert!(matches!(again.renew([1; 32], now_ms()), Err(TlsError::Denied(_))), "after a restart too");
 }
 
 #[test]

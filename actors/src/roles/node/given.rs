@@ -1,0 +1,76 @@
+//! Answers that were given a moment ago: many who ask the same are answered by one gathering, which says itself of when it is.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::OnceCell;
+use tokio::time::Instant;
+
+/// Faces look once a second: a third of that is not seen.
+const MOMENT: Duration = Duration::from_millis(300);
+/// Different questions that are remembered at most.
+const QUESTIONS_MAX: usize = 64;
+
+/// A packed answer, once it is there; who asks meanwhile waits for it.
+pub(super) type Packed = Arc<OnceCell<Vec<u8>>>;
+
+/// The answers of the last moment by their questions.
+#[derive(Debug, Default)]
+pub(super) struct Given {
+    news: AtomicU64,
+    answers: Mutex<BTreeMap<String, (Instant, u64, Packed)>>,
+}
+
+impl Given {
+    /// Something happened that is no step: whoever asks from now on sees it.
+    pub(super) fn outdate(&self) {
+        self.news.fetch_add(1, Ordering::SeqCst);
+    }
+
+    /// The answer to this question of a moment ago, or room for a new one.
+    pub(super) fn to(&self, question: &str) -> Packed {
+        let news = self.news.load(Ordering::SeqCst);
+        let mut answers = self.answers.lock().unwrap_or_else(PoisonError::into_inner);
+        answers.retain(|_, (began, of, _)| *of == news && began.elapsed() < MOMENT);
+        if let Some((_, _, packed)) = answers.get(question) {
+            return packed.clone();
+        }
+        let packed = Packed::default();
+        if answers.len() < QUESTIONS_MAX {
+            answers.insert(question.to_owned(), (Instant::now(), news, packed.clone()));
+        }
+        packed
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn an_answer_is_shared_for_a_moment_and_no_longer_than_nothing_happens() {
+        let given = Given::default();
+        let first = given.to("status");
+        assert!(Arc::ptr_eq(&first, &given.to("status")));
+        assert!(!Arc::ptr_eq(&first, &given.to("actors")), "another question");
+        tokio::time::advance(MOMENT - Duration::from_millis(1)).await;
+        assert!(Arc::ptr_eq(&first, &given.to("status")));
+        tokio::time::advance(Duration::from_millis(1)).await;
+        let second = given.to("status");
+        assert!(!Arc::ptr_eq(&first, &second), "the moment is over");
+        given.outdate();
+        assert!(!Arc::ptr_eq(&second, &given.to("status")), "something happened");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_remembered_is_bounded() {
+        let given = Given::default();
+        (0..2 * QUESTIONS_MAX).for_each(|n| drop(given.to(&n.to_string())));
+        assert_eq!(given.answers.lock().unwrap().len(), QUESTIONS_MAX);
+        tokio::time::advance(MOMENT).await;
+        drop(given.to("status"));
+        assert_eq!(given.answers.lock().unwrap().len(), 1, "the old ones went");
+    }
+}

@@ -34,6 +34,8 @@ use error::{from_io, from_store};
 const RECORD_MAX: u64 = 64 << 20;
 /// How many deletions of one call are under way at a time.
 const DELETES_AT_ONCE: usize = 16;
+/// Lines of a probe: some tens of kilobytes. A disk that has less room would take a node in and then no record of it.
+const PROBE_LINES: usize = 1_024;
 
 type Result<T> = std::result::Result<T, StoreError>;
 
@@ -129,17 +131,18 @@ impl Store {
         self.folder.as_deref()
     }
 
-    /// Checks that a second create of a key really fails here; everything about epochs rests on it.
+    /// Checks that there is some room and that a second create of a key really fails here; everything about epochs rests on it.
     /// `nonce` keeps apart the probes of several nodes.
     ///
     /// # Errors
     /// [`StoreError::NotExclusive`] when the second create went through, or what the store answered.
     pub async fn probe(&self, nonce: &str) -> Result<()> {
         let key = format!("probes/{nonce}");
-        let first = self.create(&key, Bytes::from(format!("{nonce} first"))).await?;
-        let second = self.create(&key, Bytes::from(format!("{nonce} second"))).await?;
+        let body = |which: &str| Bytes::from(format!("{nonce} {which}\n").repeat(PROBE_LINES));
+        let first = self.create(&key, body("first")).await?;
+        let second = self.create(&key, body("second")).await?;
         let refused = first == Created::Mine && matches!(second, Created::Exists(_));
-        let kept = self.get(&key, RECORD_MAX).await? == format!("{nonce} first");
+        let kept = self.get(&key, RECORD_MAX).await? == body("first");
         self.delete(&key).await?;
         if refused && kept { Ok(()) } else { Err(StoreError::NotExclusive { place: self.place.to_string() }) }
     }

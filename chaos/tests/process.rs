@@ -150,7 +150,7 @@ fn a_lane_that_hangs_is_found_and_costs_no_bit() {
     let run = play(
         "a lane hangs",
         "
-        fault = [{ at = { step = 60 }, kind = 'hang', target = 'rank=1', for = '25s' }]
+        fault = [{ at = { step = 60 }, kind = 'hang', target = 'rank=1', for = '30s' }]
         cluster = { nodes = 3 }",
     );
     let Some(run) = run else { return };

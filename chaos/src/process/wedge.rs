@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use nix::sys::ptrace::{self, Options};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
@@ -19,6 +19,9 @@ use super::stall::threads;
 const LANE: &str = "lane-";
 /// How often it looks for one that computes, and how often after those that it holds.
 const LOOK: Duration = Duration::from_millis(5);
+/// How long one that was to be held while it computes is held at most: longer than a watchdog waits for a lane. A rank that does not
+/// miss it counts it as waiting, because it was stopped on its way into a call or out of one, or as dead, because it holds the allocator's lock: another is taken.
+const MISSED_BY: Duration = Duration::from_secs(14);
 
 /// Processes of which a lane is held, until this ends or is dropped.
 #[derive(Debug)]
@@ -48,22 +51,30 @@ impl Drop for Wedge {
 }
 
 fn hold(pids: &[u32], waiting: bool, over: &Receiver<()>) -> u64 {
-    // The thread that is held of each process, and whether it has been seen to stand still.
-    let mut held: BTreeMap<u32, (Pid, bool)> = BTreeMap::new();
+    // The thread that is held of each process, and since when it has been seen to stand still.
+    let mut held: BTreeMap<u32, (Pid, Option<Instant>)> = BTreeMap::new();
     let mut stood = 0;
     while !ended(over, LOOK) && pids.iter().any(|pid| lives(*pid)) {
         for pid in pids {
             if !held.contains_key(pid)
                 && let Some(thread) = lane(*pid)
             {
-                held.insert(*pid, (thread, false));
+                held.insert(*pid, (thread, None));
             }
         }
-        held.retain(|pid, (thread, stands)| match waitpid(*thread, Some(WaitPidFlag::__WALL | WaitPidFlag::WNOHANG)) {
-            Ok(WaitStatus::StillAlive) => true,
-            Ok(WaitStatus::PtraceEvent(..) | WaitStatus::Stopped(..)) if *stands || computes(*pid, *thread) != waiting => {
-                stood += u64::from(!*stands);
-                *stands = true;
+        held.retain(|pid, (thread, since)| match waitpid(*thread, Some(WaitPidFlag::__WALL | WaitPidFlag::WNOHANG)) {
+            Ok(WaitStatus::StillAlive) => {
+                let in_vain = since.is_some() && begins_again(*pid, *thread);
+                stood -= u64::from(in_vain);
+                let holds = !in_vain && (waiting || since.is_none_or(|since| since.elapsed() < MISSED_BY));
+                if !holds {
+                    let _ = ptrace::detach(*thread, None);
+                }
+                holds
+            }
+            Ok(WaitStatus::PtraceEvent(..) | WaitStatus::Stopped(..)) if since.is_some() || computes(*pid, *thread) != waiting => {
+                stood += u64::from(since.is_none());
+                since.get_or_insert_with(Instant::now);
                 true
             }
             // It was at something else: the next look may find one that is not.
@@ -89,10 +100,24 @@ fn computes(pid: u32, thread: Pid) -> bool {
 
 /// Holds a thread of a process that computes a lane.
 fn lane(pid: u32) -> Option<Pid> {
-    threads(pid).into_iter().find_map(|(_, thread)| {
-        let name = std::fs::read_to_string(format!("/proc/{pid}/task/{thread}/comm")).ok()?;
-        let thread = Pid::from_raw(i32::try_from(thread).ok()?);
-        let holds = name.starts_with(LANE) && ptrace::seize(thread, Options::empty()).and_then(|()| ptrace::interrupt(thread)).is_ok();
+    lanes(pid).into_iter().find_map(|(thread, _)| {
+        let holds = ptrace::seize(thread, Options::empty()).and_then(|()| ptrace::interrupt(thread)).is_ok();
         holds.then_some(thread)
     })
+}
+
+/// Whether the lane of a thread has another thread by now, as each step of a lane has: this one had handed over what it computed, and holds nothing up.
+fn begins_again(pid: u32, thread: Pid) -> bool {
+    let lanes = lanes(pid);
+    let name = lanes.iter().find(|(of, _)| *of == thread).map(|(_, name)| name);
+    lanes.iter().any(|(of, other)| *of != thread && Some(other) == name)
+}
+
+/// The threads of a process that compute lanes, with their names.
+fn lanes(pid: u32) -> Vec<(Pid, String)> {
+    let named = threads(pid).into_iter().filter_map(|(_, thread)| {
+        let name = std::fs::read_to_string(format!("/proc/{pid}/task/{thread}/comm")).ok()?;
+        Some((Pid::from_raw(i32::try_from(thread).ok()?), name))
+    });
+    named.filter(|(_, name)| name.starts_with(LANE)).collect()
 }

@@ -303,7 +303,7 @@ impl<R: Router> Inner<R> {
             }
         };
         self.router.up(&peer).map_err(|reject| refused(turned_away(&connection, &reject)))?;
-        let established = Established { me: self.me.id, peer, dialled: true, connection, control, heartbeat };
+        let established = Established { me: self.me.clone(), peer, dialled: true, connection, control, heartbeat };
         self.start(established).await.map_err(|error| local(&error))
     }
 
@@ -335,7 +335,7 @@ impl<R: Router> Inner<R> {
         prioritise(&control.0, &heartbeat.0);
         self.router.up(&peer).map_err(|reject| turned_away(&connection, &reject))?;
         heartbeat.0.write_all(&[TAG_HEARTBEAT]).await.map_err(|error| error.to_string())?;
-        let established = Established { me: self.me.id, peer, dialled: false, connection, control, heartbeat };
+        let established = Established { me: self.me.clone(), peer, dialled: false, connection, control, heartbeat };
         let link = self.start(established).await;
         drop(arriving);
         link

@@ -2,7 +2,7 @@
 //!
 //! | stream | direction | priority | carries |
 //! |---|---|---|---|
-//! | heartbeat | both | 30 | beats and their acknowledgements |
+//! | heartbeat | both | 30 | beats and their acknowledgements between nodes, farewells |
 //! | control | both | 20 | control frames, in order |
 //! | small | one each way | 10 | data frames up to [`SMALL`] bytes, in order |
 //! | bulk | one for each frame | 0 | larger data frames |
@@ -176,6 +176,8 @@ pub struct LinkStats {
     pub bulk: QueueStats,
 }
 
+    /// Whether both ends are nodes, whose silence is noticed at once.
+    beats: bool,
 /// What the parts of a link share.
 #[derive(Debug)]
 struct Shared {

@@ -19,15 +19,14 @@ use super::{CLOSED, Link, LinkDown, REFUSED, SILENT, Shared};
 use crate::net::Router;
 use crate::net::endpoint::Options;
 use crate::net::mailbox::{ActorStats, Mailbox, MailboxError};
-use crate::net::tls::Peer;
-use crate::protocol::ids::NodeId;
+use crate::net::tls::{Peer, Role};
 
 /// Messages to the actor of a link are few: more than so many show that it does not come to them.
 const MAILBOX: usize = 64;
 
 /// A connection whose two ends have agreed on their first streams.
 pub(crate) struct Established {
-    pub(crate) me: NodeId,
+    pub(crate) me: Peer,
     pub(crate) peer: Peer,
     pub(crate) dialled: bool,
     pub(crate) connection: Connection,
@@ -47,7 +46,10 @@ pub(crate) async fn start<R: Router>(
     let stats = ActorStats::one_of_many("link", format!("link-{}", peer.id), MAILBOX);
     let round_trip = connection.rtt();
     let shared = Arc::new(Shared {
-        me,
+    // Who only asks is silent between two questions, and nobody counts on it: QUIC's own limit watches such a link.
+    let beats = me.role == Role::Node && peer.role == Role::Node;
+        me: me.id,
+        beats,
         actor: stats.clone(),
         peer,
         dialled,
@@ -147,7 +149,9 @@ impl<R: Router> Actor for LinkActor<R> {
         tasks.spawn(reported(myself.clone(), done(), receive::control(shared.clone(), router.clone(), control.1)));
         tasks.spawn(reported(myself.clone(), done(), receive::data(shared.clone(), router.clone())));
         tasks.spawn(watching(myself.clone(), shared.connection.clone()));
-        tasks.spawn(ticking(myself, shared.options.heartbeat.interval));
+        if shared.beats {
+            tasks.spawn(ticking(myself, shared.options.heartbeat.interval));
+        }
         Ok(State { shared, router, signals, tasks, writers: Some(writers), farewell: None, receiving: 2 })
     }
 

@@ -1,6 +1,7 @@
 //! A node's one door: a UDP socket on which it dials and is dialled.
 
 mod error;
+mod ids;
 mod options;
 mod path;
 mod socket;
@@ -108,6 +109,7 @@ impl<R: Router> Endpoint<R> {
 
         let mut config = EndpointConfig::default();
         config.max_udp_payload_size(max_payload).expect("Socket keeps it within QUIC's limits").rng_seed(options.seed);
+        config.cid_generator(ids::Ids::boxed);
         let address = socket.local_addr();
         let server = (identity.peer().role == Role::Node).then_some(server);
         let doors = std::sync::Mutex::new(Doors { until_ms: identity.until_ms(), client, server: server.clone() });

@@ -73,9 +73,6 @@ pub enum LinkDown {
         /// What was missing and for how long.
         reason: String,
     },
-    /// The peer's process is a new one that does not know the link.
-    #[error("the peer was restarted")]
-    Reset,
     /// The peer sent what no peer should.
     #[error("the peer broke the protocol: {reason}")]
     Violation {
@@ -104,7 +101,6 @@ impl From<quinn::ConnectionError> for LinkDown {
             }
             E::LocallyClosed => Self::Closed { reason: "this node closed its endpoint".into() },
             E::TimedOut => Self::TimedOut { reason: "QUIC's idle timeout passed".into() },
-            E::Reset => Self::Reset,
             other => Self::Broken { reason: other.to_string() },
         }
     }
@@ -176,12 +172,12 @@ pub struct LinkStats {
     pub bulk: QueueStats,
 }
 
-    /// Whether both ends are nodes, whose silence is noticed at once.
-    beats: bool,
 /// What the parts of a link share.
 #[derive(Debug)]
 struct Shared {
     me: NodeId,
+    /// Whether both ends are nodes, whose silence is noticed at once.
+    beats: bool,
     peer: Peer,
     dialled: bool,
     options: Options,

@@ -38,11 +38,11 @@ type Waiting = (NodeId, oneshot::Sender<Vec<u8>>);
 
 impl Asked {
     /// Forgets those for whom nobody waits any more.
-    fn clear(&self) {
+    pub(super) fn clear(&self) {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).1.retain(|_, (_, reply)| !reply.is_closed());
     }
 
-    fn put(&self, node: NodeId) -> Option<(u64, oneshot::Receiver<Vec<u8>>)> {
+    pub(super) fn put(&self, node: NodeId) -> Option<(u64, oneshot::Receiver<Vec<u8>>)> {
         let mut asked = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if asked.1.len() >= ASKED_MAX {
             return None;

@@ -73,7 +73,10 @@ impl Shared {
             link.control(&Control::Denied { keys: keys.clone() }).await.ok()?;
             // What is asked behind the list is answered by who has read the list.
             link.control(&Control::Ask { number, question: question.clone() }).await.ok()?;
-            answer.await.ok()
+            tokio::select! {
+                answer = answer => answer.ok(),
+                _ = link.down() => None,
+            }
         });
         let told = futures::future::join_all(told.map(|told| tokio::time::timeout(TOLD_WITHIN, told))).await;
         links

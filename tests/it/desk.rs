@@ -58,7 +58,7 @@ fn a_run_shows_everything_that_it_is_made_of() {
         assert!(ran.code == 0 && ran.stdout.lines().count() > 1, "{ran:?}");
     }
     let slowest = bench.run("top --run told --once --sort rank --limit 2 -o name");
-    assert!(slowest.stdout == "rank/0\nrank/1\n" && slowest.stderr.contains("2 of 3 ranks"), "{slowest:?}");
+    assert!(slowest.stdout == "rank/0\nrank/1" && slowest.stderr.contains("2 of 3 ranks"), "{slowest:?}");
     let top = bench.run("top --run told --once -o json");
     assert_eq!(json(&top)["items"].as_array().unwrap().len(), 7, "the run, three ranks and their nodes: {top:?}");
     for line in ["why slow", "doctor", "goodput", "history", "events", "logs", "explain rank"] {

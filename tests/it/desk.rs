@@ -140,6 +140,9 @@ fn orders_are_obeyed_and_every_one_is_an_event() {
     assert_eq!(run_now(&bench)["properties"]["ranks"], 3, "a dry run moves nothing");
     assert_eq!(bench.run("drain r2 --run told").code, 0);
     assert_eq!(bench.run("wait ranks=2 --run told --timeout 60s").code, 0);
+    // What happens before the next step belongs to the drain.
+    let step = run_now(&bench)["properties"]["step"].as_u64().unwrap();
+    assert_eq!(bench.run(&format!("wait step>={} --run told --timeout 60s", step + 1)).code, 0);
     let refused = bench.run("kill r1 --run told");
     assert_eq!(refused.code, 7, "{refused:?}");
     // Its launcher starts it anew while the run ends: the new process ends with it, and begins nothing by itself.

@@ -80,17 +80,17 @@ pub enum Command {
     #[command(subcommand)]
     Data(DataCommand),
     /// Let a node hand over what it holds and leave the run, which goes on without it
-    Drain(At<desk::DrainArgs>),
+    Drain(At<desk::Ordering<desk::DrainArgs>>),
     /// Let a node that was told to leave stay after all
-    Undrain(At<desk::NodeRef>),
+    Undrain(At<desk::Ordering<desk::NodeRef>>),
     /// Begin no step after the one in flight, until `resume`
-    Pause(At<desk::Nothing>),
+    Pause(At<desk::Ordering<desk::Nothing>>),
     /// Let a paused run go on
-    Resume(At<desk::Nothing>),
+    Resume(At<desk::Ordering<desk::Nothing>>),
     /// End the run in good order: finish the step, write a checkpoint, leave
-    Stop(At<desk::Nothing>),
+    Stop(At<desk::Ordering<desk::Nothing>>),
     /// End a node's process at once, as a crash would
-    Kill(At<desk::KillArgs>),
+    Kill(At<desk::Ordering<desk::KillArgs>>),
     /// Prove from the durable ledger that every sample of each pass was used once, in one history of epochs and steps
     Audit(RunArgs),
     /// Start a new run from a step of another
@@ -504,7 +504,7 @@ pub enum Format {
 #[derive(Debug, Clone, Subcommand)]
 pub enum CheckpointCommand {
     /// Take a checkpoint after the step in flight
-    Now(At<desk::Nothing>),
+    Now(At<desk::Ordering<desk::Nothing>>),
     /// List the checkpoints of a run
     Ls(RunArgs),
     /// Read every checkpoint back and compare all digests

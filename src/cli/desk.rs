@@ -4,6 +4,8 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 
+use crate::views::output::Output;
+
 /// A run, and how to prove who asks.
 #[derive(Debug, Clone, Args)]
 pub struct RunAt {
@@ -48,18 +50,18 @@ pub struct Watched<T: Args> {
 pub struct StatusArgs {
     /// How it is shown
     #[arg(short, long, value_enum, default_value_t)]
-    pub output: crate::views::output::Output,
+    pub output: Output,
     /// JSON on stdout; the same as -o json
     #[arg(long, conflicts_with = "output")]
     pub json: bool,
 }
 
-/// How an answer in sentences is shown.
+/// How an answer is shown that is told in sentences.
 #[derive(Debug, Clone, Copy, Default, Args)]
 pub struct Form {
-    /// How it is shown
+    /// How it is shown; table and wide are this command's own form, name names what the answer is about
     #[arg(short, long, value_enum, default_value_t)]
-    pub output: Prose,
+    pub output: Output,
     /// JSON on stdout; the same as -o json
     #[arg(long, conflicts_with = "output")]
     pub json: bool,
@@ -72,20 +74,10 @@ impl Form {
         Self { json, ..Self::default() }
     }
 
-    /// Whether programs read it.
-    pub fn is_json(self) -> bool {
-        self.json || self.output == Prose::Json
+    /// The form that was asked for, whichever way.
+    pub fn output(self) -> Output {
+        if self.json { Output::Json } else { self.output }
     }
-}
-
-/// What sentences can be shown as.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, clap::ValueEnum)]
-pub enum Prose {
-    /// For people
-    #[default]
-    Text,
-    /// For programs
-    Json,
 }
 
 /// A node of a run.
@@ -131,6 +123,17 @@ pub struct KillArgs {
     pub yes: bool,
 }
 
+/// An order, and how what came of it is shown.
+#[derive(Debug, Clone, Args)]
+pub struct Ordering<T: Args> {
+    /// What is ordered
+    #[command(flatten)]
+    pub order: T,
+    /// How what came of it is shown
+    #[command(flatten)]
+    pub form: Form,
+}
+
 /// A command without words of its own.
 #[derive(Debug, Clone, Copy, Args)]
 pub struct Nothing {}
@@ -145,6 +148,12 @@ pub struct BundleArgs {
 
 /// `everstep logs`.
 #[derive(Debug, Clone, Args)]
+#[command(after_help = "\
+Examples:
+  everstep logs --run runs/demo                     for people on a terminal, one JSON object a line on a pipe
+  everstep logs --run runs/demo -f --actor link
+  everstep logs --run runs/demo --limit 20 -o table
+  everstep logs --run runs/demo -o name             who said anything")]
 pub struct LogsArgs {
     /// Go on with what comes
     #[arg(short, long)]
@@ -152,6 +161,12 @@ pub struct LogsArgs {
     /// Only lines of this actor, such as coordinator
     #[arg(long, value_name = "NAME")]
     pub actor: Option<String>,
+    /// Only the newest of what would be shown first
+    #[arg(short = 'n', long, value_name = "COUNT")]
+    pub limit: Option<usize>,
+    /// How they are shown: a table on a terminal and jsonl on a pipe if not given; json is one object a line too
+    #[arg(short, long, value_enum)]
+    pub output: Option<Output>,
 }
 
 /// `everstep cert`.

@@ -2,6 +2,8 @@
 
 use clap::Args;
 
+use super::desk::Form;
+
 /// Say what a field means, or list the fields of a kind
 #[derive(Debug, Clone, Args)]
 #[command(after_help = "\
@@ -16,4 +18,7 @@ pub struct ExplainArgs {
     /// A kind (actor), a field of it (actor.depth), item for what all have, or view for what is around them
     #[arg(value_name = "FIELD")]
     pub field: String,
+    /// How it is shown
+    #[command(flatten)]
+    pub form: Form,
 }

@@ -52,8 +52,17 @@ fn every_command_at_a_run_takes_it_from_the_environment_and_what_has_json_has_a_
     }
     let count = judged(&Cli::command());
     assert!(count >= 30, "{count}");
+    let forms = ["text", "table", "wide", "json", "jsonl", "name"];
+    let orders = ["drain r1", "drain r1 --dry-run", "undrain r1", "checkpoint now", "pause", "resume", "kill r1", "stop"];
+    for (command, form) in
+        orders.iter().chain(&["status", "get nodes", "top", "logs"]).flat_map(|command| forms.map(|form| (*command, form)))
+    {
+        parse(&format!("everstep {command} --run r -o {form}")).unwrap_or_else(|error| panic!("{command} -o {form}: {error}"));
+    }
     for command in ["why", "doctor", "goodput", "history", "events", "wait step>=1", "describe r1", "tree"] {
-        parse(&format!("everstep {command} --run r -o json")).unwrap_or_else(|error| panic!("{command}: {error}"));
+        for form in forms {
+            parse(&format!("everstep {command} --run r -o {form}")).unwrap_or_else(|error| panic!("{command} -o {form}: {error}"));
+        }
     }
 }
 

@@ -2,6 +2,8 @@
 
 use clap::{Args, ValueEnum};
 
+use crate::views::output::Output;
+
 /// `everstep top`.
 #[derive(Debug, Clone, Args)]
 #[command(after_help = "\
@@ -11,7 +13,8 @@ CPU is that since the table before; in the first table it is the mean since the 
 Examples:
   everstep top --run runs/quickstart
   everstep top --run runs/quickstart --once --sort memory
-  everstep top --run runs/quickstart -n 60 --every 10 > top.txt")]
+  everstep top --run runs/quickstart -n 60 --every 10 > top.txt
+  everstep top --run runs/quickstart --once --sort cpu -o name --limit 1")]
 pub struct TopArgs {
     /// Print one table and end
     #[arg(long, conflicts_with = "count")]
@@ -28,6 +31,9 @@ pub struct TopArgs {
     /// Ranks at most; all where this is absent, and on a terminal as many as fit
     #[arg(long, value_name = "RANKS")]
     pub limit: Option<usize>,
+    /// How it is shown; in all forms but table each rank comes with its node
+    #[arg(short, long, value_enum, default_value_t)]
+    pub output: Output,
 }
 
 /// By what `top` sorts; the greatest come first, but ranks by their numbers.

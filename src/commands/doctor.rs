@@ -5,19 +5,17 @@ use std::io::Write;
 use crate::cli::doctor::DoctorArgs;
 use crate::cli::{ExitCode, Failure};
 use crate::desk::eye::Eye;
-use crate::judge::layout::{json, lines, talk};
+use crate::judge::layout::{Shapes, shaped, talk};
 use crate::judge::{doctor, sight};
+use crate::views::output::Output;
 
 /// Prints the catalogue of lints; needs no run.
 ///
 /// # Errors
 /// Stdout cannot be written.
 pub fn list(args: &DoctorArgs, out: &mut dyn Write) -> Result<ExitCode, Failure> {
-    if args.form.is_json() {
-        json(out, &doctor::CATALOGUE)?;
-    } else {
-        lines(out, &doctor::catalogue())?;
-    }
+    let names = doctor::CATALOGUE.iter().map(|lint| lint.name.to_owned()).collect();
+    shaped(out, args.form.output(), Shapes { text: doctor::catalogue(), whole: &doctor::CATALOGUE, parts: &doctor::CATALOGUE[..], names })?;
     Ok(ExitCode::Done)
 }
 
@@ -35,10 +33,10 @@ pub async fn run(args: &DoctorArgs, eye: &dyn Eye, out: &mut dyn Write) -> Resul
         Vec::new()
     });
     let diagnosis = doctor::diagnose(&view, &events);
-    if args.form.is_json() {
-        json(out, &diagnosis)?;
-    } else {
-        lines(out, &diagnosis.text())?;
+    let names = diagnosis.findings.iter().map(|finding| finding.reference.clone()).collect();
+    let form = args.form.output();
+    shaped(out, form, Shapes { text: diagnosis.text(), whole: &diagnosis, parts: &diagnosis.findings, names })?;
+    if form != Output::Json {
         for (lint, because) in &diagnosis.left_out {
             talk(&format!("note: {lint} did not look: {because}"));
         }

@@ -4,6 +4,7 @@ use std::io::Write;
 use std::time::Duration;
 
 use everstep_actors::clock::wall_ms;
+use everstep_actors::desk::view::Item;
 use everstep_actors::event::words::Severity;
 use everstep_actors::event::{Event, Recorded};
 use tokio::time::{MissedTickBehavior, interval};
@@ -14,6 +15,7 @@ use crate::desk::eye::Eye;
 use crate::judge::layout::{data, json, talk};
 use crate::judge::story::Story;
 use crate::judge::telling;
+use crate::views::output::Output;
 
 /// Events that are remembered so that they are not told twice while following.
 const REMEMBERED: usize = 200_000;
@@ -91,8 +93,12 @@ fn wanted(args: &EventsArgs, since_ms: u64, recorded: &Recorded) -> bool {
 /// Whether somebody still reads.
 fn print(args: &EventsArgs, events: &[Recorded], out: &mut dyn Write) -> Result<bool, Failure> {
     for recorded in events {
-        let reads =
-            if args.form.is_json() { json(out, &telling::json(recorded))? } else { data(out, &telling::line(recorded, args.wide))? };
+        let reads = match args.form.output() {
+            Output::Json | Output::Jsonl => json(out, &telling::json(recorded))?,
+            Output::Table => data(out, &telling::line(recorded, args.wide))?,
+            Output::Wide => data(out, &telling::line(recorded, true))?,
+            Output::Name => data(out, &Item::of_event(recorded).reference)?,
+        };
         if !reads {
             return Ok(false);
         }
@@ -156,6 +162,9 @@ mod tests {
         assert_eq!(told(&EventsArgs { severity: AtLeast::Error, ..args() }).await.len(), 0);
         assert_eq!(told(&EventsArgs { since: Some(Moment::parse("12:00:03").unwrap()), ..args() }).await.len(), 2);
         let lines = told(&EventsArgs { limit: Some(1), form: Form::json(true), ..args() }).await;
+        let named = Form { output: Output::Name, json: false };
+        let names = told(&EventsArgs { limit: Some(1), form: named, ..args() }).await;
+        assert!(names[0].starts_with("event/n") && names[0].ends_with(&(NOW + 4_000).to_string()), "{names:?}");
         let json: serde_json::Value = serde_json::from_str(&lines[0]).unwrap();
         assert_eq!(
             (lines.len(), &json["event"], &json["severity"], &json["at_ms"]),

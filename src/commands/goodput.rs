@@ -6,7 +6,7 @@ use crate::cli::goodput::GoodputArgs;
 use crate::cli::{ExitCode, Failure};
 use crate::desk::eye::Eye;
 use crate::judge::goodput::goodput;
-use crate::judge::layout::{json, lines, talk};
+use crate::judge::layout::{Shapes, shaped, talk};
 
 /// Prints the shares, which sum to the whole.
 ///
@@ -18,11 +18,8 @@ pub async fn run(args: &GoodputArgs, eye: &dyn Eye, out: &mut dyn Write) -> Resu
     if goodput.shares.is_empty() {
         talk("no time to share out: fewer than two events are durable");
     }
-    if args.form.is_json() {
-        json(out, &goodput)?;
-    } else {
-        lines(out, &goodput.text())?;
-    }
+    let names = goodput.shares.iter().map(|share| share.on.clone()).collect();
+    shaped(out, args.form.output(), Shapes { text: goodput.text(), whole: &goodput, parts: &goodput.shares, names })?;
     Ok(ExitCode::Done)
 }
 

@@ -9,7 +9,7 @@ use crate::cli::{ExitCode, Failure};
 use crate::desk::eye::Eye;
 use crate::judge::history::{History, Then, at, timeline};
 use crate::judge::incidents::of;
-use crate::judge::layout::{json, lines, talk};
+use crate::judge::layout::{Shapes, shaped, talk};
 use crate::judge::story::Story;
 
 /// Prints the run at a moment, or its incidents.
@@ -24,10 +24,6 @@ pub async fn run(args: &HistoryArgs, eye: &dyn Eye, out: &mut dyn Write) -> Resu
     }
     let then = args.at.map(|moment| at(&story, moment.resolve(wall_ms(), story.known_ms()), args.around));
     let incidents = (args.at.is_none() || args.incidents).then(|| of(&story));
-    if args.form.is_json() {
-        json(out, &History { schema_version: crate::judge::SCHEMA_VERSION, at: then, incidents })?;
-        return Ok(ExitCode::Done);
-    }
     let mut text = then.as_ref().map(Then::text).unwrap_or_default();
     if let Some(incidents) = &incidents {
         if incidents.is_empty() && !story.is_empty() {
@@ -36,7 +32,12 @@ pub async fn run(args: &HistoryArgs, eye: &dyn Eye, out: &mut dyn Write) -> Resu
         text.extend((!text.is_empty() && !incidents.is_empty()).then(String::new));
         text.extend(timeline(incidents));
     }
-    lines(out, &text)?;
+    let moments = then.iter().map(serde_json::to_value);
+    let parts = moments.chain(incidents.iter().flatten().map(serde_json::to_value)).filter_map(Result::ok).collect::<Vec<_>>();
+    let members = then.iter().flat_map(|then| &then.members).map(|member| member.node.clone());
+    let names = members.chain(incidents.iter().flatten().flat_map(|incident| incident.nodes.clone())).collect();
+    let whole = History { schema_version: crate::judge::SCHEMA_VERSION, at: then, incidents };
+    shaped(out, args.form.output(), Shapes { text, whole: &whole, parts: &parts, names })?;
     Ok(ExitCode::Done)
 }
 

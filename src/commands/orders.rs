@@ -4,12 +4,14 @@ use everstep_actors::desk::order::{Answer, Order};
 use everstep_actors::net::tls::Role;
 use everstep_actors::protocol::ids::NodeId;
 use everstep_actors::protocol::record::{EpochRecord, Member};
+use serde_json::json;
 
-use super::output;
-use crate::cli::desk::{At, DrainArgs, KillArgs, NodeRef, Nothing, RunAt};
+use crate::cli::desk::{At, DrainArgs, Form, KillArgs, NodeRef, Nothing, Ordering, RunAt};
 use crate::cli::{ExitCode, Failure};
 use crate::desk::client::{Desk, Way};
 use crate::desk::dry_run;
+use crate::judge::SCHEMA_VERSION;
+use crate::judge::layout::{Shapes, shaped};
 
 impl RunAt {
     /// The way to the run.
@@ -22,69 +24,81 @@ impl RunAt {
 ///
 /// # Errors
 /// There is no such node, or it does not answer, or it refuses.
-pub async fn drain(args: &At<DrainArgs>) -> Result<ExitCode, Failure> {
-    if args.what.dry_run {
+pub async fn drain(args: &At<Ordering<DrainArgs>>) -> Result<ExitCode, Failure> {
+    let (drain, form) = (&args.what.order, args.what.form);
+    if drain.dry_run {
         let desk = Desk::open(args.at.way(), Role::Viewer).await?;
         let record = desk.record().await?;
-        let text = dry_run::drain(&desk, &record, find(&record, &args.what.node)?.node).await?;
+        let node = find(&record, &drain.node)?.node;
+        let text = dry_run::drain(&desk, &record, node).await;
         desk.close().await;
-        output::print(&text)?;
-        return Ok(ExitCode::Done);
+        return told(form, node, "drain --dry-run", text?.trim_end().to_owned());
     }
-    let deadline_ms = args.what.deadline.map(|seconds| (seconds * 1e3) as u64);
+    let deadline_ms = drain.deadline.map(|seconds| (seconds * 1e3) as u64);
     let order = Order::Drain { because: "drained by an operator".into(), deadline_ms };
-    to_node(&args.at, &args.what.node, &order, "; `everstep status` shows when it is gone").await
+    to_node(&args.at, &drain.node, &order, form, "; `everstep status` shows when it is gone").await
 }
 
 /// Tells a node to stay.
 ///
 /// # Errors
 /// As [`drain`].
-pub async fn undrain(args: &At<NodeRef>) -> Result<ExitCode, Failure> {
-    to_node(&args.at, &args.what, &Order::Undrain, "").await
+pub async fn undrain(args: &At<Ordering<NodeRef>>) -> Result<ExitCode, Failure> {
+    to_node(&args.at, &args.what.order, &Order::Undrain, args.what.form, "").await
 }
 
 /// Ends a node's process, as a crash would.
 ///
 /// # Errors
 /// As [`drain`]; without `--yes` it is refused.
-pub async fn kill(args: &At<KillArgs>) -> Result<ExitCode, Failure> {
-    if !args.what.yes {
-        let node = &args.what.node.node;
+pub async fn kill(args: &At<Ordering<KillArgs>>) -> Result<ExitCode, Failure> {
+    let kill = &args.what.order;
+    if !kill.yes {
+        let node = &kill.node.node;
         return Err(Failure::new(
             ExitCode::Refused,
             format!("kill ends the process of {node} without a word: say --yes if that is meant, or use `everstep drain {node}`"),
         ));
     }
-    to_node(&args.at, &args.what.node, &Order::Kill, "").await
+    to_node(&args.at, &kill.node, &Order::Kill, args.what.form, "").await
 }
 
 /// An order that the leader carries out.
 ///
 /// # Errors
 /// Nobody leads, or the leader does not answer, or refuses.
-pub async fn to_leader(args: &At<Nothing>, order: &Order) -> Result<ExitCode, Failure> {
+pub async fn to_leader(args: &At<Ordering<Nothing>>, order: &Order) -> Result<ExitCode, Failure> {
     let desk = Desk::open(args.at.way(), Role::Admin).await?;
     let record = desk.record().await?;
     let leader = record.leading().ok_or_else(|| Failure::new(ExitCode::NotFound, "the newest record names no leader"))?;
     let said = desk.order(leader, &record, order).await;
     desk.close().await;
-    say(said?, "")
+    say(args.what.form, leader.node, order, said?, "")
 }
 
-async fn to_node(at: &RunAt, node: &NodeRef, order: &Order, hint: &str) -> Result<ExitCode, Failure> {
+async fn to_node(at: &RunAt, node: &NodeRef, order: &Order, form: Form, hint: &str) -> Result<ExitCode, Failure> {
     let desk = Desk::open(at.way(), Role::Admin).await?;
     let record = desk.record().await?;
-    let said = desk.order(find(&record, node)?, &record, order).await;
+    let member = find(&record, node)?;
+    let said = desk.order(member, &record, order).await;
     desk.close().await;
-    say(said?, hint)
+    say(form, member.node, order, said?, hint)
 }
 
-fn say((name, answer): (String, Answer), hint: &str) -> Result<ExitCode, Failure> {
+fn say(form: Form, node: NodeId, order: &Order, (name, answer): (String, Answer), hint: &str) -> Result<ExitCode, Failure> {
     match answer {
-        Answer::Done { what } => output::print(&format!("{name}: {what}{hint}")).map(|()| ExitCode::Done),
+        Answer::Done { what } => told(form, node, order.name(), format!("{name}: {what}{hint}")),
         Answer::Refused { because } => Err(Failure::new(ExitCode::Refused, format!("{name} refuses: {because}"))),
     }
+}
+
+/// What came of an order, or would come of it.
+fn told(form: Form, node: NodeId, order: &str, answer: String) -> Result<ExitCode, Failure> {
+    let node = format!("node/{node}");
+    let whole = json!({ "schema_version": SCHEMA_VERSION, "order": order, "node": node, "answer": answer });
+    let (text, parts) = (answer.lines().map(str::to_owned).collect(), std::slice::from_ref(&whole));
+    shaped(&mut std::io::stdout().lock(), form.output(), Shapes { text, whole: &whole, parts, names: vec![node] })?;
+    Ok(ExitCode::Done)
 }
 
 pub(super) fn find<'a>(record: &'a EpochRecord, node: &NodeRef) -> Result<&'a Member, Failure> {

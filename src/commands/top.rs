@@ -12,6 +12,7 @@ use tokio::time::{sleep, timeout};
 use crate::cli::top::TopArgs;
 use crate::cli::{ExitCode, Failure};
 use crate::desk::eye::Eye;
+use crate::views::output::{Output, render};
 use table::{Before, Table};
 
 /// A run that does not answer within this is asked again.
@@ -38,7 +39,7 @@ pub async fn run(args: &TopArgs, eye: &dyn Eye, out: &mut dyn Write) -> Result<E
     if !(0.1..=86_400.0).contains(&args.every) {
         return Err(Failure::new(ExitCode::Usage, format!("--every {}: use 0.1 to 86400 seconds", args.every)));
     }
-    let redraws = io::stdout().is_terminal() && !args.once;
+    let redraws = io::stdout().is_terminal() && !args.once && args.output == Output::Table;
     let screen = redraws.then(|| ratatui::crossterm::terminal::size().unwrap_or(USUAL));
     let mut stderr = io::stderr();
     let mut paper = Paper { out, talk: &mut stderr, screen, told: Vec::new() };
@@ -60,7 +61,11 @@ async fn rounds(args: &TopArgs, eye: &dyn Eye, paper: &mut Paper<'_>) -> Result<
                 let limit = args.limit.into_iter().chain(fits).min();
                 let table = Table::of(&view, &mailboxes, &before, args.sort, limit);
                 before = Before::of(&view);
-                paper.print(&table)
+                match args.output {
+                    Output::Table => paper.print(&table),
+                    Output::Name => paper.write(&render(&table.shown, &[Kind::Rank], Output::Name), &table.talk),
+                    other => paper.write(&render(&table.shown, &[Kind::Rank, Kind::Node], other), &table.talk),
+                }
             }
             Err(failure) if done == 0 => return Err(failure),
             Err(failure) => paper.say(&[failure.sentence]),
@@ -114,6 +119,12 @@ impl Paper<'_> {
         }
         write!(self.out, "\x1b[J")?;
         self.out.flush()
+    }
+
+    fn write(&mut self, text: &str, talk: &[String]) -> io::Result<()> {
+        self.out.write_all(text.as_bytes())?;
+        self.out.flush()?;
+        self.say(talk)
     }
 
     /// To stderr, and not the same again with every table.

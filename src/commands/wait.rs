@@ -9,7 +9,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval, timeout_at};
 use crate::cli::wait::WaitArgs;
 use crate::cli::{ExitCode, Failure};
 use crate::desk::eye::Eye;
-use crate::judge::layout::{data, json, talk};
+use crate::judge::layout::{Shapes, shaped, talk};
 use crate::judge::sight;
 use crate::judge::wait::{Held, Standing};
 use crate::report::duration;
@@ -43,12 +43,11 @@ pub async fn run(args: &WaitArgs, eye: &dyn Eye, out: &mut dyn Write) -> Result<
         return Err(over(args, eye, &standing).await);
     }
     let seconds = started.elapsed().as_secs_f64();
-    if args.form.is_json() {
-        let values = standing.values.into_iter().collect();
-        json(out, &Held { schema_version: crate::judge::SCHEMA_VERSION, expression: args.expression.to_string(), values, seconds })?;
-    } else {
-        data(out, &crate::report::tame(&format!("{} after {}", standing.text(), duration(seconds))))?;
-    }
+    let text = vec![crate::report::tame(&format!("{} after {}", standing.text(), duration(seconds)))];
+    let values = standing.values.into_iter().collect();
+    let held = Held { schema_version: crate::judge::SCHEMA_VERSION, expression: args.expression.to_string(), values, seconds };
+    let parts = std::slice::from_ref(&held);
+    shaped(out, args.form.output(), Shapes { text, whole: &held, parts, names: vec!["run".into()] })?;
     Ok(ExitCode::Done)
 }
 

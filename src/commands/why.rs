@@ -5,7 +5,7 @@ use std::io::Write;
 use crate::cli::why::WhyArgs;
 use crate::cli::{ExitCode, Failure};
 use crate::desk::eye::Eye;
-use crate::judge::layout::{json, lines};
+use crate::judge::layout::{Shapes, shaped};
 use crate::judge::{sight, why};
 
 /// Prints why the run waits, is slow, or why one thing is as it is.
@@ -26,11 +26,8 @@ pub async fn run(args: &WhyArgs, eye: &dyn Eye, out: &mut dyn Write) -> Result<E
         None if why::waits(&view) => why::waiting(&view),
         None => why::slow(&view),
     };
-    if args.form.is_json() {
-        json(out, &chain)?;
-    } else {
-        lines(out, &chain.text())?;
-    }
+    let names = chain.at_fault.iter().cloned().collect();
+    shaped(out, args.form.output(), Shapes { text: chain.text(), whole: &chain, parts: std::slice::from_ref(&chain), names })?;
     Ok(ExitCode::Done)
 }
 

@@ -1,11 +1,13 @@
 //! How judgements are laid out and written: tables of at most 100 columns, talk on stderr, data on stdout.
 
+use std::collections::BTreeSet;
 use std::io::{self, ErrorKind, Write};
 
 use serde::Serialize;
 
 use crate::cli::{ExitCode, Failure};
 use crate::report::tame;
+use crate::views::output::Output;
 
 /// The width that no default output exceeds.
 pub(crate) const WIDTH: usize = 100;
@@ -92,6 +94,42 @@ pub(crate) fn json(out: &mut dyn Write, value: &impl Serialize) -> Result<bool, 
     data(out, &text)
 }
 
+/// An answer in all forms that it can be written in.
+pub(crate) struct Shapes<'a, W, P> {
+    /// Lines for people.
+    pub(crate) text: Vec<String>,
+    /// The whole answer, for programs.
+    pub(crate) whole: &'a W,
+    /// Its items.
+    pub(crate) parts: &'a [P],
+    /// What it is about, by name.
+    pub(crate) names: Vec<String>,
+}
+
+/// Writes an answer in one form: what it is about is named once.
+///
+/// # Errors
+/// As [`data`].
+pub(crate) fn shaped<W: Serialize, P: Serialize>(out: &mut dyn Write, form: Output, shapes: Shapes<'_, W, P>) -> Result<(), Failure> {
+    match form {
+        Output::Table | Output::Wide => lines(out, &shapes.text),
+        Output::Json => json(out, shapes.whole).map(drop),
+        Output::Jsonl => {
+            for part in shapes.parts {
+                if !json(out, part)? {
+                    break;
+                }
+            }
+            Ok(())
+        }
+        Output::Name => {
+            let mut told = BTreeSet::new();
+            let names: Vec<String> = shapes.names.iter().map(|name| tame(name)).filter(|name| told.insert(name.clone())).collect();
+            lines(out, &names)
+        }
+    }
+}
+
 /// Says something on stderr; if nobody listens, the command goes on.
 pub(crate) fn talk(text: &str) {
     drop(writeln!(io::stderr().lock(), "{}", tame(text)));
@@ -119,6 +157,18 @@ mod tests {
         let long = named("name", &"word ".repeat(30), 10);
         assert!(long.len() == 2 && long[0].starts_with("name      word") && long[1].starts_with("          word"), "{long:#?}");
         assert!(long.iter().all(|line| line.chars().count() <= WIDTH));
+    }
+
+    #[test]
+    fn an_answer_is_written_in_the_form_that_was_asked_for() {
+        let told = |form: Output| {
+            let mut out = Vec::new();
+            let names = ["rank/1", "rank/0", "rank/1"].map(str::to_owned).to_vec();
+            shaped(&mut out, form, Shapes { text: vec!["in words".into()], whole: &[1, 2], parts: &[1, 2], names }).unwrap();
+            String::from_utf8(out).unwrap()
+        };
+        let all = [Output::Table, Output::Wide, Output::Json, Output::Jsonl, Output::Name].map(told);
+        assert_eq!(all, ["in words\n", "in words\n", "[1,2]\n", "1\n2\n", "rank/1\nrank/0\n"]);
     }
 
     #[test]

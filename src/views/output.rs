@@ -14,6 +14,7 @@ mod columns;
 pub enum Output {
     /// Columns that fit 100 characters
     #[default]
+    #[value(alias = "text")]
     Table,
     /// All columns, as wide as they are
     Wide,

@@ -57,6 +57,21 @@ fn a_run_shows_everything_that_it_is_made_of() {
         let ran = bench.run(line);
         assert!(ran.code == 0 && ran.stdout.lines().count() > 1, "{ran:?}");
     }
+    let slowest = bench.run("top --run told --once --sort rank --limit 2 -o name");
+    assert!(slowest.stdout == "rank/0\nrank/1" && slowest.stderr.contains("2 of 3 ranks"), "{slowest:?}");
+    let top = bench.run("top --run told --once -o json");
+    assert_eq!(json(&top)["items"].as_array().unwrap().len(), 7, "the run, three ranks and their nodes: {top:?}");
+    for line in ["why slow", "doctor", "goodput", "history", "events", "logs", "explain rank"] {
+        let ran = bench.run(&if line.starts_with("explain") { format!("{line} -o jsonl") } else { format!("{line} --run told -o jsonl") });
+        assert!(
+            matches!(ran.code, 0 | 5)
+                && ran.stdout.lines().all(|line| serde_json::from_str::<Value>(line).is_ok_and(|value| value.is_object())),
+            "{ran:?}"
+        );
+    }
+    let named = bench.run("events --run told -o name --limit 1");
+    let described = bench.run(&format!("describe {} --run told", named.stdout.trim_end()));
+    assert!(named.stdout.starts_with("event/n") && described.code == 0, "{named:?} {described:?}");
     let wrong = bench.run("describe rank/77 --run told");
     assert_eq!(wrong.code, 3, "{wrong:?}");
     assert_eq!(bench.run("get nodes --run told --filter nonsense").code, 2);
@@ -114,14 +129,20 @@ fn orders_are_obeyed_and_every_one_is_an_event() {
     assert!(why.code == 0 && why.stdout.contains("paused") && why.stdout.contains("resume"), "{why:?}");
     let step = run_now(&bench)["properties"]["step"].as_u64();
     assert_eq!(run_now(&bench)["properties"]["step"].as_u64(), step, "nothing is computed");
-    assert_eq!(bench.run("resume --run told").code, 0);
+    let resumed = json(&bench.run("resume --run told -o json"));
+    assert_eq!(resumed["order"], "resume", "{resumed}");
     let after = step.unwrap() + 3;
     assert_eq!(bench.run(&format!("wait step>={after} --run told --timeout 60s")).code, 0);
     let dry = bench.run("drain r2 --run told --dry-run");
     assert!(dry.code == 0 && dry.stdout.contains("2 ranks would go on"), "{dry:?}");
+    let dry = json(&bench.run("drain r2 --run told --dry-run -o json"));
+    assert!(dry["order"] == "drain --dry-run" && dry["node"].as_str().is_some_and(|node| node.starts_with("node/n")), "{dry}");
     assert_eq!(run_now(&bench)["properties"]["ranks"], 3, "a dry run moves nothing");
     assert_eq!(bench.run("drain r2 --run told").code, 0);
     assert_eq!(bench.run("wait ranks=2 --run told --timeout 60s").code, 0);
+    // What happens before the next step belongs to the drain.
+    let step = run_now(&bench)["properties"]["step"].as_u64().unwrap();
+    assert_eq!(bench.run(&format!("wait step>={} --run told --timeout 60s", step + 1)).code, 0);
     let refused = bench.run("kill r1 --run told");
     assert_eq!(refused.code, 7, "{refused:?}");
     // Its launcher starts it anew while the run ends: the new process ends with it, and begins nothing by itself.
@@ -248,6 +269,7 @@ fn a_denied_certificate_opens_nothing_at_any_node_nor_after_a_restart() {
     watch.until(|item| item["kind"] == "run" && item["state"] == "training");
     let denied = bench.run(&format!("cert deny {viewer} --run told --certificate admin.pem"));
     assert!(denied.code == 0 && denied.stdout.contains(&format!("{viewer} is denied")), "{denied:?}");
+    assert!(denied.stdout.trim_end().ends_with("opens no new one"), "every node has shown that it knows it: {denied:?}");
     refused(&bench, "viewer.pem");
     served(&bench, "other.pem");
     watch.until(|item| item["kind"] == "run" && item["state"] == "silent");

@@ -33,6 +33,22 @@ pub enum Order {
     Stop,
 }
 
+impl Order {
+    /// As it is typed.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Drain { .. } => "drain",
+            Self::Undrain => "undrain",
+            Self::CheckpointNow => "checkpoint now",
+            Self::Pause => "pause",
+            Self::Resume => "resume",
+            Self::Kill => "kill",
+            Self::Deny { .. } => "deny",
+            Self::Stop => "stop",
+        }
+    }
+}
+
 /// What a node says to an order.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(tag = "answer", rename_all = "snake_case")]

@@ -1,6 +1,7 @@
 //! A node's one door: a UDP socket on which it dials and is dialled.
 
 mod error;
+mod ids;
 mod options;
 mod path;
 mod socket;
@@ -108,6 +109,7 @@ impl<R: Router> Endpoint<R> {
 
         let mut config = EndpointConfig::default();
         config.max_udp_payload_size(max_payload).expect("Socket keeps it within QUIC's limits").rng_seed(options.seed);
+        config.cid_generator(ids::Ids::boxed);
         let address = socket.local_addr();
         let server = (identity.peer().role == Role::Node).then_some(server);
         let doors = std::sync::Mutex::new(Doors { until_ms: identity.until_ms(), client, server: server.clone() });
@@ -303,7 +305,7 @@ impl<R: Router> Inner<R> {
             }
         };
         self.router.up(&peer).map_err(|reject| refused(turned_away(&connection, &reject)))?;
-        let established = Established { me: self.me.id, peer, dialled: true, connection, control, heartbeat };
+        let established = Established { me: self.me.clone(), peer, dialled: true, connection, control, heartbeat };
         self.start(established).await.map_err(|error| local(&error))
     }
 
@@ -335,7 +337,7 @@ impl<R: Router> Inner<R> {
         prioritise(&control.0, &heartbeat.0);
         self.router.up(&peer).map_err(|reject| turned_away(&connection, &reject))?;
         heartbeat.0.write_all(&[TAG_HEARTBEAT]).await.map_err(|error| error.to_string())?;
-        let established = Established { me: self.me.id, peer, dialled: false, connection, control, heartbeat };
+        let established = Established { me: self.me.clone(), peer, dialled: false, connection, control, heartbeat };
         let link = self.start(established).await;
         drop(arriving);
         link

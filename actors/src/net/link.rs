@@ -2,7 +2,7 @@
 //!
 //! | stream | direction | priority | carries |
 //! |---|---|---|---|
-//! | heartbeat | both | 30 | beats and their acknowledgements |
+//! | heartbeat | both | 30 | beats and their acknowledgements between nodes, farewells |
 //! | control | both | 20 | control frames, in order |
 //! | small | one each way | 10 | data frames up to [`SMALL`] bytes, in order |
 //! | bulk | one for each frame | 0 | larger data frames |
@@ -73,9 +73,6 @@ pub enum LinkDown {
         /// What was missing and for how long.
         reason: String,
     },
-    /// The peer's process is a new one that does not know the link.
-    #[error("the peer was restarted")]
-    Reset,
     /// The peer sent what no peer should.
     #[error("the peer broke the protocol: {reason}")]
     Violation {
@@ -104,7 +101,6 @@ impl From<quinn::ConnectionError> for LinkDown {
             }
             E::LocallyClosed => Self::Closed { reason: "this node closed its endpoint".into() },
             E::TimedOut => Self::TimedOut { reason: "QUIC's idle timeout passed".into() },
-            E::Reset => Self::Reset,
             other => Self::Broken { reason: other.to_string() },
         }
     }
@@ -180,6 +176,8 @@ pub struct LinkStats {
 #[derive(Debug)]
 struct Shared {
     me: NodeId,
+    /// Whether both ends are nodes, whose silence is noticed at once.
+    beats: bool,
     peer: Peer,
     dialled: bool,
     options: Options,

@@ -266,7 +266,11 @@ impl CoordinatorActor {
         let Some(machine) = &state.machine else { return };
         state.gathered = Gathered::default();
         self.office.leads(machine.record().epoch);
-        for (step, _) in std::mem::take(&mut state.saving) {
+        // A checkpoint whose parts are all there is being published, whoever is a member now.
+        let (publishing, unfinished): (BTreeMap<_, _>, BTreeMap<_, _>) =
+            std::mem::take(&mut state.saving).into_iter().partition(|(_, saving)| saving.publishing);
+        state.saving = publishing;
+        for step in unfinished.into_keys() {
             self.office
                 .record(Event::CheckpointFailed { step, because: "members changed while it was written; the next one is due soon".into() });
         }

@@ -77,7 +77,7 @@ pub enum DeskMsg {
     /// Somebody asks.
     Ask {
         /// Gets what is known.
-        reply: oneshot::Sender<Story>,
+        reply: oneshot::Sender<Arc<Story>>,
     },
 }
 
@@ -91,7 +91,8 @@ pub struct Desk {
 /// The story, and the last steps' figures.
 #[derive(Debug)]
 pub struct State {
-    story: Story,
+    /// Shared with those who asked: it is copied when something happens while one of them still reads it.
+    story: Arc<Story>,
     rates: VecDeque<(u64, f64)>,
     phases: VecDeque<BTreeMap<String, f64>>,
 }
@@ -117,7 +118,7 @@ impl Actor for Desk {
             }
             DeskMsg::Goes => {
                 let _at_work = self.stats.handling("goes");
-                state.story.waiting = None;
+                Arc::make_mut(&mut state.story).waiting = None;
             }
             DeskMsg::Ask { reply } => {
                 let _at_work = self.stats.handling("ask");
@@ -133,9 +134,9 @@ impl Story {
     /// What events tell, in order of time.
     pub fn of(events: &[Recorded]) -> Self {
         let mut state = State::new(0);
-        state.story.waiting = None;
+        Arc::make_mut(&mut state.story).waiting = None;
         events.iter().for_each(|recorded| state.happened(recorded.clone()));
-        state.story
+        Arc::unwrap_or_clone(state.story)
     }
 }
 
@@ -159,18 +160,18 @@ impl State {
             waiting: Some(("starting".to_owned(), now_ms)),
             events: VecDeque::new(),
         };
-        Self { story, rates: VecDeque::new(), phases: VecDeque::new() }
+        Self { story: Arc::new(story), rates: VecDeque::new(), phases: VecDeque::new() }
     }
 
     fn happened(&mut self, recorded: Recorded) {
         let at_ms = recorded.at_ms;
+        let story = Arc::make_mut(&mut self.story);
         if !matches!(recorded.event, Event::StepCommitted { .. }) {
-            if self.story.events.len() == EVENTS_MAX {
-                self.story.events.pop_front();
+            if story.events.len() == EVENTS_MAX {
+                story.events.pop_front();
             }
-            self.story.events.push_back(recorded.clone());
+            story.events.push_back(recorded.clone());
         }
-        let story = &mut self.story;
         match recorded.event {
             Event::Waiting { because } => story.waiting = Some((because, at_ms)),
             // Clocks of leaders differ: what an older epoch tells comes too late.
@@ -218,7 +219,8 @@ impl State {
     /// What all members recorded is told as the log has it: an event that somebody quotes is found there again. What only this node
     /// saw before it led it has told the leader, whose words those are too.
     fn leads(&mut self, since_ms: u64, written: Vec<Recorded>) {
-        let own = std::mem::take(&mut self.story.events).into_iter().filter(|event| event.at_ms >= since_ms);
+        let story = Arc::make_mut(&mut self.story);
+        let own = std::mem::take(&mut story.events).into_iter().filter(|event| event.at_ms >= since_ms);
         let mut events: Vec<Recorded> = written.into_iter().filter(|event| !matches!(event.event, Event::StepCommitted { .. })).collect();
         for event in own {
             if !events.contains(&event) {
@@ -227,7 +229,7 @@ impl State {
         }
         events.sort_by_key(|event| event.at_ms);
         events.drain(..events.len().saturating_sub(EVENTS_MAX));
-        self.story.events = events.into();
+        story.events = events.into();
     }
 
     fn timed(&mut self, images: u64, seconds: f64, phases: BTreeMap<String, f64>) {
@@ -236,7 +238,8 @@ impl State {
             self.rates.pop_front();
         }
         let (images, time) = self.rates.iter().fold((0, 0.0), |(images, time), (i, s)| (images + i, time + s));
-        self.story.images_per_s = if time > 0.0 { images as f64 / time } else { 0.0 };
+        let story = Arc::make_mut(&mut self.story);
+        story.images_per_s = if time > 0.0 { images as f64 / time } else { 0.0 };
         if phases.is_empty() {
             return;
         }
@@ -246,7 +249,7 @@ impl State {
         }
         let count = self.phases.len() as f64;
         let mean = |name: &str| self.phases.iter().filter_map(|step| step.get(name)).sum::<f64>() / count;
-        self.story.phases = phases::NAMES.iter().map(|name| ((*name).to_owned(), mean(name))).collect();
+        story.phases = phases::NAMES.iter().map(|name| ((*name).to_owned(), mean(name))).collect();
     }
 }
 

@@ -34,7 +34,7 @@ use super::vault::{Shards, Vault};
 use super::watchdog::{self, Master, Patience};
 use crate::checkpoint::writer::{CheckpointWriter, Snapshot, WriterConfig, WriterMessage};
 use crate::checkpoint::{self, Digest, Draft, OnBad, PartRecord, SnapshotShard};
-use crate::event::{Event, MemberInfo, Recorded};
+use crate::event::{Event, Fault, MemberInfo, Recorded};
 use crate::net::endpoint::{BindError, Endpoint, Options, Socket};
 use crate::net::link::{Link, LinkDown, Payload};
 use crate::net::mailbox::{ActorStats, ActorTable, Mailbox};
@@ -345,6 +345,12 @@ impl<W: Workload> Actor for NodeActor<W> {
                 tracing::warn!("{because}: this node answers no questions any more");
                 return Ok(());
             }
+            if self.shared.coordinator.get().is_some_and(|coordinator| coordinator.actor().get_id() == actor.get_id()) {
+                self.give_up_leading(state, because.clone(), fault.clone());
+            }
+            if state.over {
+                return Ok(());
+            }
             self.broken(state, because, fault);
         }
         Ok(())
@@ -490,6 +496,21 @@ impl<W: Workload> NodeActor<W> {
             }
             None => self.end(state, Outcome::Lost, because),
         }
+    }
+
+    /// The coordinator cannot say any more that this node leads no longer: the node says it in its place, and ends.
+    fn give_up_leading(&self, state: &mut State, because: String, fault: Option<(String, String)>) {
+        let me = self.shared.me;
+        let Some(record) = state.machine.record().filter(|record| record.leader == me) else { return };
+        let (epoch, rank) = (record.epoch, record.rank_of(me).map(|rank| rank.0));
+        let fault = fault.map(|(actor, root_cause)| Fault { actor, root_cause });
+        self.shared.record(Event::NodeLost { node: me, rank, because: because.clone(), fault });
+        for member in record.everyone().filter(|member| member.node != me) {
+            self.shared.send(member.node, Control::Word(Word::Resign { epoch, because: because.clone() }));
+        }
+        self.shared.lease.send_replace(None);
+        self.shared.leading.send_replace(None);
+        self.end(state, Outcome::Lost, because);
     }
 
     fn end(&self, state: &mut State, outcome: Outcome, because: String) {

@@ -41,6 +41,8 @@ pub(super) struct Table {
     pub(super) lines: Vec<String>,
     /// What has to be known of them.
     pub(super) talk: Vec<String>,
+    /// The same for programs and pipes: each rank with its node, in the order of the rows.
+    pub(super) shown: View,
 }
 
 /// A row.
@@ -91,8 +93,24 @@ impl Table {
         ));
         lines.extend(rows[..shown].iter().map(line));
         lines.iter_mut().for_each(|line| line.truncate(line.trim_end().len()));
-        Self { lines, talk: talk(view, all, shown) }
+        let order: Vec<u32> = rows[..shown].iter().map(|row| row.rank.rank).collect();
+        Self { lines, talk: talk(view, all, shown), shown: among(view, &order) }
     }
+}
+
+/// These ranks, each with its node, after the run.
+fn among(view: &View, ranks: &[u32]) -> View {
+    let mut items: Vec<Item> = view.item("run").cloned().into_iter().collect();
+    for rank in ranks {
+        let item = view.items.iter().find(|item| matches!(&item.properties, Properties::Rank(view) if view.rank == *rank));
+        let Some(item) = item else { continue };
+        let node = match &item.properties {
+            Properties::Rank(rank) => view.item(&rank.node),
+            _ => None,
+        };
+        items.extend([item].into_iter().chain(node).cloned());
+    }
+    View { items, ..view.clone() }
 }
 
 fn nodes(view: &View) -> impl Iterator<Item = (&Item, &NodeView)> {

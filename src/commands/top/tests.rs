@@ -79,7 +79,7 @@ impl Eye for Run {
 }
 
 fn args(count: u64, sort: TopSort) -> TopArgs {
-    TopArgs { once: false, count: Some(count), every: 1.0, sort, limit: None }
+    TopArgs { once: false, count: Some(count), every: 1.0, sort, limit: None, output: Output::Table }
 }
 
 /// What goes to stdout and to stderr.
@@ -115,6 +115,18 @@ async fn other_orders_and_limits_are_kept_and_what_is_cut_is_said_once() {
         let (out, talk) = printed(&Run::of(5), &TopArgs { limit: Some(2), ..args(3, sort) }, None).await;
         assert_eq!((first(&out).as_str(), talk.as_str()), (wanted, "2 of 5 ranks are shown\n"), "{sort:?}\n{out}");
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn every_form_keeps_the_order_and_the_limit() {
+    let told = async |output: Output| printed(&Run::of(5), &TopArgs { limit: Some(2), output, ..args(1, TopSort::Pace) }, None).await.0;
+    assert_eq!(told(Output::Name).await, "rank/2\nrank/0\n");
+    let references = |text: &str| text.lines().map(|line| serde_json::from_str::<Item>(line).unwrap().reference).collect::<Vec<_>>();
+    assert_eq!(references(&told(Output::Jsonl).await), ["rank/2", "node/2", "rank/0", "node/0"]);
+    let whole: View = serde_json::from_str(&told(Output::Json).await).unwrap();
+    assert_eq!(whole.items.iter().map(|item| item.reference.as_str()).collect::<Vec<_>>()[..3], ["run", "rank/2", "node/2"]);
+    let wide = told(Output::Wide).await;
+    assert!(wide.contains("RANK  STATE") && wide.contains("host-2") && !wide.contains("host-3"), "{wide}");
 }
 
 #[tokio::test(start_paused = true)]

@@ -73,7 +73,7 @@ pub(super) fn not_connected(address: SocketAddr, error: ConnectionError) -> Conn
         ConnectionError::ConnectionClosed(ref close) if close.error_code == TransportErrorCode::CONNECTION_REFUSED => {
             ConnectError::Unreachable { address, reason: "it has too much to do or takes no links".into() }
         }
-        ConnectionError::Reset => ConnectError::Unreachable { address, reason: "it was just restarted".into() },
+        ConnectionError::Reset => ConnectError::Unreachable { address, reason: "it knows nothing of the link".into() },
         error => ConnectError::Refused { address, reason: explain(error) },
     }
 }

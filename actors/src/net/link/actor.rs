@@ -1,5 +1,6 @@
-//! The actor that owns a link: it beats, watches, and ends the link once and for one cause.
+//! The actor that owns a link: it beats, watches, and ends the link once and for one cause; a panic of its own is one.
 
+use std::any::Any;
 use std::marker::PhantomData;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
@@ -19,15 +20,14 @@ use super::{CLOSED, Link, LinkDown, REFUSED, SILENT, Shared};
 use crate::net::Router;
 use crate::net::endpoint::Options;
 use crate::net::mailbox::{ActorStats, Mailbox, MailboxError};
-use crate::net::tls::Peer;
-use crate::protocol::ids::NodeId;
+use crate::net::tls::{Peer, Role};
 
 /// Messages to the actor of a link are few: more than so many show that it does not come to them.
 const MAILBOX: usize = 64;
 
 /// A connection whose two ends have agreed on their first streams.
 pub(crate) struct Established {
-    pub(crate) me: NodeId,
+    pub(crate) me: Peer,
     pub(crate) peer: Peer,
     pub(crate) dialled: bool,
     pub(crate) connection: Connection,
@@ -46,8 +46,11 @@ pub(crate) async fn start<R: Router>(
     let (queues, receivers) = send::queues(&options);
     let stats = ActorStats::one_of_many("link", format!("link-{}", peer.id), MAILBOX);
     let round_trip = connection.rtt();
+    // Who only asks is silent between two questions, and nobody counts on it: QUIC's own limit watches such a link.
+    let beats = me.role == Role::Node && peer.role == Role::Node;
     let shared = Arc::new(Shared {
-        me,
+        me: me.id,
+        beats,
         actor: stats.clone(),
         peer,
         dialled,
@@ -147,34 +150,22 @@ impl<R: Router> Actor for LinkActor<R> {
         tasks.spawn(reported(myself.clone(), done(), receive::control(shared.clone(), router.clone(), control.1)));
         tasks.spawn(reported(myself.clone(), done(), receive::data(shared.clone(), router.clone())));
         tasks.spawn(watching(myself.clone(), shared.connection.clone()));
-        tasks.spawn(ticking(myself, shared.options.heartbeat.interval));
+        if shared.beats {
+            tasks.spawn(ticking(myself, shared.options.heartbeat.interval));
+        }
         Ok(State { shared, router, signals, tasks, writers: Some(writers), farewell: None, receiving: 2 })
     }
 
     async fn handle(&self, myself: ActorRef<LinkMessage>, message: LinkMessage, state: &mut State<R>) -> Result<(), ActorProcessingErr> {
-        let _at_work = state.shared.actor.clone().handling(message.name());
-        match message {
-            LinkMessage::Tick => {
-                // A full queue means that the stream does not move; that shows as silence.
-                let _ = state.signals.try_send(Signal::Beat);
-                if let Some(reason) = state.shared.liveness.check() {
-                    state.end(LinkDown::TimedOut { reason }).await;
-                }
-            }
-            LinkMessage::Ended(cause @ (LinkDown::Violation { .. } | LinkDown::Unwanted { .. })) => state.end(cause).await,
-            LinkMessage::Ended(cause) => state.end(state.farewell.clone().map_or(cause, |reason| LinkDown::Closed { reason })).await,
-            LinkMessage::Received => {
-                state.receiving -= 1;
-                state.leave().await;
-            }
-            LinkMessage::Close { reason } => state.close(Mailbox::new(myself.clone(), state.shared.actor.clone()), reason),
-            LinkMessage::Overdue => state.end(LinkDown::Closed { reason: state.farewell.clone().unwrap_or_default() }).await,
-            LinkMessage::Bye { reason } => {
-                state.farewell.get_or_insert(reason);
-                state.shared.closing.send_replace(true);
-                state.shared.leaving.send_replace(true);
-                state.leave().await;
-            }
+        let stats = state.shared.actor.clone();
+        let _at_work = stats.handling(message.name());
+        let handled = AssertUnwindSafe(state.obey(&myself, message)).catch_unwind().await;
+        if let Err(panic) = handled {
+            // Whoever relies on the link hears of its end and why, as of any other end.
+            let because = in_words(&*panic);
+            tracing::error!(peer = %state.shared.peer.id, %because, "the actor of a link panicked");
+            stats.died("the link has ended".into(), because.clone());
+            state.end(LinkDown::Broken { reason: format!("the actor of its link panicked: {because}") }).await;
         }
         if state.shared.down.borrow().is_some() {
             myself.stop(None);
@@ -189,6 +180,32 @@ impl<R: Router> Actor for LinkActor<R> {
 }
 
 impl<R: Router> State<R> {
+    async fn obey(&mut self, myself: &ActorRef<LinkMessage>, message: LinkMessage) {
+        match message {
+            LinkMessage::Tick => {
+                // A full queue means that the stream does not move; that shows as silence.
+                let _ = self.signals.try_send(Signal::Beat);
+                if let Some(reason) = self.shared.liveness.check() {
+                    self.end(LinkDown::TimedOut { reason }).await;
+                }
+            }
+            LinkMessage::Ended(cause @ (LinkDown::Violation { .. } | LinkDown::Unwanted { .. })) => self.end(cause).await,
+            LinkMessage::Ended(cause) => self.end(self.farewell.clone().map_or(cause, |reason| LinkDown::Closed { reason })).await,
+            LinkMessage::Received => {
+                self.receiving -= 1;
+                self.leave().await;
+            }
+            LinkMessage::Close { reason } => self.close(Mailbox::new(myself.clone(), self.shared.actor.clone()), reason),
+            LinkMessage::Overdue => self.end(LinkDown::Closed { reason: self.farewell.clone().unwrap_or_default() }).await,
+            LinkMessage::Bye { reason } => {
+                self.farewell.get_or_insert(reason);
+                self.shared.closing.send_replace(true);
+                self.shared.leaving.send_replace(true);
+                self.leave().await;
+            }
+        }
+    }
+
     /// Empties the queues and says farewell; the peer closes the connection when it has taken it all.
     fn close(&mut self, actor: Mailbox<LinkMessage>, reason: String) {
         let Some(mut writers) = self.writers.take() else { return };
@@ -236,6 +253,12 @@ impl<R: Router> State<R> {
         self.shared.down.send_replace(Some(cause.clone()));
         self.router.down(self.shared.peer.id, cause);
     }
+}
+
+/// What a panic said.
+fn in_words(panic: &(dyn Any + Send)) -> String {
+    let text = panic.downcast_ref::<String>().map(String::as_str).or_else(|| panic.downcast_ref::<&str>().copied());
+    text.unwrap_or("without a word").to_owned()
 }
 
 async fn reported(actor: Mailbox<LinkMessage>, done: Option<LinkMessage>, task: impl Future<Output = Received>) {

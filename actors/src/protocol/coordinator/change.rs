@@ -239,6 +239,10 @@ impl Coordinator {
         if !self.roster.contains_key(&node) {
             return;
         }
+        if node == self.me {
+            // Nobody else knows yet how this leader came to its end, and which part of it failed.
+            acts.push(Act::Note(Note::Lost(node, because.clone())));
+        }
         acts.push(Act::Send(node, Word::Bye { outcome: Outcome::Lost, because: because.clone() }));
         if node == self.me {
             // Its own node ends; the others find their next leader among themselves.

@@ -8,11 +8,13 @@ pub(super) struct Saving {
     began: Instant,
     parts: BTreeMap<NodeId, Vec<PartRecord>>,
     stall_ms: f64,
+    /// All its parts are there.
+    pub(super) publishing: bool,
 }
 
 impl CoordinatorActor {
     pub(super) fn begin_saving(&self, state: &mut State, step: Step) {
-        state.saving.insert(step, Saving { began: Instant::now(), parts: BTreeMap::new(), stall_ms: 0.0 });
+        state.saving.insert(step, Saving { began: Instant::now(), parts: BTreeMap::new(), stall_ms: 0.0, publishing: false });
     }
 
     pub(super) fn parts(&self, state: &mut State, node: NodeId, step: Step, records: &str, stall_ms: f64) {
@@ -24,6 +26,7 @@ impl CoordinatorActor {
         }
         saving.stall_ms = saving.stall_ms.max(stall_ms);
         if machine.record().members.iter().all(|member| saving.parts.contains_key(&member.node)) {
+            saving.publishing = true;
             let parts = std::mem::take(&mut saving.parts).into_values().flatten().collect();
             self.office.publish(machine.record().epoch, step, parts);
         }

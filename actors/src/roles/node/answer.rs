@@ -25,6 +25,10 @@ const ANSWERS_EACH: u32 = 8;
 /// Conditions of a question at most: more no person has.
 const CONDITIONS_MAX: usize = 32;
 
+/// So many items, and an answer of so many bytes, are worked on where they are: handing them to another thread would cost more.
+const FEW: usize = 128;
+const SHORT: usize = 64 << 10;
+
 /// Questions to members that have not come back: the number of the last one, and who is asked.
 #[derive(Debug, Default)]
 pub(super) struct Asked(Mutex<(u64, BTreeMap<u64, Waiting>)>);
@@ -34,11 +38,11 @@ type Waiting = (NodeId, oneshot::Sender<Vec<u8>>);
 
 impl Asked {
     /// Forgets those for whom nobody waits any more.
-    fn clear(&self) {
+    pub(super) fn clear(&self) {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).1.retain(|_, (_, reply)| !reply.is_closed());
     }
 
-    fn put(&self, node: NodeId) -> Option<(u64, oneshot::Receiver<Vec<u8>>)> {
+    pub(super) fn put(&self, node: NodeId) -> Option<(u64, oneshot::Receiver<Vec<u8>>)> {
         let mut asked = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if asked.1.len() >= ASKED_MAX {
             return None;
@@ -177,8 +181,9 @@ impl Shared {
             }
         }
         let shared = self.clone();
-        // Thousands of items are related, filtered and packed beside the runtime that carries votes and heartbeats.
-        let packed = tokio::task::spawn_blocking(move || {
+        // Shards are added there.
+        let little = items.len() <= FEW && !wanted(Kind::Shard);
+        let finish = move || {
             let look = Look { shared: &shared, story: &story, now };
             if !question.own {
                 pace(&mut items);
@@ -197,8 +202,8 @@ impl Shared {
             let (items, matched) = select(items, &question);
             let answered_by = look::node_reference(shared.me);
             fitting(View { schema_version: SCHEMA_VERSION, answered_by, scope, as_of_ms: now, missing, matched, items })
-        });
-        packed.await.ok()
+        };
+        aside(little, finish).await
     }
 
     /// Adds what the other members tell of themselves.
@@ -244,7 +249,7 @@ impl Shared {
             async move {
                 let (_, answer) = asked?;
                 let packed = tokio::time::timeout(MEMBER_ANSWERS, answer).await.ok()?.ok()?;
-                tokio::task::spawn_blocking(move || unpack(&packed)).await.ok()
+                aside(packed.len() <= SHORT, move || unpack(&packed)).await
             }
         });
         let answers = futures::future::join_all(answers).await;
@@ -317,6 +322,11 @@ impl Shared {
             tracing::debug!(%to, "a question or an answer was dropped: the link is busy");
         }
     }
+}
+
+/// Thousands of items are related, filtered and packed beside the runtime that carries votes and heartbeats; little is done here.
+async fn aside<T: Send + 'static>(little: bool, work: impl FnOnce() -> T + Send + 'static) -> Option<T> {
+    if little { Some(work()) } else { tokio::task::spawn_blocking(work).await.ok() }
 }
 
 fn in_words(how: Outside) -> &'static str {

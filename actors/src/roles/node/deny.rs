@@ -4,6 +4,7 @@
 
 use super::*;
 use crate::desk::order::Answer;
+use crate::desk::question::{Kind, Question};
 use crate::net::tls::{DENIED_MAX, KeyName};
 use crate::roles::denials::{self, Denial};
 
@@ -11,6 +12,8 @@ use crate::roles::denials::{self, Denial};
 const READ_EVERY: Duration = Duration::from_secs(2);
 /// How long an order waits for the store.
 const KEPT_WITHIN: Duration = Duration::from_secs(2);
+/// How long nodes have to show that they know the list.
+const TOLD_WITHIN: Duration = Duration::from_secs(2);
 /// What the other end of a link that is denied is told.
 pub(super) const DENIED: &str = "your certificate was denied by an operator; ask whoever holds the run's authority for another one";
 
@@ -57,12 +60,31 @@ impl Shared {
         self.shut_out(keys.iter().take(DENIED_MAX).filter_map(|key| KeyName::parse(key)).collect());
     }
 
-    fn tell_denied(self: &Arc<Self>) {
+    /// Tells all nodes whom the list names; which of them have not shown in time that they know it.
+    async fn tell_denied(self: &Arc<Self>) -> Vec<NodeId> {
         let keys: Vec<String> = self.denied.keys().iter().map(|key| key.digits().to_owned()).collect();
-        let nodes = self.links.iter().filter(|link| link.certificate().role == Role::Node).map(|link| link.peer());
-        for node in nodes.collect::<Vec<_>>() {
-            self.offer(node, Control::Denied { keys: keys.clone() });
-        }
+        let question = serde_json::to_string(&Question { own: true, kinds: vec![Kind::Node], ..Question::default() }).unwrap_or_default();
+        self.asked.clear();
+        let links: Vec<Link<Control>> =
+            self.links.iter().filter(|link| link.certificate().role == Role::Node).map(|link| link.value().clone()).collect();
+        let (keys, question) = (&keys, &question);
+        let told = links.iter().map(|link| async move {
+            let (number, answer) = self.asked.put(link.peer())?;
+            link.control(&Control::Denied { keys: keys.clone() }).await.ok()?;
+            // What is asked behind the list is answered by who has read the list.
+            link.control(&Control::Ask { number, question: question.clone() }).await.ok()?;
+            tokio::select! {
+                answer = answer => answer.ok(),
+                _ = link.down() => None,
+            }
+        });
+        let told = futures::future::join_all(told.map(|told| tokio::time::timeout(TOLD_WITHIN, told))).await;
+        links
+            .iter()
+            .zip(told)
+            .filter(|(link, told)| link.is_down().is_none() && !matches!(told, Ok(Some(_))))
+            .map(|(link, _)| link.peer())
+            .collect()
     }
 
     /// An operator's order to this leader: it holds at once and is answered when the store remembers it.
@@ -77,10 +99,14 @@ impl Shared {
         let denial = Denial { by, at_ms: crate::clock::wall_ms() };
         self.denied.add([key.clone()]);
         self.end_denied();
-        self.tell_denied();
-        let away = match tokio::time::timeout(KEPT_WITHIN, denials::write(&self.store, &key, &denial)).await {
+        let written = tokio::time::timeout(KEPT_WITHIN, denials::write(&self.store, &key, &denial));
+        // Whoever is told that it is done finds it done, at every node.
+        let (silent, written) = tokio::join!(self.tell_denied(), written);
+        let away = match written {
             Ok(Ok(())) => {
-                return Answer::Done { what: format!("{key} is denied: its links end at all nodes, and it opens no new one") };
+                let names: Vec<String> = silent.iter().map(|node| look::node_reference(*node)).collect();
+                let but = if names.is_empty() { String::new() } else { format!("; {} will know it within seconds", names.join(", ")) };
+                return Answer::Done { what: format!("{key} is denied: its links end at all nodes, and it opens no new one{but}") };
             }
             Ok(Err(error)) => error.to_string(),
             Err(_) => "it does not answer".into(),
@@ -105,8 +131,8 @@ pub(super) async fn keep_out(shared: Arc<Shared>) {
         let known = shared.denied.keys().len();
         // Whoever came with a new epoch may have read the list before the newest entry was there.
         if known > 0 && told != Some((epoch, known)) {
-            shared.tell_denied();
-            told = Some((epoch, known));
+            // Who has not shown that it knows it is told again.
+            told = shared.tell_denied().await.is_empty().then_some((epoch, known));
         }
     }
 }

@@ -192,15 +192,8 @@ impl Shared {
 }
 
 fn name_of(wish: &Wish) -> String {
-    let name = match wish {
-        Wish::Deny { key } => return format!("deny {}", KeyName::parse(key).map_or_else(|| key.clone(), |key| key.to_string())),
-        Wish::Drain { .. } => "drain",
-        Wish::Undrain => "undrain",
-        Wish::CheckpointNow => "checkpoint now",
-        Wish::Pause => "pause",
-        Wish::Resume => "resume",
-        Wish::Kill => "kill",
-        Wish::Stop => "stop",
-    };
-    name.into()
+    match wish {
+        Wish::Deny { key } => format!("deny {}", KeyName::parse(key).map_or_else(|| key.clone(), |key| key.to_string())),
+        other => other.name().into(),
+    }
 }

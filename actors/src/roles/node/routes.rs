@@ -409,6 +409,10 @@ impl Router for NodeRouter {
         // A newer link to the same node lives on.
         let ended = self.0.links.remove_if(&peer, |_, link| link.is_down().is_some());
         let Some((_, link)) = ended else { return };
+        if let Some(failure) = link.report().failure {
+            let because = format!("the actor of its link to {peer} failed: {}", failure.root_cause);
+            self.0.record(Event::NodeOdd { node: self.0.me, because });
+        }
         if link.certificate().role == Role::Node {
             // Whoever is denied is as good as dead: nobody listens to it any more, whatever it holds.
             let proven = self.0.denied.denies_peer(link.certificate());

@@ -8,7 +8,7 @@ use tokio::time::timeout;
 use super::harness::*;
 use crate::net::endpoint::{BindError, ConnectError, Endpoint, Options};
 use crate::net::link::receive::{TAG_BULK, TAG_SMALL};
-use crate::net::link::{LinkDown, Payload, SendError};
+use crate::net::link::{Heartbeat, LinkDown, Payload, SendError};
 use crate::net::tls::{ALPN, Identity, Role, RunCa};
 use crate::wire::frame;
 use crate::wire::message::DataKind;
@@ -68,6 +68,70 @@ async fn who_is_refused_is_heard_no_more_and_told_why() {
     assert_eq!(a.next_down().await.1, LinkDown::Refused { reason: "you were put out".into() });
     talk.await.unwrap();
     assert!(b.got.try_recv().is_err(), "nothing comes after the end");
+}
+
+/// Comes back when it is so; a machine that is busy may take its time.
+async fn until(so: impl Fn() -> bool) {
+    let waiting = async {
+        while !so() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    timeout(SOON, waiting).await.unwrap();
+}
+
+/// A busy machine hears late that it is refused. What it has said meanwhile came when nobody knew its link any more, and an answer
+/// to that lies behind the refusal.
+#[tokio::test]
+async fn who_hears_late_that_it_is_refused_hears_why() {
+    let ca = RunCa::generate("run").unwrap();
+    let patient = Options { heartbeat: Heartbeat { floor: SOON, ..Heartbeat::default() }, ..Options::default() };
+    let (mut a, b) = (Node::with(Identity::issue(&ca, Role::Node, HOUR).unwrap(), patient), Node::new(&ca));
+    let (path, address) = Path::to(b.address()).await;
+    let (_ab, ba) = linked(&a, &b, address).await;
+    path.hold();
+    ba.refuse("you were put out");
+    until(|| b.endpoint.connections() == 0).await;
+    let passed = path.passed();
+    until(|| path.passed() > passed).await;
+    // The packets of a new link come behind that one: when it is up, whatever is said to it has been said.
+    linked(&Node::new(&ca), &b, b.address()).await;
+    path.let_go();
+    assert_eq!(a.next_down().await.1, LinkDown::Refused { reason: "you were put out".into() });
+}
+
+/// An interval that cannot be counted four times makes a link's actor panic at its first look at the clock.
+#[tokio::test]
+async fn a_link_whose_actor_panics_ends_at_both_ends_and_says_why() {
+    let ca = RunCa::generate("run").unwrap();
+    let endless = Options { heartbeat: Heartbeat { interval: Duration::MAX / 3, ..Heartbeat::default() }, ..Options::default() };
+    let mut odd = Node::with(Identity::issue(&ca, Role::Node, HOUR).unwrap(), endless);
+    let mut node = Node::new(&ca);
+    let (link, _) = linked(&odd, &node, node.address()).await;
+    let (_, cause) = odd.next_down().await;
+    assert!(matches!(&cause, LinkDown::Broken { reason } if reason.contains("panicked: overflow when multiplying")), "{cause}");
+    let (_, cause) = node.next_down().await;
+    assert!(matches!(&cause, LinkDown::Refused { reason } if reason.contains("panicked: overflow when multiplying")), "{cause}");
+    let report = link.report();
+    assert!(report.ended && report.failure.is_some_and(|failure| failure.root_cause.contains("overflow")));
+}
+
+/// Who looks at a node is silent between two questions: nobody beats, and the link stays up for longer than silence between nodes may
+/// last.
+#[tokio::test]
+async fn nobody_beats_on_a_link_of_somebody_who_only_looks() {
+    let ca = RunCa::generate("run").unwrap();
+    let hasty = || Options {
+        heartbeat: Heartbeat { interval: Duration::from_millis(5), floor: Duration::from_millis(20), ceiling: Duration::from_millis(20) },
+        ..Options::default()
+    };
+    let mut node = Node::with(Identity::issue(&ca, Role::Node, HOUR).unwrap(), hasty());
+    let admin = Node::with(Identity::issue(&ca, Role::Admin, HOUR).unwrap(), hasty());
+    let (link, at_node) = linked(&admin, &node, node.address()).await;
+    until(|| link.stats().heard_ago > Duration::from_millis(200)).await;
+    link.control(&"still there".into()).await.unwrap();
+    assert_eq!(node.next_control().await.1, "still there");
+    assert_eq!((link.report().handled, at_node.report().handled, link.is_down()), (0, 0, None));
 }
 
 #[tokio::test]

@@ -4,7 +4,7 @@ use std::io::{self, IoSliceMut};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -218,7 +218,10 @@ pub(super) struct Path {
     /// Larger packets are lost, 0: none are.
     longest: AtomicUsize,
     swallowed: AtomicUsize,
+    passed: AtomicUsize,
+    held: AtomicBool,
     rebind: Notify,
+    let_go: Notify,
 }
 
 /// Loses every packet.
@@ -233,17 +236,29 @@ impl Path {
         let relay = path.clone();
         tokio::spawn(async move {
             let (mut there, mut here) = (vec![0; 1 << 16], vec![0; 1 << 16]);
+            let mut late: Vec<Vec<u8>> = Vec::new();
             let mut client = address;
             for count in 1u32.. {
                 tokio::select! {
                     Ok((length, from)) = front.recv_from(&mut there) => {
                         client = from;
-                        if passes(&relay.to_server, count) && relay.fits(length) { let _ = back.send(&there[..length]).await; }
+                        if passes(&relay.to_server, count) && relay.fits(length) {
+                            let _ = back.send(&there[..length]).await;
+                            relay.passed.fetch_add(1, Ordering::SeqCst);
+                        }
                     }
                     Ok(length) = back.recv(&mut here) => {
-                        if passes(&relay.to_client, count) && relay.fits(length) { let _ = front.send_to(&here[..length], client).await; }
+                        if relay.held.load(Ordering::SeqCst) {
+                            late.push(here[..length].to_vec());
+                        } else if passes(&relay.to_client, count) && relay.fits(length) { let _ = front.send_to(&here[..length], client).await; }
                     }
                     () = relay.rebind.notified() => back = towards(server).await,
+                    () = relay.let_go.notified() => {
+                        relay.held.store(false, Ordering::SeqCst);
+                        for packet in late.drain(..) {
+                            let _ = front.send_to(&packet, client).await;
+                        }
+                    }
                 }
             }
         });
@@ -256,6 +271,17 @@ impl Path {
     /// From now on the server sees the client's packets come from another port.
     pub(super) fn rebind(&self) {
         self.rebind.notify_one();
+    }
+    /// From now on what the server says comes late: all at once, when it is let go.
+    pub(super) fn hold(&self) {
+        self.held.store(true, Ordering::SeqCst);
+    }
+    pub(super) fn let_go(&self) {
+        self.let_go.notify_one();
+    }
+    /// Packets that the server was sent.
+    pub(super) fn passed(&self) -> usize {
+        self.passed.load(Ordering::SeqCst)
     }
     /// From now on packets of more than so many bytes vanish, both ways.
     pub(super) fn swallow(&self, longest: usize) {

@@ -14,6 +14,7 @@
 mod error;
 pub mod faulty;
 mod hashed;
+mod still;
 #[cfg(test)]
 mod tests;
 
@@ -28,6 +29,7 @@ use object_store::path::Path;
 use object_store::{ObjectStore, ObjectStoreExt, PutMode, PutOptions, PutPayload};
 
 pub use error::StoreError;
+use crate::aside::aside;
 use error::{from_io, from_store};
 
 /// The largest record that [`Store::create`] reads back to see whose it is.
@@ -111,7 +113,11 @@ impl Store {
         }
         let folder = std::fs::canonicalize(&folder).map_err(|e| from_io(location, &e))?;
         let inner = LocalFileSystem::new_with_prefix(&folder).map_err(|e| from_store(location, e))?.with_fsync(true);
-        Ok(Self { inner: Arc::new(inner), place: location.into(), folder: Some(folder.into()) })
+        let inner: Arc<dyn ObjectStore> = match crate::clock::is_simulated() {
+            true => Arc::new(still::Still::new(inner)),
+            false => Arc::new(inner),
+        };
+        Ok(Self { inner, place: location.into(), folder: Some(folder.into()) })
     }
 
     fn check_writable(&self, location: &str) -> Result<()> {
@@ -250,7 +256,7 @@ impl Store {
     pub async fn sweep(&self, prefix: &str) -> Result<()> {
         self.path(prefix)?;
         let Some(folder) = self.folder.as_ref().map(|root| root.join(prefix)) else { return Ok(()) };
-        match tokio::task::spawn_blocking(move || std::fs::remove_dir_all(folder)).await {
+        match aside(move || std::fs::remove_dir_all(folder)).await {
             Ok(Err(error)) if error.kind() != std::io::ErrorKind::NotFound => Err(from_io(&self.at(prefix), &error)),
             Ok(_) => Ok(()),
             Err(error) => Err(self.broken(prefix, &error)),
@@ -284,7 +290,7 @@ impl Store {
         let Some(folder) = self.folder.as_ref().and_then(|root| root.join(key).parent().map(PathBuf::from)) else {
             return Ok(());
         };
-        let synced = tokio::task::spawn_blocking(move || std::fs::File::open(&folder)?.sync_all()).await;
+        let synced = aside(move || std::fs::File::open(&folder)?.sync_all()).await;
         match synced {
             Ok(Err(error)) if error.kind() != std::io::ErrorKind::NotFound => Err(from_io(&self.at(key), &error)),
             Ok(_) => Ok(()),

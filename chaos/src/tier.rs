@@ -19,6 +19,8 @@ use crate::{local, process, sim};
 pub enum Tier {
     /// The machines of the protocol; clock, network, store and ranks are simulated.
     Sim,
+    /// Real nodes on one thread, over QUIC in memory, under a paused clock.
+    Paused,
     /// Real nodes in one process.
     Local,
     /// The real program in processes of its own.
@@ -46,6 +48,10 @@ const BINARY: &str = "EVERSTEP_BINARY";
 
 fn local_nodes(scenario: &Scenario, seed: u64) -> Result<Played, ChaosError> {
     real(Instant::now(), local::play(scenario, seed)?)
+}
+
+fn paused_nodes(scenario: &Scenario, seed: u64) -> Result<Played, ChaosError> {
+    real(Instant::now(), local::play_paused(scenario, seed)?)
 }
 
 fn processes(scenario: &Scenario, seed: u64) -> Result<Played, ChaosError> {
@@ -79,6 +85,7 @@ impl Tier {
     pub fn play(self, scenario: &Scenario, seed: u64) -> Result<Played, ChaosError> {
         let player: Player = match self {
             Self::Sim => sim::play,
+            Self::Paused => paused_nodes,
             Self::Local => local_nodes,
             Self::Process => processes,
         };
@@ -90,6 +97,7 @@ impl fmt::Display for Tier {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Sim => "sim",
+            Self::Paused => "paused",
             Self::Local => "local",
             Self::Process => "process",
         })
@@ -100,8 +108,8 @@ impl FromStr for Tier {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let all = [Self::Sim, Self::Local, Self::Process];
+        let all = [Self::Sim, Self::Paused, Self::Local, Self::Process];
         let named = all.into_iter().find(|tier| tier.to_string() == text);
-        named.ok_or_else(|| format!("`{text}` is no tier: write sim, local or process"))
+        named.ok_or_else(|| format!("`{text}` is no tier: write sim, paused, local or process"))
     }
 }

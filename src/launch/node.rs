@@ -13,6 +13,7 @@ use everstep_actors::net::tls::{Identity, Role, RunCa};
 use everstep_actors::protocol::ids::Step;
 use everstep_actors::protocol::terms::Terms;
 use everstep_actors::protocol::word::Outcome;
+use everstep_actors::net::endpoint::Options;
 use everstep_actors::roles::node::{self, Cluster, NodeArgs, NodeError, Order, Renewal};
 use everstep_actors::roles::watchdog::Patience;
 use everstep_actors::store::{Store, StoreError};
@@ -108,6 +109,7 @@ fn start(
         identity,
         renewal: Some(renewal),
         bind: SocketAddr::new(ip, 0),
+        net: Options::default(),
         socket: None,
         advertise: recipe.cluster.advertise.as_ref().and_then(|address| address.parse().ok()).map(|ip| SocketAddr::new(ip, 0)),
         host: briefing.host.clone(),

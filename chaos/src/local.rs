@@ -52,12 +52,16 @@ pub fn play(scenario: &Scenario, seed: u64) -> Result<sim::Run, ScenarioError> {
 /// # Panics
 /// Within a runtime: it brings its own.
 pub fn play_paused(scenario: &Scenario, seed: u64) -> Result<sim::Run, ScenarioError> {
-    let runtime = Builder::new_current_thread().enable_all().start_paused(true).build();
-    let runtime = runtime.map_err(|error| ScenarioError::Malformed(format!("no runtime can be had: {error}")))?;
+    let runtime = paused().map_err(|error| ScenarioError::Malformed(format!("no runtime can be had: {error}")))?;
     let _inside = runtime.enter();
     let _simulated = clock::simulate(BEGAN_MS);
     let nodes = stage::Nodes::paused(scenario, seed, &runtime).map_err(ScenarioError::Malformed)?;
     judged(scenario, seed, nodes)
+}
+
+/// A runtime of this thread whose clock moves on when all its tasks wait.
+fn paused() -> std::io::Result<Runtime> {
+    Builder::new_current_thread().enable_all().start_paused(true).build()
 }
 
 fn judged(scenario: &Scenario, seed: u64, mut nodes: stage::Nodes<'_>) -> Result<sim::Run, ScenarioError> {
@@ -66,7 +70,8 @@ fn judged(scenario: &Scenario, seed: u64, mut nodes: stage::Nodes<'_>) -> Result
     let promise = Promise::of(scenario, work::undisturbed(&ledger, &shards, played.reached));
     let violations = checks::run(&checks_of(scenario), &played.history, &promise);
     let tier::Played { history, struck, took, done, .. } = played;
-    let (events, trace) = (history.entries.len() as u64, nodes.trace().hash);
+    let net::Trace { datagrams, hash: trace } = nodes.trace();
+    let events = datagrams.max(history.entries.len() as u64);
     Ok(sim::Run { history, promise, violations, trace, events, struck, took, done, standing: Vec::new() })
 }
 
@@ -377,6 +382,26 @@ mod tests {
     use everstep_actors::protocol::ids::Step;
 
     use super::*;
+    use crate::stage::{Stage, Told};
+
+    /// What is left of a killed node on a runtime that others share takes no part any more, and comes to its end.
+    #[test]
+    fn nodes_that_are_killed_on_one_thread_leave_no_task_behind() {
+        let scenario = Scenario::parse("name = 'x'\nworkload = { steps = 1000000, step_time = '20ms' }").unwrap();
+        let runtime = paused().unwrap();
+        let _inside = runtime.enter();
+        let _simulated = clock::simulate(BEGAN_MS);
+        let alive = || runtime.metrics().num_alive_tasks();
+        let mut nodes = stage::Nodes::paused(&scenario, 1, &runtime).unwrap();
+        let before = alive();
+        nodes.start(&[0, 1, 2, 3]).unwrap();
+        let fifth = |told: &Told| matches!(told, Told::Event(told) if matches!(told.event, Event::StepCommitted { step: Step(5), .. }));
+        while !nodes.wait(Duration::from_millis(20)).iter().any(fifth) {}
+        assert!(alive() > 100, "{} tasks are no run of four nodes", alive());
+        nodes.kill(&[0, 1, 2, 3], true);
+        assert!(nodes.wait(Duration::from_secs(30)).is_empty(), "a dead node has told something");
+        assert_eq!(alive(), before, "so many tasks are still there");
+    }
 
     /// Ten thousand nodes are killed in a row by a plan: each that stayed would keep its sockets and threads.
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

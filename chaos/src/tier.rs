@@ -36,6 +36,8 @@ pub struct Played {
     pub promise: Promise,
     /// What did not hold, first places first.
     pub violations: Vec<Violation>,
+    /// The same for the same events in the same order; `None` where the tier cannot promise that.
+    pub trace: Option<u64>,
     /// How long it took to play.
     pub wall: Duration,
 }
@@ -47,11 +49,11 @@ pub type Player = fn(&Scenario, u64) -> Result<Played, ChaosError>;
 const BINARY: &str = "EVERSTEP_BINARY";
 
 fn local_nodes(scenario: &Scenario, seed: u64) -> Result<Played, ChaosError> {
-    real(Instant::now(), local::play(scenario, seed)?)
+    real(Instant::now(), local::play(scenario, seed)?, false)
 }
 
 fn paused_nodes(scenario: &Scenario, seed: u64) -> Result<Played, ChaosError> {
-    real(Instant::now(), local::play_paused(scenario, seed)?)
+    real(Instant::now(), local::play_paused(scenario, seed)?, true)
 }
 
 fn processes(scenario: &Scenario, seed: u64) -> Result<Played, ChaosError> {
@@ -60,12 +62,12 @@ fn processes(scenario: &Scenario, seed: u64) -> Result<Played, ChaosError> {
     let binary = std::env::var_os(BINARY).map(PathBuf::from).map_or_else(std::env::current_exe, Ok).map_err(unplayed)?;
     // Runs in which nothing fails are kept there, for every plan of the same work.
     let folder = std::env::temp_dir().join("everstep-chaos");
-    real(Instant::now(), process::play(scenario, seed, &binary, &folder)?)
+    real(Instant::now(), process::play(scenario, seed, &binary, &folder)?, false)
 }
 
-fn real(began: Instant, run: sim::Run) -> Result<Played, ChaosError> {
-    let sim::Run { history, promise, violations, .. } = run;
-    Ok(Played { history, promise, violations, wall: began.elapsed() })
+fn real(began: Instant, run: sim::Run, repeats: bool) -> Result<Played, ChaosError> {
+    let sim::Run { history, promise, violations, trace, .. } = run;
+    Ok(Played { history, promise, violations, trace: repeats.then_some(trace), wall: began.elapsed() })
 }
 
 /// The checks that a scenario names; all, where it names none.

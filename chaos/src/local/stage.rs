@@ -8,6 +8,7 @@ use std::sync::{Arc, Condvar, Mutex, PoisonError, mpsc};
 use std::time::Duration;
 
 use everstep_actors::net::endpoint::Options;
+use everstep_actors::net::link::Heartbeat;
 use everstep_actors::net::tls::{Identity, Role, RunCa};
 use everstep_actors::protocol::coordinator::Care;
 use everstep_actors::protocol::ids::Step;
@@ -108,6 +109,15 @@ pub(super) struct Nodes<'a> {
     undo: BTreeMap<u32, Undo>,
     /// Troubles of the stores of all nodes, those that are yet to come included.
     away: BTreeMap<u32, faulty::Trouble>,
+}
+
+/// Of a node's links: all that measures silence is as many times longer than by default as their heartbeats are slower.
+fn bounds(scenario: &Scenario, seed: Option<[u8; 32]>) -> Options {
+    let options = Options::default();
+    let Heartbeat { interval, floor, ceiling } = options.heartbeat;
+    let slower = scenario.cluster.beat.0.max(Duration::from_millis(1)).div_duration_f64(interval);
+    let [interval, floor, ceiling, idle] = [interval, floor, ceiling, options.idle].map(|time| time.mul_f64(slower));
+    Options { heartbeat: Heartbeat { interval, floor, ceiling }, idle, seed, ..options }
 }
 
 /// The next seed of a key or an endpoint.
@@ -211,10 +221,10 @@ impl<'a> Nodes<'a> {
             step_time: self.scenario.workload.step_time.0,
         });
         let (runtime, identity, net) = match &mut self.ground {
-            Ground::Threads => (Some(Running::runtime()), Run::identity(&self.folder.0), Options::default()),
+            Ground::Threads => (Some(Running::runtime()), Run::identity(&self.folder.0), bounds(self.scenario, None)),
             Ground::Paused { authority, rng, .. } => {
                 let identity = Identity::seeded(authority, Role::Node, LIFE, drawn(rng)).map_err(|error| place(&error))?;
-                (None, identity, Options { seed: Some(drawn(rng)), ..Options::default() })
+                (None, identity, bounds(self.scenario, Some(drawn(rng))))
             }
         };
         let socket = {

@@ -28,8 +28,8 @@ use object_store::local::LocalFileSystem;
 use object_store::path::Path;
 use object_store::{ObjectStore, ObjectStoreExt, PutMode, PutOptions, PutPayload};
 
-pub use error::StoreError;
 use crate::aside::aside;
+pub use error::StoreError;
 use error::{from_io, from_store};
 
 /// The largest record that [`Store::create`] reads back to see whose it is.
@@ -98,6 +98,11 @@ impl Store {
     /// Any object store as a run's location, for instance [`faulty::Faulty`]. `place` names it in errors.
     pub fn with(inner: Arc<dyn ObjectStore>, place: &str) -> Self {
         Self { inner, place: place.into(), folder: None }
+    }
+
+    /// The same place under another name in errors: a simulation says the same wherever its folder is.
+    pub fn known_as(self, place: &str) -> Self {
+        Self { place: place.into(), ..self }
     }
 
     /// The same place behind a store that fails on demand.

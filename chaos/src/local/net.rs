@@ -16,8 +16,8 @@ mod loopback;
 mod memory;
 
 use loopback::Loopback;
-pub(super) use memory::Trace;
 use memory::Memory;
+pub(super) use memory::Trace;
 
 /// What is wrong with paths.
 #[derive(Debug, Clone, Default)]

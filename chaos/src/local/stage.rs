@@ -211,6 +211,7 @@ impl<'a> Nodes<'a> {
     fn start_one(&mut self, slot: u32) -> Result<(), String> {
         let place = |error: &dyn std::fmt::Display| format!("the node of place {slot} cannot be started: {error}");
         let store = Store::open(&self.folder.0.display().to_string()).map_err(|error| place(&error))?;
+        let store = if matches!(self.ground, Ground::Paused { .. }) { store.known_as("run") } else { store };
         let (store, faulty) = store.behind_faults();
         self.away.iter().for_each(|(number, trouble)| faulty.trouble(*number, *trouble));
         let (gate, mute) = (Arc::new(Gate::default()), Arc::new(AtomicBool::new(false)));

@@ -92,8 +92,8 @@ fn every_fault_strikes_and_shows() {
         let scenario = format!(
             "name = 'one fault'
             cluster = {{ nodes = 4 }}
-            workload = {{ steps = 200, lanes = 4, step_time = '20ms', checkpoint_every = 10 }}
-            fault = [{{ at = {{ step = 30 }}, {fault} }}]"
+            workload = {{ steps = 50, lanes = 4, step_time = '100ms', checkpoint_every = 5 }}
+            fault = [{{ at = {{ step = 12 }}, {fault} }}]"
         );
         let scenario = Scenario::parse(&scenario).unwrap();
         let played = Tier::Paused.play(&scenario, 5).unwrap();

@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "what helpers unwrap fails the test that called them")]
 
 use everstep_chaos::local;
+use everstep_chaos::report::Report;
 use everstep_chaos::scenario::Scenario;
 use everstep_chaos::sim::Run;
 use everstep_chaos::tier::Tier;
@@ -24,23 +25,23 @@ fn play(scenario: &str, seed: u64) -> Run {
     local::play_paused(&Scenario::parse(scenario).unwrap(), seed).unwrap()
 }
 
-/// Checks hold, faults strike, and the run ends with the digests of a plain loop: those are what `same_bits` compares with.
-fn holds(scenario: &str, run: &Run, seed: u64) {
-    let failure = run.failure(&Scenario::parse(scenario).unwrap(), seed);
-    assert!(failure.is_none(), "{}", failure.unwrap_or_default());
-    assert!(run.done, "the run did not come to its end");
+/// Checks hold, each fault strikes and shows, and every step has the digest of a plain loop: that is what `same_bits` compares with.
+fn judged(scenario: &str, seed: u64) -> Report {
+    let scenario = Scenario::parse(scenario).unwrap();
+    let report = Report::of(&scenario, seed, Tier::Paused, Tier::Paused.play(&scenario, seed).unwrap());
+    assert!(report.holds(), "{report}");
+    for tally in &report.tallies {
+        assert!(tally.injected > 0 && tally.seen > 0, "fault {} did not strike, or did not show\n{report}", tally.number);
+    }
+    report
 }
 
 #[test]
 fn a_storm_holds_and_its_seed_decides_every_datagram_and_every_event() {
-    let (first, again, other) = (play(STORM, 1), play(STORM, 1), play(STORM, 2));
-    for (run, seed) in [(&first, 1), (&other, 2)] {
-        holds(STORM, run, seed);
-        assert_eq!((run.struck, run.steps() >= 60), (4, true));
-    }
-    assert!(first.events > 10_000, "only {} datagrams", first.events);
-    assert_eq!((first.trace, first.events), (again.trace, again.events));
-    assert_eq!(first.history, again.history);
+    let (first, again, other) = (judged(STORM, 1), play(STORM, 1), judged(STORM, 2));
+    assert_eq!((again.done, again.struck, again.steps() >= 60), (true, 4, true));
+    assert!(again.events > 10_000, "only {} datagrams", again.events);
+    assert_eq!((first.trace, &first.history), (Some(again.trace), &again.history));
     assert_ne!(first.trace, other.trace);
     assert_ne!(first.history, other.history);
 }
@@ -95,11 +96,7 @@ fn every_fault_strikes_and_shows() {
             workload = {{ steps = 50, lanes = 4, step_time = '100ms', checkpoint_every = 5 }}
             fault = [{{ at = {{ step = 12 }}, {fault} }}]"
         );
-        let scenario = Scenario::parse(&scenario).unwrap();
-        let played = Tier::Paused.play(&scenario, 5).unwrap();
-        let report = everstep_chaos::report::Report::of(&scenario, 5, Tier::Paused, played);
-        assert!(report.holds(), "{report}");
-        assert!(report.tallies[0].injected > 0 && report.tallies[0].seen > 0, "{fault}: it did not strike, or did not show\n{report}");
+        judged(&scenario, 5);
     }
 }
 

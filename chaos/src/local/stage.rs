@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use everstep_actors::net::endpoint::Options;
 use everstep_actors::net::link::Heartbeat;
-use everstep_actors::net::tls::{Identity, Role, RunCa};
+use everstep_actors::net::tls::{Identity, Role, RunCa, TlsError};
 use everstep_actors::protocol::coordinator::Care;
 use everstep_actors::protocol::ids::Step;
 use everstep_actors::protocol::shard::{Shard, UnitShape, cut};
@@ -89,7 +89,34 @@ enum Ground<'a> {
     /// A runtime and a key of its own for each.
     Threads,
     /// This runtime for all, and keys from the seed.
-    Paused { runtime: &'a Runtime, authority: Box<RunCa>, rng: ChaCha8Rng },
+    Paused(&'a Runtime, Box<Keys>),
+}
+
+/// What makes keys, and makes the same again from the same seed.
+#[derive(Debug)]
+struct Keys {
+    authority: RunCa,
+    rng: ChaCha8Rng,
+}
+
+impl Keys {
+    fn new(seed: u64) -> Result<Self, TlsError> {
+        let mut rng = ChaCha8Rng::seed_from_u64(seed);
+        Ok(Self { authority: RunCa::seeded("ledger", drawn(&mut rng))?, rng })
+    }
+
+    /// The next node's identity, and what its endpoint draws from.
+    fn another(&mut self) -> Result<(Identity, [u8; 32]), TlsError> {
+        let identity = Identity::seeded(&self.authority, Role::Node, LIFE, drawn(&mut self.rng))?;
+        Ok((identity, drawn(&mut self.rng)))
+    }
+}
+
+/// 32 bytes, each time others.
+fn drawn(rng: &mut ChaCha8Rng) -> [u8; 32] {
+    let mut seed = [0; 32];
+    rng.fill_bytes(&mut seed);
+    seed
 }
 
 /// See the module's text.
@@ -118,13 +145,6 @@ fn bounds(scenario: &Scenario, seed: Option<[u8; 32]>) -> Options {
     let slower = scenario.cluster.beat.0.max(Duration::from_millis(1)).div_duration_f64(interval);
     let [interval, floor, ceiling, idle] = [interval, floor, ceiling, options.idle].map(|time| time.mul_f64(slower));
     Options { heartbeat: Heartbeat { interval, floor, ceiling }, idle, seed, ..options }
-}
-
-/// The next seed of a key or an endpoint.
-fn drawn(rng: &mut ChaCha8Rng) -> [u8; 32] {
-    let mut seed = [0; 32];
-    rng.fill_bytes(&mut seed);
-    seed
 }
 
 /// A folder that goes with its owner.
@@ -158,9 +178,8 @@ impl<'a> Nodes<'a> {
 
     /// The same on a runtime whose clock is paused; to be called within it.
     pub(super) fn paused(scenario: &'a Scenario, seed: u64, runtime: &'a Runtime) -> Result<Self, String> {
-        let mut rng = ChaCha8Rng::seed_from_u64(seed);
-        let authority = RunCa::seeded("ledger", drawn(&mut rng)).map_err(|error| error.to_string())?;
-        Self::on(Ground::Paused { runtime, authority: Box::new(authority), rng }, Net::in_memory(seed), scenario)
+        let keys = Keys::new(seed).map_err(|error| error.to_string())?;
+        Self::on(Ground::Paused(runtime, Box::new(keys)), Net::in_memory(seed), scenario)
     }
 
     fn on(ground: Ground<'a>, net: Net, scenario: &'a Scenario) -> Result<Self, String> {
@@ -211,7 +230,7 @@ impl<'a> Nodes<'a> {
     fn start_one(&mut self, slot: u32) -> Result<(), String> {
         let place = |error: &dyn std::fmt::Display| format!("the node of place {slot} cannot be started: {error}");
         let store = Store::open(&self.folder.0.display().to_string()).map_err(|error| place(&error))?;
-        let store = if matches!(self.ground, Ground::Paused { .. }) { store.known_as("run") } else { store };
+        let store = if matches!(self.ground, Ground::Paused(..)) { store.known_as("run") } else { store };
         let (store, faulty) = store.behind_faults();
         self.away.iter().for_each(|(number, trouble)| faulty.trouble(*number, *trouble));
         let (gate, mute) = (Arc::new(Gate::default()), Arc::new(AtomicBool::new(false)));
@@ -223,9 +242,9 @@ impl<'a> Nodes<'a> {
         });
         let (runtime, identity, net) = match &mut self.ground {
             Ground::Threads => (Some(Running::runtime()), Run::identity(&self.folder.0), bounds(self.scenario, None)),
-            Ground::Paused { authority, rng, .. } => {
-                let identity = Identity::seeded(authority, Role::Node, LIFE, drawn(rng)).map_err(|error| place(&error))?;
-                (None, identity, bounds(self.scenario, Some(drawn(rng))))
+            Ground::Paused(_, keys) => {
+                let (identity, seed) = keys.another().map_err(|error| place(&error))?;
+                (None, identity, bounds(self.scenario, Some(seed)))
             }
         };
         let socket = {
@@ -320,7 +339,7 @@ impl Stage for Nodes<'_> {
     fn refuses(&self, fault: &Fault) -> Option<String> {
         match (fault.kind, fault.mode) {
             (Kind::Nan, _) => Some("the ledger has no rule for a gradient that is not a number: the program's own tests have".into()),
-            (Kind::Stop, _) if matches!(self.ground, Ground::Paused { .. }) => {
+            (Kind::Stop, _) if matches!(self.ground, Ground::Paused(..)) => {
                 Some("all nodes share one thread here, and whoever stops it stops all: play it in the local tier".into())
             }
             (Kind::BitFlip, Some(Mode::Copy)) => {
@@ -341,7 +360,7 @@ impl Stage for Nodes<'_> {
     fn wait(&mut self, most: Duration) -> Vec<Told> {
         let first = match &self.ground {
             Ground::Threads => self.told.recv_timeout(most).ok(),
-            Ground::Paused { runtime, .. } => {
+            Ground::Paused(runtime, _) => {
                 runtime.block_on(tokio::time::sleep(most));
                 None
             }

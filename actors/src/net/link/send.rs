@@ -147,6 +147,7 @@ pub(super) fn queues(options: &super::Options) -> (Queues, Receivers) {
 }
 
 /// The next frames; empty once the link is closing and the queue has run dry.
+#[expect(clippy::vec_box, reason = "a queue hands over what it holds")]
 async fn next(
     queue: &mut mpsc::Receiver<Box<Outgoing>>,
     closing: &mut watch::Receiver<bool>,

@@ -16,6 +16,7 @@ use everstep::config::Recipe;
 use everstep::{heap, setup};
 use everstep_actors::checkpoint::Digest;
 use everstep_actors::event::{Event, Recorded};
+use everstep_actors::net::endpoint::Options;
 use everstep_actors::net::tls::{Identity, Role, RunCa};
 use everstep_actors::protocol::ids::{Lane, Step};
 use everstep_actors::protocol::terms::Terms;
@@ -100,6 +101,7 @@ fn rank(asked: &Asked, slot: u32, place: &str) {
         identity: Identity::issue(&ca, Role::Node, Duration::from_secs(3_600)).expect("a certificate"),
         renewal: None,
         bind: SocketAddr::new(Ipv4Addr::LOCALHOST.into(), 0),
+        net: Options::default(),
         socket: None,
         advertise: None,
         host: "here".into(),

@@ -386,6 +386,7 @@ pub struct RunArgs {
 Examples:
   everstep chaos run configs/chaos/kill.toml                   in the simulation
   everstep chaos run configs/chaos/kill.toml --tier process    with this program, in processes and network namespaces
+  everstep chaos run configs/chaos/kill.toml --tier paused     with real nodes, the same to the last datagram each time
   everstep chaos sim --ranks 500 --seeds 5                     drawn storms over 500 ranks
   everstep chaos replay chaos-report/summary.json
 
@@ -398,7 +399,8 @@ pub enum ChaosCommand {
         /// Whom faults strike and what is drawn [default: the plan's]
         #[arg(long, value_name = "N")]
         seed: Option<u64>,
-        /// sim: machines of the protocol alone; local: real nodes on a ledger; process: this program on images
+        /// sim: machines of the protocol alone; paused: real nodes on a ledger, on one thread and a paused clock; local: the same over
+        /// loopback; process: this program on images
         #[arg(long, value_name = "TIER", default_value_t = Tier::Sim)]
         tier: Tier,
         /// Where timeline, page, JUnit file and summary go

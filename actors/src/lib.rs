@@ -4,6 +4,7 @@
 //! derives) alone. `ARCHITECTURE.md` at the root of the repository walks through it.
 
 pub mod alone;
+mod aside;
 pub mod checkpoint;
 pub mod clock;
 pub mod desk;

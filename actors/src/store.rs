@@ -14,6 +14,7 @@
 mod error;
 pub mod faulty;
 mod hashed;
+mod still;
 #[cfg(test)]
 mod tests;
 
@@ -27,6 +28,7 @@ use object_store::local::LocalFileSystem;
 use object_store::path::Path;
 use object_store::{ObjectStore, ObjectStoreExt, PutMode, PutOptions, PutPayload};
 
+use crate::aside::aside;
 pub use error::StoreError;
 use error::{from_io, from_store};
 
@@ -98,6 +100,11 @@ impl Store {
         Self { inner, place: place.into(), folder: None }
     }
 
+    /// The same place under another name in errors: a simulation says the same wherever its folder is.
+    pub fn known_as(self, place: &str) -> Self {
+        Self { place: place.into(), ..self }
+    }
+
     /// The same place behind a store that fails on demand.
     pub fn behind_faults(&self) -> (Self, Arc<faulty::Faulty>) {
         let faulty = Arc::new(faulty::Faulty::new(self.inner.clone()));
@@ -110,8 +117,12 @@ impl Store {
             return Err(StoreError::NotAFolder { place: location.into() });
         }
         let folder = std::fs::canonicalize(&folder).map_err(|e| from_io(location, &e))?;
-        let inner = LocalFileSystem::new_with_prefix(&folder).map_err(|e| from_store(location, e))?.with_fsync(true);
-        Ok(Self { inner: Arc::new(inner), place: location.into(), folder: Some(folder.into()) })
+        let inner = LocalFileSystem::new_with_prefix(&folder).map_err(|e| from_store(location, e))?;
+        let inner: Arc<dyn ObjectStore> = match crate::clock::is_simulated() {
+            true => Arc::new(still::Still::new(inner)),
+            false => Arc::new(inner.with_fsync(true)),
+        };
+        Ok(Self { inner, place: location.into(), folder: Some(folder.into()) })
     }
 
     fn check_writable(&self, location: &str) -> Result<()> {
@@ -250,7 +261,7 @@ impl Store {
     pub async fn sweep(&self, prefix: &str) -> Result<()> {
         self.path(prefix)?;
         let Some(folder) = self.folder.as_ref().map(|root| root.join(prefix)) else { return Ok(()) };
-        match tokio::task::spawn_blocking(move || std::fs::remove_dir_all(folder)).await {
+        match aside(move || std::fs::remove_dir_all(folder)).await {
             Ok(Err(error)) if error.kind() != std::io::ErrorKind::NotFound => Err(from_io(&self.at(prefix), &error)),
             Ok(_) => Ok(()),
             Err(error) => Err(self.broken(prefix, &error)),
@@ -284,7 +295,11 @@ impl Store {
         let Some(folder) = self.folder.as_ref().and_then(|root| root.join(key).parent().map(PathBuf::from)) else {
             return Ok(());
         };
-        let synced = tokio::task::spawn_blocking(move || std::fs::File::open(&folder)?.sync_all()).await;
+        if crate::clock::is_simulated() {
+            // Its machine never loses power.
+            return Ok(());
+        }
+        let synced = aside(move || std::fs::File::open(&folder)?.sync_all()).await;
         match synced {
             Ok(Err(error)) if error.kind() != std::io::ErrorKind::NotFound => Err(from_io(&self.at(key), &error)),
             Ok(_) => Ok(()),

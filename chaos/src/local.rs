@@ -1,11 +1,13 @@
-//! The local tier: several real nodes in one process, over loopback QUIC, on the ledger.
+//! The local tier: several real nodes in one process, over loopback QUIC, on the ledger. And the paused tier: the same nodes over the
+//! same QUIC and TLS on one thread, with datagrams in memory, under tokio's paused clock.
 
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use everstep_actors::checkpoint::{self, Digest, OnBad};
+use everstep_actors::clock;
 use everstep_actors::event::{Event, Recorded};
-use everstep_actors::net::endpoint::Socket;
+use everstep_actors::net::endpoint::{Options, Socket};
 use everstep_actors::net::tls::{Identity, Role, RunCa};
 use everstep_actors::protocol::coordinator::Care;
 use everstep_actors::protocol::ids::{NodeId, Step};
@@ -14,9 +16,9 @@ use everstep_actors::roles::node::{self, Cluster, Ended, NodeArgs, NodeError, Or
 use everstep_actors::roles::watchdog::Patience;
 use everstep_actors::store::Store;
 use everstep_actors::workload::{Source, Workload};
-use tokio::runtime::Runtime;
+use tokio::runtime::{Builder, Runtime};
 use tokio::sync::{Notify, mpsc};
-use tokio::task::JoinHandle;
+use tokio::task::{AbortHandle, JoinHandle};
 
 use crate::checks;
 use crate::history::Promise;
@@ -29,19 +31,48 @@ mod net;
 mod stage;
 mod work;
 
+/// What a simulated wall clock shows at first: the same in each process, and late enough to be a plausible date.
+const BEGAN_MS: u64 = 1_767_225_600_000;
+
 /// Plays a scenario with real nodes. `seed` decides whom faults strike; when, among the steps of a node, no seed decides here.
 ///
 /// # Errors
 /// The scenario asks for a fault that real nodes in one process cannot have, or a node cannot be started.
 pub fn play(scenario: &Scenario, seed: u64) -> Result<sim::Run, ScenarioError> {
-    let mut nodes = stage::Nodes::new(scenario, seed).map_err(ScenarioError::Malformed)?;
+    let nodes = stage::Nodes::new(scenario, seed).map_err(ScenarioError::Malformed)?;
+    judged(scenario, seed, nodes)
+}
+
+/// Plays a scenario with real nodes on this thread alone. `seed` decides everything: keys and ids, how long paths take, whom faults
+/// strike and when. Time passes only while all nodes wait.
+///
+/// # Errors
+/// The scenario asks for a fault that nodes on one thread cannot have, or a node cannot be started.
+///
+/// # Panics
+/// Within a runtime: it brings its own.
+pub fn play_paused(scenario: &Scenario, seed: u64) -> Result<sim::Run, ScenarioError> {
+    let runtime = paused().map_err(|error| ScenarioError::Malformed(format!("no runtime can be had: {error}")))?;
+    let _inside = runtime.enter();
+    let _simulated = clock::simulate(BEGAN_MS);
+    let nodes = stage::Nodes::paused(scenario, seed, &runtime).map_err(ScenarioError::Malformed)?;
+    judged(scenario, seed, nodes)
+}
+
+/// A runtime of this thread whose clock moves on when all its tasks wait.
+fn paused() -> std::io::Result<Runtime> {
+    Builder::new_current_thread().enable_all().start_paused(true).build()
+}
+
+fn judged(scenario: &Scenario, seed: u64, mut nodes: stage::Nodes<'_>) -> Result<sim::Run, ScenarioError> {
     let played = tier::play(scenario, seed, &mut nodes)?;
     let (ledger, shards) = nodes.plain();
     let promise = Promise::of(scenario, work::undisturbed(&ledger, &shards, played.reached));
     let violations = checks::run(&checks_of(scenario), &played.history, &promise);
     let tier::Played { history, struck, took, done, .. } = played;
-    let events = history.entries.len() as u64;
-    Ok(sim::Run { history, promise, violations, trace: 0, events, struck, took, done, standing: Vec::new() })
+    let net::Trace { datagrams, hash: trace } = nodes.trace();
+    let events = datagrams.max(history.entries.len() as u64);
+    Ok(sim::Run { history, promise, violations, trace, events, struck, took, done, standing: Vec::new() })
 }
 
 /// A run on the ledger.
@@ -74,6 +105,7 @@ struct Seat<W> {
     workload: Arc<W>,
     source: Arc<dyn Source>,
     store: Store,
+    net: Options,
     socket: Option<Socket>,
     host: String,
     zone: String,
@@ -83,7 +115,8 @@ struct Seat<W> {
     ranks: u32,
 }
 
-/// A node that runs, on a tokio runtime of its own, so that it can be killed without a last word.
+/// A node that runs, on a tokio runtime of its own, so that it can be killed without a last word; or, in the paused tier, on one that
+/// it shares, where what is left of it after that is deaf and mute.
 #[derive(Debug)]
 pub struct Running {
     /// Who it is.
@@ -93,6 +126,8 @@ pub struct Running {
     /// Orders to it; dropped, it goes on alone.
     pub orders: mpsc::Sender<Order>,
     task: JoinHandle<Result<Ended, NodeError>>,
+    /// Who passes on what it tells, where that is a task.
+    telling: Option<AbortHandle>,
     runtime: Option<Runtime>,
 }
 
@@ -106,7 +141,7 @@ impl Running {
     }
 
     fn runtime() -> Runtime {
-        tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().expect("a test can have threads")
+        Builder::new_multi_thread().worker_threads(1).enable_all().build().expect("a test can have threads")
     }
 
     /// Has a task run among those of the node.
@@ -117,11 +152,14 @@ impl Running {
     }
 
     /// Kills the node: its tasks, its sockets, its state. Nobody is told.
-    pub fn kill(self) {}
+    pub fn kill(self) {
+        self.telling.iter().for_each(AbortHandle::abort);
+    }
 }
 
 impl Drop for Running {
     fn drop(&mut self) {
+        self.task.abort();
         if let Some(runtime) = self.runtime.take() {
             runtime.shutdown_background();
         }
@@ -210,6 +248,7 @@ impl Run {
             workload,
             source: Arc::new(self.ledger.clone()),
             store: Store::open(&folder.display().to_string()).expect("the folder of a test can be written"),
+            net: Options::default(),
             socket: None,
             host: format!("host{slot}"),
             zone: String::new(),
@@ -218,7 +257,7 @@ impl Run {
             ranks,
         };
         let log = log.clone();
-        self.launch(identity, seat, Running::runtime(), move |recorded| log.push(recorded), |_, _| {})
+        self.launch(identity, seat, Some(Running::runtime()), move |recorded| log.push(recorded), |_, _| {})
     }
 
     /// A new node of the run that lives in `folder`.
@@ -230,12 +269,13 @@ impl Run {
         Identity::issue(&ca, Role::Node, std::time::Duration::from_secs(3_600)).expect("a certificate can be issued")
     }
 
-    /// Starts a node on a runtime of its own. What happens is told to `happened`, its end to `ended`, from threads of their own.
+    /// Starts a node on a runtime of its own, or on that of the caller. What happens is told to `happened`, its end to `ended`; from
+    /// threads of their own in the first case.
     fn launch<W: Workload>(
         &self,
         identity: Identity,
         seat: Seat<W>,
-        runtime: Runtime,
+        runtime: Option<Runtime>,
         happened: impl Fn(Recorded) + Send + 'static,
         ended: impl FnOnce(&NodeId, &Result<Ended, NodeError>) + Send + 'static,
     ) -> Running {
@@ -252,6 +292,7 @@ impl Run {
             run: "ledger".into(),
             identity,
             bind: ([127, 0, 0, 1], 0).into(),
+            net: seat.net,
             socket: seat.socket,
             advertise: None,
             host: seat.host,
@@ -281,18 +322,26 @@ impl Run {
             events: events_in,
             orders: orders_in,
         };
-        let task = runtime.spawn(async move {
+        let life = async move {
             let end = node::run(args).await;
             ended(&id, &end);
             end
-        });
+        };
+        let Some(runtime) = runtime else {
+            let telling = tokio::spawn(async move {
+                while let Some(recorded) = events.recv().await {
+                    happened(recorded);
+                }
+            });
+            return Running { id, slot, orders, task: tokio::spawn(life), telling: Some(telling.abort_handle()), runtime: None };
+        };
         // A thread of its own: what was told is heard even while the node stands still.
         std::thread::spawn(move || {
             while let Some(recorded) = events.blocking_recv() {
                 happened(recorded);
             }
         });
-        Running { id, slot, orders, task, runtime: Some(runtime) }
+        Running { id, slot, orders, task: runtime.spawn(life), telling: None, runtime: Some(runtime) }
     }
 
     /// Runs `ranks` nodes to their end.
@@ -333,6 +382,26 @@ mod tests {
     use everstep_actors::protocol::ids::Step;
 
     use super::*;
+    use crate::stage::{Stage, Told};
+
+    /// What is left of a killed node on a runtime that others share takes no part any more, and comes to its end.
+    #[test]
+    fn nodes_that_are_killed_on_one_thread_leave_no_task_behind() {
+        let scenario = Scenario::parse("name = 'x'\nworkload = { steps = 1000000, step_time = '20ms' }").unwrap();
+        let runtime = paused().unwrap();
+        let _inside = runtime.enter();
+        let _simulated = clock::simulate(BEGAN_MS);
+        let alive = || runtime.metrics().num_alive_tasks();
+        let mut nodes = stage::Nodes::paused(&scenario, 1, &runtime).unwrap();
+        let before = alive();
+        nodes.start(&[0, 1, 2, 3]).unwrap();
+        let fifth = |told: &Told| matches!(told, Told::Event(told) if matches!(told.event, Event::StepCommitted { step: Step(5), .. }));
+        while !nodes.wait(Duration::from_millis(20)).iter().any(fifth) {}
+        assert!(alive() > 100, "{} tasks are no run of four nodes", alive());
+        nodes.kill(&[0, 1, 2, 3], true);
+        assert!(nodes.wait(Duration::from_secs(30)).is_empty(), "a dead node has told something");
+        assert_eq!(alive(), before, "so many tasks are still there");
+    }
 
     /// Ten thousand nodes are killed in a row by a plan: each that stayed would keep its sockets and threads.
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

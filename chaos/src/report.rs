@@ -69,6 +69,8 @@ pub struct Report {
     pub seed: u64,
     /// In which tier.
     pub tier: Tier,
+    /// The same for the same events in the same order; `None` where the tier cannot promise that.
+    pub trace: Option<u64>,
     /// How long it took to play, in seconds.
     pub wall_s: f64,
     /// Check by check.
@@ -90,7 +92,7 @@ pub struct Report {
 impl Report {
     /// Of what was played.
     pub fn of(scenario: &Scenario, seed: u64, tier: Tier, played: Played) -> Self {
-        let Played { history, violations, wall, .. } = played;
+        let Played { history, violations, wall, trace, .. } = played;
         let verdict = |check: Check| {
             let broken = || violations.iter().filter(move |violation| violation.check == check);
             Verdict { check, broken: broken().count(), because: broken().next().map(|first| first.because.clone()) }
@@ -99,7 +101,7 @@ impl Report {
         let tallies = tallies(scenario, &history);
         let failure = failure(&history, &violations, &tallies);
         let (scenario, figures, wall_s) = (scenario.clone(), Figures::of(&history), wall.as_secs_f64());
-        Self { scenario, seed, tier, wall_s, verdicts, tallies, figures, failure, history, violations, folder: None }
+        Self { scenario, seed, tier, trace, wall_s, verdicts, tallies, figures, failure, history, violations, folder: None }
     }
 
     /// Whether all checks held and every fault that was injected struck somebody and was seen.
@@ -192,6 +194,7 @@ impl fmt::Display for Report {
         }
         let held = self.verdicts.iter().filter(|verdict| verdict.broken == 0).count();
         write!(f, "  {held} of {} checks hold", self.verdicts.len())?;
+        self.trace.map_or(Ok(()), |trace| write!(f, "; trace {trace:016x}"))?;
         self.folder.as_ref().map_or(Ok(()), |folder| write!(f, "; report: {}", folder.join(files::PAGE).display()))
     }
 }
@@ -212,7 +215,7 @@ mod tests {
             history.push(Duration::from_secs(1), 0, Happening::Struck { fault: 0, strike: 0, kind: Kind::Store, targets: Vec::new() });
             let said = felt.map(|times| Happening::Felt { strike: 0, times });
             said.into_iter().for_each(|what| history.push(Duration::from_secs(2), 0, what));
-            let played = Played { history, promise: Default::default(), violations: Vec::new(), wall: Duration::ZERO };
+            let played = Played { history, promise: Default::default(), violations: Vec::new(), trace: None, wall: Duration::ZERO };
             Report::of(&scenario, 0, Tier::Sim, played)
         };
         assert!(played(Some(3)).holds());

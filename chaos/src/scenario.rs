@@ -1,4 +1,4 @@
-//! A scenario: a cluster, what it computes, which faults strike it when, and what must hold. One format for all three tiers.
+//! A scenario: a cluster, what it computes, which faults strike it when, and what must hold. One format for all tiers.
 //!
 //! ```toml
 //! name = "half-preempted"
@@ -30,6 +30,7 @@
 use std::path::Path;
 use std::time::Duration;
 
+use everstep_actors::net::link::Heartbeat;
 use serde::{Deserialize, Serialize};
 
 use crate::checks::Check;
@@ -115,6 +116,8 @@ pub struct Cluster {
     pub replicas: u32,
     /// How long copies out of sight are waited for.
     pub grace: Span,
+    /// In the tiers local and paused: time between two heartbeats of a link. What counts as silence is longer or shorter by as much.
+    pub beat: Span,
     /// Whether launchers start a node again that the run has put out.
     pub relaunch: bool,
 }
@@ -130,6 +133,7 @@ impl Default for Cluster {
             ranks_max: u32::MAX,
             replicas: 1,
             grace: Span(Duration::from_secs(5)),
+            beat: Span(Heartbeat::default().interval),
             relaunch: true,
         }
     }

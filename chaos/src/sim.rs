@@ -148,6 +148,6 @@ pub fn run(scenario: &Scenario, seed: u64, bug: Option<Bug>) -> Result<Run, Scen
 /// As [`run`].
 pub fn play(scenario: &Scenario, seed: u64) -> Result<Played, ChaosError> {
     let began = Instant::now();
-    let Run { history, promise, violations, .. } = run(scenario, seed, None)?;
-    Ok(Played { history, promise, violations, wall: began.elapsed() })
+    let Run { history, promise, violations, trace, .. } = run(scenario, seed, None)?;
+    Ok(Played { history, promise, violations, trace: Some(trace), wall: began.elapsed() })
 }

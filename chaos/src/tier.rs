@@ -19,6 +19,8 @@ use crate::{local, process, sim};
 pub enum Tier {
     /// The machines of the protocol; clock, network, store and ranks are simulated.
     Sim,
+    /// Real nodes on one thread, over QUIC in memory, under a paused clock.
+    Paused,
     /// Real nodes in one process.
     Local,
     /// The real program in processes of its own.
@@ -34,6 +36,8 @@ pub struct Played {
     pub promise: Promise,
     /// What did not hold, first places first.
     pub violations: Vec<Violation>,
+    /// The same for the same events in the same order; `None` where the tier cannot promise that.
+    pub trace: Option<u64>,
     /// How long it took to play.
     pub wall: Duration,
 }
@@ -45,7 +49,11 @@ pub type Player = fn(&Scenario, u64) -> Result<Played, ChaosError>;
 const BINARY: &str = "EVERSTEP_BINARY";
 
 fn local_nodes(scenario: &Scenario, seed: u64) -> Result<Played, ChaosError> {
-    real(Instant::now(), local::play(scenario, seed)?)
+    real(Instant::now(), local::play(scenario, seed)?, false)
+}
+
+fn paused_nodes(scenario: &Scenario, seed: u64) -> Result<Played, ChaosError> {
+    real(Instant::now(), local::play_paused(scenario, seed)?, true)
 }
 
 fn processes(scenario: &Scenario, seed: u64) -> Result<Played, ChaosError> {
@@ -54,12 +62,12 @@ fn processes(scenario: &Scenario, seed: u64) -> Result<Played, ChaosError> {
     let binary = std::env::var_os(BINARY).map(PathBuf::from).map_or_else(std::env::current_exe, Ok).map_err(unplayed)?;
     // Runs in which nothing fails are kept there, for every plan of the same work.
     let folder = std::env::temp_dir().join("everstep-chaos");
-    real(Instant::now(), process::play(scenario, seed, &binary, &folder)?)
+    real(Instant::now(), process::play(scenario, seed, &binary, &folder)?, false)
 }
 
-fn real(began: Instant, run: sim::Run) -> Result<Played, ChaosError> {
-    let sim::Run { history, promise, violations, .. } = run;
-    Ok(Played { history, promise, violations, wall: began.elapsed() })
+fn real(began: Instant, run: sim::Run, repeats: bool) -> Result<Played, ChaosError> {
+    let sim::Run { history, promise, violations, trace, .. } = run;
+    Ok(Played { history, promise, violations, trace: repeats.then_some(trace), wall: began.elapsed() })
 }
 
 /// The checks that a scenario names; all, where it names none.
@@ -79,6 +87,7 @@ impl Tier {
     pub fn play(self, scenario: &Scenario, seed: u64) -> Result<Played, ChaosError> {
         let player: Player = match self {
             Self::Sim => sim::play,
+            Self::Paused => paused_nodes,
             Self::Local => local_nodes,
             Self::Process => processes,
         };
@@ -90,6 +99,7 @@ impl fmt::Display for Tier {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Sim => "sim",
+            Self::Paused => "paused",
             Self::Local => "local",
             Self::Process => "process",
         })
@@ -100,8 +110,8 @@ impl FromStr for Tier {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let all = [Self::Sim, Self::Local, Self::Process];
+        let all = [Self::Sim, Self::Paused, Self::Local, Self::Process];
         let named = all.into_iter().find(|tier| tier.to_string() == text);
-        named.ok_or_else(|| format!("`{text}` is no tier: write sim, local or process"))
+        named.ok_or_else(|| format!("`{text}` is no tier: write sim, paused, local or process"))
     }
 }

@@ -126,7 +126,8 @@ fn a_failure_says_what_where_and_how_to_see_it_again() {
     let folder = tempfile::tempdir().unwrap();
     let scenario = plan("kill");
     let run = sim::run(&scenario, 1, Some(Bug::SumByPlacement)).unwrap();
-    let played = Played { history: run.history, promise: run.promise, violations: run.violations, wall: std::time::Duration::ZERO };
+    let played =
+        Played { history: run.history, promise: run.promise, violations: run.violations, trace: None, wall: std::time::Duration::ZERO };
     let mut report = Report::of(&scenario, 1, Tier::Sim, played);
     report.write(folder.path()).unwrap();
     let said = report.to_string();

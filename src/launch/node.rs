@@ -9,6 +9,7 @@ use std::time::Duration;
 use everstep_actors::checkpoint::Digest;
 use everstep_actors::event::{Event, Recorded};
 use everstep_actors::net;
+use everstep_actors::net::endpoint::Options;
 use everstep_actors::net::tls::{Identity, Role, RunCa};
 use everstep_actors::protocol::ids::Step;
 use everstep_actors::protocol::terms::Terms;
@@ -108,6 +109,7 @@ fn start(
         identity,
         renewal: Some(renewal),
         bind: SocketAddr::new(ip, 0),
+        net: Options::default(),
         socket: None,
         advertise: recipe.cluster.advertise.as_ref().and_then(|address| address.parse().ok()).map(|ip| SocketAddr::new(ip, 0)),
         host: briefing.host.clone(),

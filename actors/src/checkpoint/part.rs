@@ -11,6 +11,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use serde::Serialize;
 
+use crate::aside::aside;
 use crate::protocol::ids::{ShardId, Step};
 use crate::store::{Store, StoreError};
 use crate::workload::Unit;
@@ -204,7 +205,7 @@ pub async fn read_part(store: &Store, manifest: &Manifest, shard: ShardId) -> Re
     let absent = || CheckpointError::Absent { step: manifest.step, what: format!("shard {shard}") };
     let part = manifest.part(shard).ok_or_else(absent)?.clone();
     let (data, slots) = checked_data(store, manifest, &part).await?;
-    let cut = tokio::task::spawn_blocking(move || {
+    let cut = aside(move || {
         let mut tensors = (0..=slots).map(|at| floats(&data[at * 4 * part.len as usize..][..4 * part.len as usize]));
         let values = tensors.next().unwrap_or_default();
         Shard { id: part.shard, start: part.start as usize, values, slots: tensors.collect() }
@@ -234,7 +235,7 @@ pub(super) async fn checked_data(store: &Store, manifest: &Manifest, part: &Part
     }
     let data = file.slice(header.len()..);
     let hashed = data.clone();
-    let found = tokio::task::spawn_blocking(move || Digest::of(&hashed)).await;
+    let found = aside(move || Digest::of(&hashed)).await;
     let found = found.map_err(|error| CheckpointError::CutShort { step: manifest.step, because: error.to_string() })?;
     if found != part.digest {
         return Err(damaged(Damage::Corrupt(format!("the part of shard {} has another digest than its manifest says", part.shard))));

@@ -383,7 +383,9 @@ impl<R: Router> Inner<R> {
 
     /// QUIC's settings for the way to a peer.
     fn transport_to(&self, address: SocketAddr) -> Arc<TransportConfig> {
-        Arc::new(self.options.transport(self.max_payload.min(path::largest_to(address))))
+        // Where every way carries what the socket does, the system is not asked.
+        let largest = if self.max_payload <= path::USUAL { self.max_payload } else { self.max_payload.min(path::largest_to(address)) };
+        Arc::new(self.options.transport(largest))
     }
 
     fn doors(&self) -> std::sync::MutexGuard<'_, Doors> {

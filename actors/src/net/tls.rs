@@ -115,8 +115,19 @@ impl RunCa {
     /// # Errors
     /// [`TlsError::Make`] when the library has no randomness.
     pub fn generate(run_name: &str) -> Result<Self, TlsError> {
+        Self::with_key(run_name, KeyPair::generate_for(&PKCS_ED25519)?)
+    }
+
+    /// As [`RunCa::generate`], with a key that follows from `seed`: for replays, since whoever knows the seed has the key.
+    ///
+    /// # Errors
+    /// [`TlsError::Make`] when the library cannot make it.
+    pub fn seeded(run_name: &str, seed: [u8; 32]) -> Result<Self, TlsError> {
+        Self::with_key(run_name, identity::key_of(seed)?)
+    }
+
+    fn with_key(run_name: &str, key: KeyPair) -> Result<Self, TlsError> {
         let run: String = run_name.chars().take(64).map(|c| if c.is_ascii_alphanumeric() || "._-".contains(c) { c } else { '-' }).collect();
-        let key = KeyPair::generate_for(&PKCS_ED25519)?;
         // A subject of its own for every key: a certificate of another run then has an unknown issuer, not a bad signature.
         let mut name = format!("everstep/{run}/");
         blake3::hash(key.public_key_raw()).as_bytes()[..8].iter().try_for_each(|b| write!(name, "{b:02x}")).expect("a string takes all");
@@ -238,6 +249,17 @@ mod tests {
         let again = RunCa::from_pem(&ca.to_pem()).unwrap();
         assert_eq!((again.run(), &again.certificate), ("demo-run-1", &ca.certificate));
         assert_eq!(again.to_pem(), ca.to_pem());
+    }
+
+    #[test]
+    fn of_one_seed_there_is_one_authority_and_one_node() {
+        let made = |seed: u8| {
+            let ca = RunCa::seeded("demo", [1; 32]).unwrap();
+            let node = Identity::seeded(&ca, Role::Node, std::time::Duration::from_secs(60), [seed; 32]).unwrap();
+            (ca.to_pem(), node.id())
+        };
+        assert_eq!(made(2), made(2));
+        assert_ne!(made(2).1, made(3).1);
     }
 
     #[test]

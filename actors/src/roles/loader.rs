@@ -12,6 +12,7 @@ use std::sync::Arc;
 use ractor::{Actor, ActorProcessingErr, ActorRef};
 use tokio::sync::{Semaphore, oneshot};
 
+use crate::aside::aside;
 use crate::net::mailbox::ActorStats;
 use crate::protocol::ids::{Lane, Step};
 use crate::workload::{Batch, Source, SourceError};
@@ -117,7 +118,7 @@ impl Loader {
         let (source, threads) = (self.source.clone(), self.threads.clone());
         tokio::spawn(async move {
             let Ok(_permit) = threads.acquire_owned().await else { return };
-            if let Ok(batch) = tokio::task::spawn_blocking(move || source.batch(step, lane)).await {
+            if let Ok(batch) = aside(move || source.batch(step, lane)).await {
                 let _ = reply.send(batch);
             }
         });

@@ -32,6 +32,7 @@ use super::records;
 use super::transfer::Transfers;
 use super::vault::{Shards, Vault};
 use super::watchdog::{self, Master, Patience};
+use crate::aside::aside;
 use crate::checkpoint::writer::{CheckpointWriter, Snapshot, WriterConfig, WriterMessage};
 use crate::checkpoint::{self, Digest, Draft, OnBad, PartRecord, SnapshotShard};
 use crate::event::{Event, Fault, MemberInfo, Recorded};
@@ -114,6 +115,8 @@ pub struct NodeArgs<W> {
     pub renewal: Option<Renewal>,
     /// Where to listen.
     pub bind: SocketAddr,
+    /// Bounds and times of its links.
+    pub net: Options,
     /// A socket that is there already, to be used instead of one at `bind`.
     pub socket: Option<Socket>,
     /// Where others dial this node, if that is another address (NAT, several interfaces); port 0 stands for the one listened on.

@@ -10,16 +10,17 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 use std::sync::Arc;
-use std::time::Instant;
 
 use ractor::{Actor, ActorProcessingErr, ActorRef};
 use tokio::sync::oneshot;
+use tokio::time::Instant;
 
 use super::exchange::{Exchange, Lanes};
 use super::lane::{LaneBoard, Watched};
 use super::loader::LoaderMsg;
 use super::phases::{Moment, PhaseBoard};
 use super::vault::{ShardState, Shards, Vault};
+use crate::aside::aside;
 use crate::net::mailbox::{ActorStats, Mailbox};
 use crate::protocol::coordinator::Care;
 use crate::protocol::ids::{Epoch, Lane, ShardId, Step, Version};
@@ -303,7 +304,7 @@ impl<W: Workload> RankActor<W> {
             // A node that asks and goes has ended.
             let _ = reply.send(vault.held());
         };
-        if rehash { drop(tokio::task::spawn_blocking(report)) } else { report() }
+        if rehash { drop(aside(report)) } else { report() }
     }
 
     async fn begin(&self, state: &mut State, exchange: Arc<Exchange>, lanes: Range<u32>, shards: Shards) {
@@ -398,7 +399,7 @@ impl<W: Workload> RankActor<W> {
         let gradients = term.exchange.take_reduced();
         let (workload, committed, rank) = (self.workload.clone(), term.committed.clone(), myself.clone());
         let exchange = term.exchange.clone();
-        tokio::task::spawn_blocking(move || {
+        aside(move || {
             // Each shard counts once: its owner's partial sums.
             let partials = committed.iter().filter(|(id, _)| exchange.owns(**id)).filter_map(|(id, shard)| {
                 let sums = workload.partials(shard.view(*id), gradients.get(id)?);
@@ -425,7 +426,7 @@ impl<W: Workload> RankActor<W> {
         self.phases.at(Moment::Summed);
         let (epoch, step) = (term.exchange.epoch(), term.flight.step);
         let (workload, committed, rank) = (self.workload.clone(), term.committed.clone(), myself.clone());
-        tokio::task::spawn_blocking(move || {
+        aside(move || {
             let updated = committed.iter().filter_map(|(id, shard)| {
                 let NewShard { values, slots } = workload.update(step, shard.view(*id), gradients.get(id)?, &sums);
                 let next = ShardState { start: shard.start, values: Arc::new(values), slots: Arc::new(slots) };

@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::oneshot;
 
 use super::vault::{ShardState, Vault};
+use crate::aside::aside;
 use crate::protocol::ids::{Epoch, ShardId, Version};
 use crate::protocol::shard::Shard;
 use crate::wire::message::{DataHeader, DataKind};
@@ -102,7 +103,7 @@ impl Transfers {
     ) -> Result<ShardState, Missed> {
         let payload = answer.await.map_err(|_| Missed::Aborted)?;
         let (start, slots, length) = (shard.range.start, self.slots, shard.range.len());
-        let checked = tokio::task::spawn_blocking(move || {
+        let checked = aside(move || {
             ShardState::from_payload(start, slots, payload).filter(|state| state.values.len() == length && state.digest() == digest)
         });
         let state = checked.await.map_err(|_| Missed::Aborted)?.ok_or(Missed::Bad)?;

@@ -5,7 +5,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::mpsc::{self, RecvTimeoutError};
+use std::sync::mpsc::{self, RecvTimeoutError, TryRecvError};
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -81,6 +81,10 @@ pub struct Watching {
 /// There are no threads to be had.
 pub fn watch(table: Arc<ActorTable>, lanes: Arc<LaneBoard>, master: Arc<dyn Master>, patience: Patience) -> std::io::Result<Watching> {
     let (until, over) = mpsc::channel();
+    if crate::clock::is_simulated() {
+        tokio::spawn(under_a_simulated_clock(over, table, lanes, master, patience));
+        return Ok(Watching { _until: until });
+    }
     std::thread::Builder::new().name("watchdog".into()).spawn(move || {
         let mut watchdog = Watchdog { patience, ..Watchdog::default() };
         while over.recv_timeout(patience.turn) == Err(RecvTimeoutError::Timeout) {
@@ -88,6 +92,24 @@ pub fn watch(table: Arc<ActorTable>, lanes: Arc<LaneBoard>, master: Arc<dyn Mast
         }
     })?;
     Ok(Watching { _until: until })
+}
+
+/// The same as a task: a thread would count its turns by another clock than that of those whom it watches.
+async fn under_a_simulated_clock(
+    over: mpsc::Receiver<()>,
+    table: Arc<ActorTable>,
+    lanes: Arc<LaneBoard>,
+    master: Arc<dyn Master>,
+    patience: Patience,
+) {
+    let mut watchdog = Watchdog { patience, ..Watchdog::default() };
+    loop {
+        tokio::time::sleep(patience.turn).await;
+        if over.try_recv() == Err(TryRecvError::Disconnected) {
+            return;
+        }
+        watchdog.look(&table, &lanes, &*master);
+    }
 }
 
 /// What was seen at the last look, and for how many looks.

@@ -16,6 +16,7 @@ use bytes::Bytes;
 
 use super::error::from_io;
 use super::{Result, Store, StoreError};
+use crate::aside::aside;
 
 /// What is hashed, then written: fits a core's cache.
 const PIECE: usize = 256 << 10;
@@ -35,7 +36,7 @@ impl Store {
         self.path(folder)?;
         let Some(root) = self.folder.clone() else { return self.hash_then_put(folder, header, data, name).await };
         let (place, below) = (self.at(folder), folder.to_string());
-        let written = tokio::task::spawn_blocking(move || {
+        let written = aside(move || {
             let dir = make_folder(&root, &below)?;
             let unfinished = Unfinished::new(&dir)?;
             let hash = unfinished.fill(&header, &data)?;
@@ -52,7 +53,7 @@ impl Store {
         N: FnOnce(&Hash) -> String + Send + 'static,
     {
         let chunks = data.clone();
-        let hashed = tokio::task::spawn_blocking(move || {
+        let hashed = aside(move || {
             let mut hasher = Hasher::new();
             chunks.iter().for_each(|chunk| {
                 hasher.update(chunk);

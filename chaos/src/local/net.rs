@@ -1,24 +1,23 @@
 //! The network between nodes of one process: their sockets, with troubles between them.
 
 use std::cell::Cell;
-use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::fmt;
-use std::io::{self, IoSliceMut};
+use std::collections::{BTreeMap, BTreeSet};
+use std::io;
 use std::net::SocketAddr;
-use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::task::{Context, Poll};
-use std::time::{Duration, Instant};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use everstep_actors::net::endpoint::Socket;
-use quinn::udp::{RecvMeta, Transmit};
-use quinn::{AsyncUdpSocket, UdpPoller};
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{RngCore, SeedableRng};
 
-/// Datagrams that are under way at most; more are lost, as in a queue of the network.
-const UNDER_WAY_MAX: usize = 1 << 14;
+mod loopback;
+mod memory;
+
+use loopback::Loopback;
+use memory::Memory;
+pub(super) use memory::Trace;
 
 /// What is wrong with paths.
 #[derive(Debug, Clone, Default)]
@@ -42,85 +41,41 @@ impl Trouble {
     }
 }
 
-/// A datagram on its way.
-struct Late {
-    socket: Arc<dyn AsyncUdpSocket>,
-    destination: SocketAddr,
-    contents: Vec<u8>,
-}
-
-struct State {
-    places: HashMap<SocketAddr, u32>,
-    troubles: BTreeMap<u32, Trouble>,
-    late: BTreeMap<(Instant, u64), Late>,
-    sent: u64,
-    rng: ChaCha8Rng,
-    over: bool,
-}
-
-/// See the module's text.
-pub(super) struct Net {
+/// Who sits where, and what is wrong between them.
+#[derive(Debug)]
+struct Paths {
     state: Mutex<State>,
     troubled: AtomicBool,
-    due: Condvar,
 }
 
-impl fmt::Debug for Net {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Net({:?})", self.lock().troubles)
-    }
+#[derive(Debug)]
+struct State {
+    places: BTreeMap<SocketAddr, u32>,
+    troubles: BTreeMap<u32, Trouble>,
+    rng: ChaCha8Rng,
 }
 
-impl Net {
-    /// A sound network, and the thread that delivers what is late.
-    pub(super) fn new(seed: u64) -> io::Result<Arc<Self>> {
-        let state = State {
-            places: HashMap::new(),
-            troubles: BTreeMap::new(),
-            late: BTreeMap::new(),
-            sent: 0,
-            rng: ChaCha8Rng::seed_from_u64(seed),
-            over: false,
-        };
-        let net = Arc::new(Self { state: Mutex::new(state), troubled: AtomicBool::new(false), due: Condvar::new() });
-        let postman = net.clone();
-        std::thread::Builder::new().name("late datagrams".into()).spawn(move || postman.deliver())?;
-        Ok(net)
+impl Paths {
+    fn new(seed: u64) -> Arc<Self> {
+        let state = State { places: BTreeMap::new(), troubles: BTreeMap::new(), rng: ChaCha8Rng::seed_from_u64(seed) };
+        Arc::new(Self { state: Mutex::new(state), troubled: AtomicBool::new(false) })
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Ends the thread.
-    pub(super) fn close(&self) {
-        self.lock().over = true;
-        self.due.notify_all();
-    }
-
-    /// Lays a trouble on paths.
-    pub(super) fn lay(&self, number: u32, trouble: Trouble) {
-        self.lock().troubles.insert(number, trouble);
-        self.troubled.store(true, Ordering::Release);
-    }
-
-    /// Takes it back; how many datagrams it met.
-    pub(super) fn lift(&self, number: u32) -> u64 {
-        let mut state = self.lock();
-        let lifted = state.troubles.remove(&number);
-        self.troubled.store(!state.troubles.is_empty(), Ordering::Release);
-        lifted.map_or(0, |trouble| trouble.met.get())
-    }
-
-    /// A socket of the node at a place; once `mute` is set nothing leaves it.
-    pub(super) fn socket(self: &Arc<Self>, slot: u32, mute: Arc<AtomicBool>) -> io::Result<Socket> {
-        let socket = Socket::bind(([127, 0, 0, 1], 0).into())?;
-        let (address, payload) = (socket.local_addr(), socket.max_payload());
+    /// A node at a place listens at an address.
+    fn listens(&self, address: SocketAddr, slot: u32) {
         self.lock().places.insert(address, slot);
-        Socket::from_inner(Arc::new(Wire { inner: socket.into_inner(), slot, mute, net: self.clone() }), payload)
     }
 
-    /// When the copies of a datagram arrive: none, one or two times. `None` where no trouble lies on the path.
+    fn is_troubled(&self) -> bool {
+        self.troubled.load(Ordering::Acquire)
+    }
+
+    /// How much later than on a sound path the copies of a datagram arrive: none, one or two times. `None` where no trouble lies on
+    /// the path.
     fn fate(&self, from: u32, destination: SocketAddr) -> Option<Vec<Duration>> {
         let mut state = self.lock();
         let to = *state.places.get(&destination)?;
@@ -142,104 +97,74 @@ impl Net {
         let spread: Duration = on_path.iter().map(|trouble| trouble.reorder).sum();
         Some((0..copies).map(|_| delay + spread.mul_f64(f64::from(rng.next_u32()) / f64::from(u32::MAX))).collect())
     }
-
-    fn send_later(&self, after: Duration, late: Late) {
-        let mut state = self.lock();
-        if state.late.len() < UNDER_WAY_MAX {
-            state.sent += 1;
-            let key = (Instant::now() + after, state.sent);
-            state.late.insert(key, late);
-            self.due.notify_all();
-        }
-    }
-
-    fn deliver(&self) {
-        let mut state = self.lock();
-        while !state.over {
-            let now = Instant::now();
-            match state.late.first_entry() {
-                Some(entry) if entry.key().0 <= now => {
-                    let late = entry.remove();
-                    drop(state);
-                    // A full buffer, or a socket that is gone, loses it.
-                    let _ = late.socket.try_send(&plain(late.destination, &late.contents));
-                    state = self.lock();
-                }
-                Some(entry) => {
-                    let wait = entry.key().0 - now;
-                    state = self.due.wait_timeout(state, wait).unwrap_or_else(PoisonError::into_inner).0;
-                }
-                None => state = self.due.wait(state).unwrap_or_else(PoisonError::into_inner),
-            }
-        }
-    }
 }
 
-fn plain(destination: SocketAddr, contents: &[u8]) -> Transmit<'_> {
-    Transmit { destination, ecn: None, contents, segment_size: None, src_ip: None }
+/// What carries datagrams.
+#[derive(Debug)]
+enum Carrier {
+    Loopback(Arc<Loopback>),
+    Memory(Arc<Memory>),
 }
 
-/// A node's socket.
-struct Wire {
-    inner: Arc<dyn AsyncUdpSocket>,
-    slot: u32,
-    mute: Arc<AtomicBool>,
-    net: Arc<Net>,
+/// See the module's text.
+#[derive(Debug)]
+pub(super) struct Net {
+    paths: Arc<Paths>,
+    carrier: Carrier,
 }
 
-impl fmt::Debug for Wire {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Wire({}, {:?})", self.slot, self.inner)
-    }
-}
-
-impl AsyncUdpSocket for Wire {
-    fn create_io_poller(self: Arc<Self>) -> Pin<Box<dyn UdpPoller>> {
-        self.inner.clone().create_io_poller()
+impl Net {
+    /// A sound network over this machine's loopback, and the thread that delivers what is late.
+    ///
+    /// # Errors
+    /// No thread can be started.
+    pub(super) fn loopback(seed: u64) -> io::Result<Self> {
+        Ok(Self { paths: Paths::new(seed), carrier: Carrier::Loopback(Loopback::new()?) })
     }
 
-    fn try_send(&self, transmit: &Transmit<'_>) -> io::Result<()> {
-        if self.mute.load(Ordering::Acquire) {
-            return Ok(());
+    /// A sound network in memory, whose datagrams a task of this runtime delivers by tokio's clock.
+    pub(super) fn in_memory(seed: u64) -> Self {
+        let paths = Paths::new(seed);
+        Self { carrier: Carrier::Memory(Memory::new(seed)), paths }
+    }
+
+    /// Ends what delivers.
+    pub(super) fn close(&self) {
+        if let Carrier::Loopback(loopback) = &self.carrier {
+            loopback.close();
         }
-        if !self.net.troubled.load(Ordering::Acquire) {
-            return self.inner.try_send(transmit);
+    }
+
+    /// Lays a trouble on paths.
+    pub(super) fn lay(&self, number: u32, trouble: Trouble) {
+        self.paths.lock().troubles.insert(number, trouble);
+        self.paths.troubled.store(true, Ordering::Release);
+    }
+
+    /// Takes it back; how many datagrams it met.
+    pub(super) fn lift(&self, number: u32) -> u64 {
+        let mut state = self.paths.lock();
+        let lifted = state.troubles.remove(&number);
+        self.paths.troubled.store(!state.troubles.is_empty(), Ordering::Release);
+        lifted.map_or(0, |trouble| trouble.met.get())
+    }
+
+    /// A socket of the node at a place; once `mute` is set nothing leaves it.
+    ///
+    /// # Errors
+    /// The system gives none.
+    pub(super) fn socket(&self, slot: u32, mute: Arc<AtomicBool>) -> io::Result<Socket> {
+        match &self.carrier {
+            Carrier::Loopback(loopback) => loopback.socket(slot, mute, &self.paths),
+            Carrier::Memory(memory) => memory.socket(slot, mute, &self.paths),
         }
-        let segment = transmit.segment_size.unwrap_or(transmit.contents.len()).max(1);
-        for contents in transmit.contents.chunks(segment) {
-            let Some(arrivals) = self.net.fate(self.slot, transmit.destination) else {
-                return self.inner.try_send(transmit);
-            };
-            for after in arrivals {
-                if after.is_zero() {
-                    // The path is a bad one: what finds no room is lost.
-                    let _ = self.inner.try_send(&plain(transmit.destination, contents));
-                } else {
-                    let late = Late { socket: self.inner.clone(), destination: transmit.destination, contents: contents.to_vec() };
-                    self.net.send_later(after, late);
-                }
-            }
+    }
+
+    /// What has been sent; nothing where the system carries it.
+    pub(super) fn trace(&self) -> Trace {
+        match &self.carrier {
+            Carrier::Loopback(_) => Trace::default(),
+            Carrier::Memory(memory) => memory.trace(),
         }
-        Ok(())
-    }
-
-    fn poll_recv(&self, cx: &mut Context<'_>, buffers: &mut [IoSliceMut<'_>], meta: &mut [RecvMeta]) -> Poll<io::Result<usize>> {
-        self.inner.poll_recv(cx, buffers, meta)
-    }
-
-    fn local_addr(&self) -> io::Result<SocketAddr> {
-        self.inner.local_addr()
-    }
-
-    fn max_transmit_segments(&self) -> usize {
-        self.inner.max_transmit_segments()
-    }
-
-    fn max_receive_segments(&self) -> usize {
-        self.inner.max_receive_segments()
-    }
-
-    fn may_fragment(&self) -> bool {
-        self.inner.may_fragment()
     }
 }

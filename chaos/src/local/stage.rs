@@ -1,4 +1,5 @@
-//! The stage of the local tier: nodes in this process, each on a runtime of its own, and how faults reach them.
+//! The stage of the tiers local and paused: nodes in this process, each on a runtime of its own or all on one, and how faults reach
+//! them.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -6,6 +7,9 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError, mpsc};
 use std::time::Duration;
 
+use everstep_actors::net::endpoint::Options;
+use everstep_actors::net::link::Heartbeat;
+use everstep_actors::net::tls::{Identity, Role, RunCa, TlsError};
 use everstep_actors::protocol::coordinator::Care;
 use everstep_actors::protocol::ids::Step;
 use everstep_actors::protocol::shard::{Shard, UnitShape, cut};
@@ -15,8 +19,11 @@ use everstep_actors::roles::watchdog::Patience;
 use everstep_actors::store::Store;
 use everstep_actors::store::faulty::{self, Faulty};
 use everstep_actors::workload::Workload;
+use rand_chacha::ChaCha8Rng;
+use rand_chacha::rand_core::{RngCore, SeedableRng};
+use tokio::runtime::Runtime;
 
-use super::net::{Net, Trouble};
+use super::net::{Net, Trace, Trouble};
 use super::work::{Gate, Observed, Sheet};
 use super::{Run, Running, Seat};
 use crate::fault::{Fault, Kind, Mode};
@@ -31,6 +38,8 @@ const AWAY: Duration = Duration::from_millis(500);
 const LATE: Duration = Duration::from_secs(2);
 /// Where the parts of checkpoints lie.
 const PARTS: &str = "checkpoints/parts";
+/// How long certificates last: longer than a play.
+const LIFE: Duration = Duration::from_secs(30 * 86_400);
 /// Trouble of a store whose node is dead: above all numbers of strikes.
 const DEAD: u32 = u32::MAX;
 
@@ -74,14 +83,51 @@ enum Undo {
     Store,
 }
 
+/// What nodes stand on.
+#[derive(Debug)]
+enum Ground<'a> {
+    /// A runtime and a key of its own for each.
+    Threads,
+    /// This runtime for all, and keys from the seed.
+    Paused(&'a Runtime, Box<Keys>),
+}
+
+/// What makes keys, and makes the same again from the same seed.
+#[derive(Debug)]
+struct Keys {
+    authority: RunCa,
+    rng: ChaCha8Rng,
+}
+
+impl Keys {
+    fn new(seed: u64) -> Result<Self, TlsError> {
+        let mut rng = ChaCha8Rng::seed_from_u64(seed);
+        Ok(Self { authority: RunCa::seeded("ledger", drawn(&mut rng))?, rng })
+    }
+
+    /// The next node's identity, and what its endpoint draws from.
+    fn another(&mut self) -> Result<(Identity, [u8; 32]), TlsError> {
+        let identity = Identity::seeded(&self.authority, Role::Node, LIFE, drawn(&mut self.rng))?;
+        Ok((identity, drawn(&mut self.rng)))
+    }
+}
+
+/// 32 bytes, each time others.
+fn drawn(rng: &mut ChaCha8Rng) -> [u8; 32] {
+    let mut seed = [0; 32];
+    rng.fill_bytes(&mut seed);
+    seed
+}
+
 /// See the module's text.
 #[derive(Debug)]
 pub(super) struct Nodes<'a> {
     scenario: &'a Scenario,
+    ground: Ground<'a>,
     run: Run,
     ledger: Arc<Ledger>,
     folder: Folder,
-    net: Arc<Net>,
+    net: Net,
     sheet: Arc<Sheet>,
     nodes: BTreeMap<u32, Node>,
     started: u32,
@@ -90,6 +136,15 @@ pub(super) struct Nodes<'a> {
     undo: BTreeMap<u32, Undo>,
     /// Troubles of the stores of all nodes, those that are yet to come included.
     away: BTreeMap<u32, faulty::Trouble>,
+}
+
+/// Of a node's links: all that measures silence is as many times longer than by default as their heartbeats are slower.
+fn bounds(scenario: &Scenario, seed: Option<[u8; 32]>) -> Options {
+    let options = Options::default();
+    let Heartbeat { interval, floor, ceiling } = options.heartbeat;
+    let slower = scenario.cluster.beat.0.max(Duration::from_millis(1)).div_duration_f64(interval);
+    let [interval, floor, ceiling, idle] = [interval, floor, ceiling, options.idle].map(|time| time.mul_f64(slower));
+    Options { heartbeat: Heartbeat { interval, floor, ceiling }, idle, seed, ..options }
 }
 
 /// A folder that goes with its owner.
@@ -117,6 +172,17 @@ impl Drop for Folder {
 impl<'a> Nodes<'a> {
     /// A stage for a scenario, without nodes.
     pub(super) fn new(scenario: &'a Scenario, seed: u64) -> Result<Self, String> {
+        let net = Net::loopback(seed).map_err(|error| format!("no thread can be started: {error}"))?;
+        Self::on(Ground::Threads, net, scenario)
+    }
+
+    /// The same on a runtime whose clock is paused; to be called within it.
+    pub(super) fn paused(scenario: &'a Scenario, seed: u64, runtime: &'a Runtime) -> Result<Self, String> {
+        let keys = Keys::new(seed).map_err(|error| error.to_string())?;
+        Self::on(Ground::Paused(runtime, Box::new(keys)), Net::in_memory(seed), scenario)
+    }
+
+    fn on(ground: Ground<'a>, net: Net, scenario: &'a Scenario) -> Result<Self, String> {
         let work = &scenario.workload;
         let lengths = [33, 64 * (work.shards.max(3) as usize - 2)];
         let ledger = Ledger::new(work.lanes, work.samples_per_lane, 50, &lengths);
@@ -135,10 +201,11 @@ impl<'a> Nodes<'a> {
         let (telling, told) = mpsc::channel();
         Ok(Self {
             scenario,
+            ground,
             run,
             ledger: Arc::new(ledger),
             folder: Folder::new()?,
-            net: Net::new(seed).map_err(|error| format!("no thread can be started: {error}"))?,
+            net,
             sheet: Arc::default(),
             nodes: BTreeMap::new(),
             started: 0,
@@ -147,6 +214,11 @@ impl<'a> Nodes<'a> {
             undo: BTreeMap::new(),
             away: BTreeMap::new(),
         })
+    }
+
+    /// What its network has carried.
+    pub(super) fn trace(&self) -> Trace {
+        self.net.trace()
     }
 
     /// The ledger and its shards, for a plain loop.
@@ -158,6 +230,7 @@ impl<'a> Nodes<'a> {
     fn start_one(&mut self, slot: u32) -> Result<(), String> {
         let place = |error: &dyn std::fmt::Display| format!("the node of place {slot} cannot be started: {error}");
         let store = Store::open(&self.folder.0.display().to_string()).map_err(|error| place(&error))?;
+        let store = if matches!(self.ground, Ground::Paused(..)) { store.known_as("run") } else { store };
         let (store, faulty) = store.behind_faults();
         self.away.iter().for_each(|(number, trouble)| faulty.trouble(*number, *trouble));
         let (gate, mute) = (Arc::new(Gate::default()), Arc::new(AtomicBool::new(false)));
@@ -167,9 +240,15 @@ impl<'a> Nodes<'a> {
             sheet: self.sheet.clone(),
             step_time: self.scenario.workload.step_time.0,
         });
-        let runtime = Running::runtime();
+        let (runtime, identity, net) = match &mut self.ground {
+            Ground::Threads => (Some(Running::runtime()), Run::identity(&self.folder.0), bounds(self.scenario, None)),
+            Ground::Paused(_, keys) => {
+                let (identity, seed) = keys.another().map_err(|error| place(&error))?;
+                (None, identity, bounds(self.scenario, Some(seed)))
+            }
+        };
         let socket = {
-            let _inside = runtime.enter();
+            let _inside = runtime.as_ref().map(Runtime::enter);
             self.net.socket(slot, mute.clone()).map_err(|error| place(&error))?
         };
         let (machine, zone) = host(self.scenario, slot);
@@ -179,6 +258,7 @@ impl<'a> Nodes<'a> {
             workload: work.clone(),
             source: work,
             store,
+            net,
             socket: Some(socket),
             host: format!("host{machine}"),
             zone,
@@ -188,7 +268,6 @@ impl<'a> Nodes<'a> {
         };
         let telling = self.telling.clone();
         let ending = self.telling.clone();
-        let identity = Run::identity(&self.folder.0);
         // Told before it can end.
         let _ = self.telling.send(Told::Started(identity.id(), slot));
         let running = self.run.launch(
@@ -260,6 +339,9 @@ impl Stage for Nodes<'_> {
     fn refuses(&self, fault: &Fault) -> Option<String> {
         match (fault.kind, fault.mode) {
             (Kind::Nan, _) => Some("the ledger has no rule for a gradient that is not a number: the program's own tests have".into()),
+            (Kind::Stop, _) if matches!(self.ground, Ground::Paused(..)) => {
+                Some("all nodes share one thread here, and whoever stops it stops all: play it in the local tier".into())
+            }
             (Kind::BitFlip, Some(Mode::Copy)) => {
                 Some("copies at rest lie in the memory of real nodes, out of reach: play it in the simulated tier".into())
             }
@@ -276,7 +358,13 @@ impl Stage for Nodes<'_> {
     }
 
     fn wait(&mut self, most: Duration) -> Vec<Told> {
-        let first = self.told.recv_timeout(most).ok();
+        let first = match &self.ground {
+            Ground::Threads => self.told.recv_timeout(most).ok(),
+            Ground::Paused(runtime, _) => {
+                runtime.block_on(tokio::time::sleep(most));
+                None
+            }
+        };
         let all: Vec<Told> = first.into_iter().chain(self.told.try_iter()).collect();
         for told in &all {
             if let Told::Gone(node, ..) = told {
@@ -293,8 +381,10 @@ impl Stage for Nodes<'_> {
             // It says nothing more, whatever its threads are still at.
             node.mute.store(true, Ordering::Release);
             node.store.trouble(DEAD, faulty::Trouble::Away(Duration::ZERO));
-            let Node { running, frozen, pid, .. } = node;
+            let Node { running, frozen, pid, gate, .. } = node;
             running.kill();
+            // On a runtime that others share its lanes would wait there for ever.
+            gate.shut.send_replace(0);
             frozen.values().for_each(|freeze| freeze.thaw());
             ended.push((host(self.scenario, slot).0, pid));
         }

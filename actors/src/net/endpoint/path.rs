@@ -6,7 +6,7 @@ use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 /// Headers of IP and UDP.
 const HEADERS: [u32; 2] = [28, 48];
 /// What every way carries that is worth trying: Ethernet's.
-const USUAL: u16 = 1_452;
+pub(super) const USUAL: u16 = 1_452;
 
 /// The largest packet that the interface towards `address` sends, in bytes. A larger one is lost for certain; a probe for it fills
 /// QUIC's first window, and until its loss is known, which takes three round trips, nothing else leaves: no heartbeat either.

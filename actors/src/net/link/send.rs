@@ -83,28 +83,29 @@ pub(super) struct Outgoing {
     pub(super) body: Bytes,
 }
 
-/// A bounded queue that knows its depth.
+/// A bounded queue that knows its depth. Frames are boxed because room for 32 of what it holds is taken at once: of hundreds of links
+/// most are quiet.
 #[derive(Debug)]
 pub(super) struct Queue {
-    sender: mpsc::Sender<Outgoing>,
+    sender: mpsc::Sender<Box<Outgoing>>,
     high_water: AtomicUsize,
 }
 
 impl Queue {
-    fn new(capacity: usize) -> (Self, mpsc::Receiver<Outgoing>) {
+    fn new(capacity: usize) -> (Self, mpsc::Receiver<Box<Outgoing>>) {
         let (sender, receiver) = mpsc::channel(capacity);
         (Self { sender, high_water: AtomicUsize::new(0) }, receiver)
     }
 
     pub(super) async fn put(&self, frame: Outgoing) -> Result<(), ()> {
-        self.sender.send(frame).await.map_err(drop)?;
+        self.sender.send(Box::new(frame)).await.map_err(drop)?;
         self.mark();
         Ok(())
     }
 
     /// `Err(true)` when it is full, `Err(false)` when it is closed.
     pub(super) fn try_put(&self, frame: Outgoing) -> Result<(), bool> {
-        self.sender.try_send(frame).map_err(|error| matches!(error, TrySendError::Full(_)))?;
+        self.sender.try_send(Box::new(frame)).map_err(|error| matches!(error, TrySendError::Full(_)))?;
         self.mark();
         Ok(())
     }
@@ -133,9 +134,9 @@ pub(super) struct Queues {
 /// Their other ends.
 #[derive(Debug)]
 pub(super) struct Receivers {
-    pub(super) control: mpsc::Receiver<Outgoing>,
-    pub(super) small: mpsc::Receiver<Outgoing>,
-    pub(super) bulk: mpsc::Receiver<Outgoing>,
+    pub(super) control: mpsc::Receiver<Box<Outgoing>>,
+    pub(super) small: mpsc::Receiver<Box<Outgoing>>,
+    pub(super) bulk: mpsc::Receiver<Box<Outgoing>>,
 }
 
 pub(super) fn queues(options: &super::Options) -> (Queues, Receivers) {
@@ -146,7 +147,13 @@ pub(super) fn queues(options: &super::Options) -> (Queues, Receivers) {
 }
 
 /// The next frames; empty once the link is closing and the queue has run dry.
-async fn next(queue: &mut mpsc::Receiver<Outgoing>, closing: &mut watch::Receiver<bool>, batch: &mut Vec<Outgoing>, most: usize) -> usize {
+#[expect(clippy::vec_box, reason = "a queue hands over what it holds")]
+async fn next(
+    queue: &mut mpsc::Receiver<Box<Outgoing>>,
+    closing: &mut watch::Receiver<bool>,
+    batch: &mut Vec<Box<Outgoing>>,
+    most: usize,
+) -> usize {
     loop {
         tokio::select! {
             biased;
@@ -158,12 +165,13 @@ async fn next(queue: &mut mpsc::Receiver<Outgoing>, closing: &mut watch::Receive
 
 /// Writes a queue into one stream, in order, until the link closes; returns when the peer has it all.
 /// Errors need no report: the connection's own end says more.
-pub(super) async fn in_order(mut queue: mpsc::Receiver<Outgoing>, mut stream: SendStream, mut closing: watch::Receiver<bool>) {
-    let mut batch = Vec::with_capacity(BATCH);
-    let mut chunks = Vec::with_capacity(2 * BATCH);
+pub(super) async fn in_order(mut queue: mpsc::Receiver<Box<Outgoing>>, mut stream: SendStream, mut closing: watch::Receiver<bool>) {
+    // They grow with the first bursts: a quiet link needs next to nothing.
+    let (mut batch, mut chunks) = (Vec::new(), Vec::new());
     while next(&mut queue, &mut closing, &mut batch, BATCH).await > 0 {
         for frame in batch.drain(..) {
-            chunks.extend([frame.head, frame.body].into_iter().filter(|chunk| !chunk.is_empty()));
+            let Outgoing { head, body } = *frame;
+            chunks.extend([head, body].into_iter().filter(|chunk| !chunk.is_empty()));
         }
         if stream.write_all_chunks(&mut chunks).await.is_err() {
             return;
@@ -176,11 +184,11 @@ pub(super) async fn in_order(mut queue: mpsc::Receiver<Outgoing>, mut stream: Se
 }
 
 /// Opens the small stream when there is a first frame, then as [`in_order`]: who never sends data opens none.
-pub(super) async fn small(shared: Arc<Shared>, mut queue: mpsc::Receiver<Outgoing>) {
+pub(super) async fn small(shared: Arc<Shared>, mut queue: mpsc::Receiver<Box<Outgoing>>) {
     let mut closing = shared.closing.subscribe();
     let mut batch = Vec::with_capacity(1);
     next(&mut queue, &mut closing, &mut batch, 1).await;
-    let Some(first) = batch.pop() else { return };
+    let Some(first) = batch.pop().map(|first| *first) else { return };
     let Ok(mut stream) = shared.connection.open_uni().await else { return };
     let _ = stream.set_priority(10);
     let mut chunks: Vec<Bytes> =
@@ -191,7 +199,7 @@ pub(super) async fn small(shared: Arc<Shared>, mut queue: mpsc::Receiver<Outgoin
 }
 
 /// Writes each frame of a queue into a stream of its own, some at a time.
-pub(super) async fn bulk(shared: Arc<Shared>, mut queue: mpsc::Receiver<Outgoing>) {
+pub(super) async fn bulk(shared: Arc<Shared>, mut queue: mpsc::Receiver<Box<Outgoing>>) {
     let streams = Arc::new(Semaphore::new(shared.options.bulk_streams as usize));
     let mut transfers = JoinSet::new();
     let mut closing = shared.closing.subscribe();
@@ -204,7 +212,7 @@ pub(super) async fn bulk(shared: Arc<Shared>, mut queue: mpsc::Receiver<Outgoing
         let shared = shared.clone();
         transfers.spawn(async move {
             let _permit = permit;
-            if transfer(&shared.connection, frame).await == Some(Rejected) {
+            if transfer(&shared.connection, *frame).await == Some(Rejected) {
                 shared.rejected_out.fetch_add(1, Ordering::Relaxed);
             }
         });

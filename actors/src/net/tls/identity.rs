@@ -13,6 +13,7 @@ use rustls::client::Resumption;
 use rustls::crypto::CryptoProvider;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer, UnixTime};
 use rustls::server::{NoServerSessionStorage, WebPkiClientVerifier};
+use rustls::time_provider::TimeProvider;
 use rustls::{CipherSuite, RootCertStore};
 use x509_parser::extensions::GeneralName;
 
@@ -88,7 +89,19 @@ impl Identity {
 
     /// As [`Identity::issue`], with both ends given as time since the Unix epoch.
     pub(crate) fn issue_between(ca: &RunCa, role: Role, from: Duration, to: Duration) -> Result<Self, TlsError> {
-        let key = KeyPair::generate_for(&PKCS_ED25519)?;
+        Self::issue_for(KeyPair::generate_for(&PKCS_ED25519)?, ca, role, from, to)
+    }
+
+    /// As [`Identity::issue`], with a key that follows from `seed`: for replays, since whoever knows the seed has the key.
+    ///
+    /// # Errors
+    /// [`TlsError::Make`] when the library cannot make it.
+    pub fn seeded(ca: &RunCa, role: Role, valid_for: Duration, seed: [u8; 32]) -> Result<Self, TlsError> {
+        let now = now();
+        Self::issue_for(key_of(seed)?, ca, role, now.saturating_sub(SKEW), now + valid_for)
+    }
+
+    fn issue_for(key: KeyPair, ca: &RunCa, role: Role, from: Duration, to: Duration) -> Result<Self, TlsError> {
         let certificate = certify(ca, role, from, to, &key)?;
         Self::of_parts(certificate, ca.certificate.clone(), Arc::new(key))
     }
@@ -152,7 +165,7 @@ impl Identity {
 
     /// For dialling: TLS 1.3, own certificate shown, the peer's checked, no 0-RTT, no resumption.
     pub(crate) fn client(&self) -> Result<QuicClientConfig, TlsError> {
-        let mut config = rustls::ClientConfig::builder_with_provider(provider())
+        let mut config = rustls::ClientConfig::builder_with_details(provider(), Arc::new(OurClock))
             .with_protocol_versions(&[&rustls::version::TLS13])?
             .with_root_certificates(self.roots.clone())
             .with_client_auth_cert(vec![self.certificate.clone()], self.private_key())?;
@@ -165,7 +178,7 @@ impl Identity {
     pub(crate) fn server(&self) -> Result<QuicServerConfig, TlsError> {
         let verifier = WebPkiClientVerifier::builder_with_provider(self.roots.clone(), provider());
         let verifier = verifier.build().map_err(|error| TlsError::Make(error.to_string()))?;
-        let mut config = rustls::ServerConfig::builder_with_provider(provider())
+        let mut config = rustls::ServerConfig::builder_with_details(provider(), Arc::new(OurClock))
             .with_protocol_versions(&[&rustls::version::TLS13])?
             .with_client_cert_verifier(verifier)
             .with_single_cert(vec![self.certificate.clone()], self.private_key())?;
@@ -217,6 +230,13 @@ impl Identity {
     }
 }
 
+/// The Ed25519 key of a seed, by way of its PKCS #8 form: a fixed head, and the 32 bytes.
+pub(super) fn key_of(seed: [u8; 32]) -> Result<KeyPair, TlsError> {
+    const HEAD: [u8; 16] = [0x30, 0x2e, 0x02, 0x01, 0x00, 0x30, 0x05, 0x06, 0x03, 0x2b, 0x65, 0x70, 0x04, 0x22, 0x04, 0x20];
+    let der = [HEAD.as_slice(), &seed].concat();
+    Ok(KeyPair::from_pkcs8_der_and_sign_algo(&PrivatePkcs8KeyDer::from(der), &PKCS_ED25519)?)
+}
+
 /// A certificate of the run's authority for a key.
 pub(super) fn certify(
     ca: &RunCa,
@@ -242,12 +262,22 @@ pub(super) fn certify(
 
 /// The time by which certificates are judged, since the Unix epoch.
 pub(crate) fn now() -> Duration {
-    Duration::from_secs(UnixTime::now().as_secs())
+    Duration::from_secs(crate::clock::wall_ms() / 1000)
 }
 
 /// The same in milliseconds, to whole seconds.
 pub(crate) fn now_ms() -> u64 {
-    UnixTime::now().as_secs().saturating_mul(1000)
+    now().as_secs().saturating_mul(1000)
+}
+
+/// The same for rustls.
+#[derive(Debug)]
+struct OurClock;
+
+impl TimeProvider for OurClock {
+    fn current_time(&self) -> Option<UnixTime> {
+        Some(UnixTime::since_unix_epoch(now()))
+    }
 }
 
 /// AES-128-GCM first: with AES in hardware it moves 1.7 times the bytes of ChaCha20 per core.

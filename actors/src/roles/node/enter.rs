@@ -181,7 +181,7 @@ impl Loading {
     }
 
     async fn seeded<W: Workload>(&self, workload: Arc<W>, mine: Vec<Shard>) -> Loaded {
-        let seeded = tokio::task::spawn_blocking(move || {
+        let seeded = aside(move || {
             let shards = mine.into_iter().map(|shard| {
                 let values = workload.init(shard.id.unit, shard.range.clone());
                 let slots = vec![vec![0.0; values.len()]; workload.slots()];
@@ -214,7 +214,7 @@ impl Loading {
     /// Puts what came from the seed or the store into the vault: from now on it is a copy like others.
     async fn keep(&self, shards: Shards) -> Loaded {
         let (vault, version) = (self.shared.vault.clone(), self.beginning.version);
-        let kept = tokio::task::spawn_blocking(move || {
+        let kept = aside(move || {
             shards.iter().for_each(|(id, shard)| vault.put(*id, version, shard.digest(), shard.clone()));
             shards
         });
@@ -280,6 +280,7 @@ async fn meet(shared: &Arc<Shared>, endpoint: &Arc<Endpoint<NodeRouter>>, record
         tokio::time::sleep(shared.slowness()).await;
     };
     tokio::select! {
+        biased;
         _ = met => return Ok(()),
         () = patience => {}
     }

@@ -109,7 +109,7 @@ impl Office for LeaderOffice {
 
 /// Writes the lines of the ledger that are not durable yet, and tells all members how far it is.
 pub(super) async fn save_ledger(shared: &Arc<Shared>) {
-    match shared.tail.save(&shared.store, &nonce(shared.me), None).await {
+    match shared.tail.save(&shared.store, &nonce(shared), None).await {
         Ok(Some(durable)) => {
             if let Some(epoch) = shared.epoch().filter(|epoch| epoch.record.leader == shared.me) {
                 for member in epoch.record.everyone().filter(|member| member.node != shared.me) {
@@ -124,7 +124,7 @@ pub(super) async fn save_ledger(shared: &Arc<Shared>) {
 
 /// Writes the lines of steps before `end` that the leader does not have.
 pub(super) async fn save_older(shared: Arc<Shared>, end: Step) {
-    if let Err(error) = shared.tail.save(&shared.store, &nonce(shared.me), Some(end)).await {
+    if let Err(error) = shared.tail.save(&shared.store, &nonce(&shared), Some(end)).await {
         tracing::warn!(%error, "older lines of the ledger could not be written; they are kept");
     }
 }
@@ -149,7 +149,7 @@ pub(super) async fn tell_as_written(shared: Arc<Shared>, since_ms: u64) {
 
 /// The run's log: what happened since the last save, one object of JSON lines.
 pub(super) async fn save_events(shared: &Shared, epoch: Epoch, step: Step) {
-    let key = format!("events/{:010}-{:010}-{}.jsonl", epoch.0, step.0, nonce(shared.me));
+    let key = format!("events/{:010}-{:010}-{}.jsonl", epoch.0, step.0, nonce(shared));
     if let Err(error) = shared.log.save(&shared.store, &key).await {
         tracing::warn!(%error, "the run's log could not be saved: it is kept for the next time");
     }
@@ -163,8 +163,7 @@ pub(super) async fn save_all(shared: &Shared) {
 }
 
 /// Unique to this process and moment: told apart by who reads a record back, never by chance.
-pub(super) fn nonce(me: NodeId) -> String {
-    static COUNT: std::sync::atomic::AtomicU64 = std::sync::atomic::AtomicU64::new(0);
-    let count = COUNT.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-    format!("{me}-{}-{count}-{}", std::process::id(), crate::clock::wall_ms())
+pub(super) fn nonce(shared: &Shared) -> String {
+    let count = shared.nonces.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+    format!("{}-{}-{count}-{}", shared.me, shared.pid, crate::clock::wall_ms())
 }

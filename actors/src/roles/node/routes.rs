@@ -8,6 +8,10 @@ use super::*;
 pub(super) struct Shared {
     pub(super) me: NodeId,
     pub(super) host: String,
+    /// The process id by which its launcher speaks of it.
+    pub(super) pid: u32,
+    /// Nonces that it has given out.
+    pub(super) nonces: std::sync::atomic::AtomicU64,
     pub(super) links: DashMap<NodeId, Link<Control>>,
     pub(super) dials: Dials,
     /// Moves when a link comes up and when the epoch changes.
@@ -426,7 +430,7 @@ impl Shared {
         let Some(link) = self.links.get(&from).map(|link| link.clone()) else { return };
         let shared = self.clone();
         tokio::spawn(async move {
-            let answer = tokio::task::spawn_blocking(move || shared.transfers.answer(&want)).await;
+            let answer = aside(move || shared.transfers.answer(&want)).await;
             if let Ok((header, payload)) = answer {
                 // A peer that is gone wants nothing any more.
                 let _ = link.send(&header, payload.into()).await;

@@ -1,5 +1,8 @@
 //! Starting a node, and ending it in good order.
 
+use ractor::ActorCell;
+use tokio::task::AbortHandle;
+
 use super::*;
 
 /// The pace at which a store is asked again whether a silent leader has moved.
@@ -14,7 +17,7 @@ const PROBE_AGAIN: Duration = Duration::from_secs(1);
 /// How often the leader's log is written where nothing but steps happens.
 const LOG_EVERY: Duration = Duration::from_secs(1);
 
-/// Runs a node until the run ends for it.
+/// Runs a node until the run ends for it. Dropped before, it is gone without a last word.
 ///
 /// # Errors
 /// [`NodeError`] when it could not be started; how the run itself ends is [`Ended`].
@@ -29,6 +32,8 @@ pub async fn run<W: Workload>(args: NodeArgs<W>) -> Result<Ended, NodeError> {
     let shared = Arc::new(Shared {
         me: args.identity.id(),
         host: args.host.clone(),
+        pid: args.pid,
+        nonces: std::sync::atomic::AtomicU64::new(0),
         links: DashMap::new(),
         dials: Dials::default(),
         linked: watch::channel(0).0,
@@ -75,7 +80,7 @@ pub async fn run<W: Workload>(args: NodeArgs<W>) -> Result<Ended, NodeError> {
     });
     let router = Arc::new(NodeRouter(shared.clone()));
     let identity = args.identity.clone();
-    let options = Options::default();
+    let options = args.net;
     let endpoint = Arc::new(match args.socket {
         Some(socket) => Endpoint::over(socket, args.identity, options, router, None)?,
         None => Endpoint::bind(args.bind, args.identity, options, router, None)?,
@@ -86,10 +91,11 @@ pub async fn run<W: Workload>(args: NodeArgs<W>) -> Result<Ended, NodeError> {
     let me = Member { node: shared.me, address, host: args.host, zone: args.zone, pid: args.pid, slot: args.slot };
     // Set once, here.
     let _ = (shared.member.set(me.clone()), shared.endpoint.set(Arc::downgrade(&endpoint)));
-    let renewing = args.renewal.map(|renew| {
+    let mut crew = Crew { shared: shared.clone(), tasks: Vec::new(), root: None };
+    crew.tasks.extend(args.renewal.map(|renew| {
         let (endpoint, renew) = (Arc::downgrade(&endpoint), move |identity| renew(identity));
-        tokio::spawn(crate::net::renewal::keep_renewed(endpoint, identity, renew))
-    });
+        tokio::spawn(crate::net::renewal::keep_renewed(endpoint, identity, renew)).abort_handle()
+    }));
     probe(&shared).await?;
 
     let (finished, ended) = oneshot::channel();
@@ -127,6 +133,7 @@ pub async fn run<W: Workload>(args: NodeArgs<W>) -> Result<Ended, NodeError> {
     };
     let (node, node_task) = Actor::spawn(None, node, ()).await.map_err(|error| NodeError::Spawn("node", error.to_string()))?;
     writer.link(node.get_cell());
+    crew.root = Some(node.get_cell());
     let _ = shared.node.set(Mailbox::new(node.clone(), stats));
     let superior = node.get_cell();
     macro_rules! start {
@@ -187,12 +194,14 @@ pub async fn run<W: Workload>(args: NodeArgs<W>) -> Result<Ended, NodeError> {
     let office = Arc::new(LeaderOffice { shared: shared.clone(), draft, keep: args.checkpoint_keep });
     start!(shared.coordinator, "coordinator", |stats| CoordinatorActor { stats, me: me.node, orders, office }, ());
 
-    let accepting = tokio::spawn(accept(endpoint.clone()));
-    let ordering = tokio::spawn(obey(args.orders, shared.clone()));
-    let noting = tokio::spawn(note(args.noted, shared.clone()));
-    let beating = tokio::spawn(beat(shared.clone()));
-    let writing = tokio::spawn(write_log(shared.clone()));
-    let guarding = tokio::spawn(deny::keep_out(shared.clone()));
+    crew.tasks.extend([
+        tokio::spawn(accept(endpoint.clone())).abort_handle(),
+        tokio::spawn(obey(args.orders, shared.clone())).abort_handle(),
+        tokio::spawn(note(args.noted, shared.clone())).abort_handle(),
+        tokio::spawn(beat(shared.clone())).abort_handle(),
+        tokio::spawn(write_log(shared.clone())).abort_handle(),
+        tokio::spawn(deny::keep_out(shared.clone())).abort_handle(),
+    ]);
     // All actors are there: the search for the run begins.
     tokio::spawn(look(shared.clone()));
 
@@ -207,13 +216,7 @@ pub async fn run<W: Workload>(args: NodeArgs<W>) -> Result<Ended, NodeError> {
     };
     let step = shared.tail.next_step();
     shared.record(Event::Ended { step, outcome: outcome.into(), because: ended.because.clone() });
-    accepting.abort();
-    ordering.abort();
-    noting.abort();
-    beating.abort();
-    writing.abort();
-    guarding.abort();
-    renewing.iter().for_each(tokio::task::JoinHandle::abort);
+    crew.stand_down();
     let led = *shared.leading.borrow();
     match led {
         Some(epoch) => part(&shared, epoch).await,
@@ -228,12 +231,34 @@ pub async fn run<W: Workload>(args: NodeArgs<W>) -> Result<Ended, NodeError> {
     Ok(ended)
 }
 
+/// What ends with a node, one that is dropped in the middle included: its tasks, its actors, and the calls in which its lanes wait.
+struct Crew {
+    shared: Arc<Shared>,
+    tasks: Vec<AbortHandle>,
+    root: Option<ActorCell>,
+}
+
+impl Crew {
+    fn stand_down(&self) {
+        self.tasks.iter().for_each(AbortHandle::abort);
+    }
+}
+
+impl Drop for Crew {
+    fn drop(&mut self) {
+        self.stand_down();
+        // Its children go with it.
+        self.root.iter().for_each(ActorCell::kill);
+        self.shared.close_epoch();
+    }
+}
+
 /// Probes the store and learns from it who is denied; one that does not answer is asked again, as later on.
 async fn probe(shared: &Arc<Shared>) -> Result<(), StoreError> {
     let began = Instant::now();
     loop {
         let ready = async {
-            shared.store.probe(&nonce(shared.me)).await?;
+            shared.store.probe(&nonce(shared)).await?;
             shared.read_denied().await
         };
         match ready.await {
@@ -286,6 +311,7 @@ async fn write_log(shared: Arc<Shared>) {
     turn.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
         tokio::select! {
+            biased;
             _ = turn.tick() => {}
             () = shared.log.news() => {}
         }

@@ -85,12 +85,15 @@ fn touched(tensors: &[TensorSpec], shard: Range<usize>) -> impl Iterator<Item = 
 /// If `values` or `gradient` is not as long as `shard`.
 pub fn partials(tensors: &[TensorSpec], shard: Range<usize>, values: &[f32], gradient: &[f32]) -> Partials {
     assert!(values.len() == shard.len() && gradient.len() == shard.len(), "values and gradient are as long as the shard");
-    let norms = touched(tensors, shard).map(|(index, range)| (index as u32, squares(&values[range.clone()]), squares(&gradient[range])));
-    let norms = norms.collect();
-    let nonfinite = vectorised(
-        #[inline(always)]
-        || gradient.iter().map(|g| u64::from(!g.is_finite())).sum(),
-    );
+    let mut covered = 0;
+    let norms = touched(tensors, shard).map(|(index, range)| {
+        covered += range.len();
+        (index as u32, squares(&values[range.clone()]), squares(&gradient[range]))
+    });
+    let norms: Vec<(u32, f64, f64)> = norms.collect();
+    // Squares of finite f32 have a finite sum in f64: only one that is not has anything to count.
+    let finite = covered == gradient.len() && norms.iter().all(|(_, _, squares)| squares.is_finite());
+    let nonfinite = if finite { 0 } else { gradient.iter().map(|g| u64::from(!g.is_finite())).sum() };
     Partials { norms, nonfinite }
 }
 
@@ -129,27 +132,61 @@ pub fn update(update: &Update<'_>, shard: ShardView<'_>, gradient: &[f32]) -> Up
     assert!(!shard.slots.is_empty() && shard.slots[0].len() == shard.values.len(), "the momentum is as long as the shard");
     assert!(gradient.len() == shard.values.len(), "the gradient is as long as the shard");
     assert!(update.rules.len() == update.tensors.len() && update.norms.len() == update.tensors.len(), "a rule and norms for each tensor");
-    let mut new = NewShard { values: shard.values.to_vec(), slots: shard.slots.to_vec() };
     if update.nonfinite > 0 {
-        return Updated { shard: new, skipped: true };
+        return Updated { shard: NewShard { values: shard.values.to_vec(), slots: shard.slots.to_vec() }, skipped: true };
     }
-    let NewShard { values, slots } = &mut new;
+    let mut new = Grown { values: Vec::with_capacity(gradient.len()), momentum: Vec::with_capacity(gradient.len()), old: shard };
     for (index, range) in touched(update.tensors, shard.start..shard.start + shard.values.len()) {
-        let (values, momentum, gradient) = (&mut values[range.clone()], &mut slots[0][range.clone()], &gradient[range.clone()]);
-        match update.rules[index] {
-            Rule::Parameter => descend(update, index, values, momentum, gradient),
+        let rule = update.rules[index];
+        let factors = direction(update.config, update.lr, update.norms[index]);
+        new.copy(range.start);
+        let block = match rule {
             Rule::Prototypes { dim } => {
                 let start = shard.start + range.start - update.tensors[index].offset;
                 assert!(start.is_multiple_of(dim), "shards of prototypes start on rows");
-                if update.step >= update.config.freeze_prototypes {
-                    descend(update, index, values, momentum, gradient);
-                }
-                prototypes::renormalise(values, dim);
+                (BLOCK / dim).max(1) * dim
             }
-            Rule::Buffer { decay } => values.iter_mut().zip(gradient).for_each(|(r, c)| *r = decay * *r + c),
+            _ => BLOCK,
+        };
+        for start in range.clone().step_by(block) {
+            let block = start..range.end.min(start + block);
+            let (values, momentum) = new.copy(block.end);
+            let gradient = &gradient[block];
+            match rule {
+                Rule::Parameter => descend(update, factors, values, momentum, gradient),
+                Rule::Prototypes { dim } => {
+                    if update.step >= update.config.freeze_prototypes {
+                        descend(update, factors, values, momentum, gradient);
+                    }
+                    prototypes::renormalise(values, dim);
+                }
+                Rule::Buffer { decay } => values.iter_mut().zip(gradient).for_each(|(r, c)| *r = decay * *r + c),
+            }
         }
     }
-    Updated { shard: new, skipped: false }
+    new.copy(gradient.len());
+    let slots = std::iter::once(new.momentum).chain(shard.slots[1..].iter().cloned()).collect();
+    Updated { shard: NewShard { values: new.values, slots }, skipped: false }
+}
+
+/// Values that are copied and changed at a time: what was read for the copy is still near.
+const BLOCK: usize = 4096;
+
+/// A new version that is as long as it has been made.
+struct Grown<'a> {
+    values: Vec<f32>,
+    momentum: Vec<f32>,
+    old: ShardView<'a>,
+}
+
+impl Grown<'_> {
+    /// Copies the old version up to a value; returns what came.
+    fn copy(&mut self, end: usize) -> (&mut [f32], &mut [f32]) {
+        let start = self.values.len();
+        self.values.extend_from_slice(&self.old.values[start..end]);
+        self.momentum.extend_from_slice(&self.old.slots[0][start..end]);
+        (&mut self.values[start..], &mut self.momentum[start..])
+    }
 }
 
 /// (factor of the gradient, factor of the weights) that make the direction of a tensor.
@@ -164,8 +201,7 @@ fn direction(config: &Config, lr: f64, (values, gradient): (f64, f64)) -> (f32, 
     (scale as f32, (scale * decay) as f32)
 }
 
-fn descend(update: &Update<'_>, index: usize, values: &mut [f32], momentum: &mut [f32], gradient: &[f32]) {
-    let (scale, decay) = direction(update.config, update.lr, update.norms[index]);
+fn descend(update: &Update<'_>, (scale, decay): (f32, f32), values: &mut [f32], momentum: &mut [f32], gradient: &[f32]) {
     let (keep, lr) = (update.config.momentum, update.lr as f32);
     vectorised(
         #[inline(always)]

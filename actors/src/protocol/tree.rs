@@ -5,7 +5,8 @@
 //! Whoever holds all leaves below a node adds them up; the next one goes on from there.
 
 use std::collections::BTreeMap;
-use std::ops::{Add, Range};
+use std::ops::{Add, Deref, Range};
+use std::sync::Arc;
 
 /// The left and right child of a node, `None` for a leaf.
 pub fn children(node: &Range<u32>) -> Option<(Range<u32>, Range<u32>)> {
@@ -82,6 +83,8 @@ pub enum Refused {
 pub trait Round<T> {
     /// Rounds the values of a node.
     fn round(&self, values: &mut [T]);
+    /// Whether it changes nothing.
+    fn is_exact(&self) -> bool;
 }
 
 /// Sums are kept as they are.
@@ -90,6 +93,9 @@ pub struct Exact;
 
 impl<T> Round<T> for Exact {
     fn round(&self, _: &mut [T]) {}
+    fn is_exact(&self) -> bool {
+        true
+    }
 }
 
 /// A sum in progress: takes node sums in any order, adds siblings as soon as both are there.
@@ -97,8 +103,34 @@ impl<T> Round<T> for Exact {
 pub struct TreeSum<T, R = Exact> {
     leaves: u32,
     length: Option<usize>,
-    nodes: BTreeMap<u32, (u32, Vec<T>)>,
+    nodes: BTreeMap<u32, (u32, Values<T>)>,
     rounding: R,
+}
+
+/// The values of a node: of the sum alone, or part of a vector that others read too.
+#[derive(Debug, Clone)]
+enum Values<T> {
+    Own(Vec<T>),
+    Shared(Arc<Vec<T>>, Range<usize>),
+}
+
+impl<T> Deref for Values<T> {
+    type Target = [T];
+    fn deref(&self) -> &[T] {
+        match self {
+            Self::Own(values) => values,
+            Self::Shared(values, range) => &values[range.clone()],
+        }
+    }
+}
+
+impl<T: Copy> Values<T> {
+    fn into_vec(self) -> Vec<T> {
+        match self {
+            Self::Own(values) => values,
+            shared @ Self::Shared(..) => shared.to_vec(),
+        }
+    }
 }
 
 impl<T: Copy + Add<Output = T>> TreeSum<T> {
@@ -119,6 +151,18 @@ impl<T: Copy + Add<Output = T>, R: Round<T>> TreeSum<T, R> {
     /// # Errors
     /// [`Refused`] leaves the sum as it was.
     pub fn add(&mut self, range: Range<u32>, values: Vec<T>) -> Result<Option<Vec<T>>, Refused> {
+        self.add_values(range, Values::Own(values))
+    }
+
+    /// As [`TreeSum::add`], with the part `of` a vector that others read too: it is not copied where it can be added to what comes.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn add_shared(&mut self, range: Range<u32>, values: Arc<Vec<T>>, of: Range<usize>) -> Result<Option<Vec<T>>, Refused> {
+        self.add_values(range, Values::Shared(values, of))
+    }
+
+    fn add_values(&mut self, range: Range<u32>, values: Values<T>) -> Result<Option<Vec<T>>, Refused> {
         if !is_node(&range, self.leaves) {
             return Err(Refused::NoNode(range, self.leaves));
         }
@@ -130,8 +174,7 @@ impl<T: Copy + Add<Output = T>, R: Round<T>> TreeSum<T, R> {
         if want != values.len() {
             return Err(Refused::Length { want, got: values.len() });
         }
-        let (mut range, mut values) = (range, values);
-        self.rounding.round(&mut values);
+        let (mut range, mut values) = (range, self.rounded_values(values));
         while let Some((sibling, parent)) = relatives(&range, self.leaves) {
             let there = self.nodes.get(&sibling.start).is_some_and(|(end, _)| *end == sibling.end);
             if !there {
@@ -139,16 +182,25 @@ impl<T: Copy + Add<Output = T>, R: Round<T>> TreeSum<T, R> {
                 return Ok(None);
             }
             let Some((_, other)) = self.nodes.remove(&sibling.start) else { return Ok(None) };
-            values = if range.start < sibling.start { added(values, &other) } else { added(other, &values) };
-            self.rounding.round(&mut values);
+            let sum = if range.start < sibling.start { added(values, other) } else { added(other, values) };
+            values = self.rounded_values(Values::Own(sum));
             range = parent;
         }
-        Ok(Some(values))
+        Ok(Some(values.into_vec()))
+    }
+
+    fn rounded_values(&self, values: Values<T>) -> Values<T> {
+        if self.rounding.is_exact() {
+            return values;
+        }
+        let mut values = values.into_vec();
+        self.rounding.round(&mut values);
+        Values::Own(values)
     }
 
     /// The nodes that are in the sum and wait for their siblings, left to right, taken out of it.
     pub fn take(&mut self) -> Vec<Subtree<T>> {
-        std::mem::take(&mut self.nodes).into_iter().map(|(start, (end, values))| (start..end, values)).collect()
+        std::mem::take(&mut self.nodes).into_iter().map(|(start, (end, values))| (start..end, values.into_vec())).collect()
     }
 
     /// Leaves that are still missing, as ranges.
@@ -168,9 +220,19 @@ impl<T: Copy + Add<Output = T>, R: Round<T>> TreeSum<T, R> {
     }
 }
 
-fn added<T: Copy + Add<Output = T>>(mut left: Vec<T>, right: &[T]) -> Vec<T> {
-    left.iter_mut().zip(right).for_each(|(l, r)| *l = *l + *r);
-    left
+/// left + right, in the memory of one of them where that is the sum's own.
+fn added<T: Copy + Add<Output = T>>(left: Values<T>, right: Values<T>) -> Vec<T> {
+    match (left, right) {
+        (Values::Own(mut left), right) => {
+            left.iter_mut().zip(&*right).for_each(|(l, r)| *l = *l + *r);
+            left
+        }
+        (left, Values::Own(mut right)) => {
+            left.iter().zip(&mut right).for_each(|(l, r)| *r = *l + *r);
+            right
+        }
+        (left, right) => left.iter().zip(&*right).map(|(l, r)| *l + *r).collect(),
+    }
 }
 
 /// A node of the tree and the sum of the leaves below it.
@@ -287,8 +349,10 @@ mod tests {
             }
             let mut whole = TreeSum::new(n);
             let mut total = None;
-            for (node, value) in pieces {
-                total = whole.add(node, vec![value]).unwrap();
+            for (i, (node, value)) in pieces.into_iter().enumerate() {
+                let shared = seed >> (i % 64) & 1 == 1;
+                let values = vec![0.0, value];
+                total = if shared { whole.add_shared(node, Arc::new(values), 1..2) } else { whole.add(node, values[1..].to_vec()) }.unwrap();
             }
             prop_assert_eq!(total.unwrap()[0].to_bits(), expected.to_bits());
         }

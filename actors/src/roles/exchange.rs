@@ -15,7 +15,7 @@ use tokio::sync::watch;
 use crate::protocol::ids::{Epoch, Lane, Rank, ShardId, Step, UnitId};
 use crate::protocol::plan::{Place, Plan};
 use crate::protocol::shard::Shard;
-use crate::protocol::tree::{Round, Subtrees, TreeSum};
+use crate::protocol::tree::{Refused, Round, Subtrees, TreeSum};
 use crate::wire::message::{DataHeader, DataKind};
 use crate::wire::narrow::Narrow;
 use crate::workload::{Aborted, CallId, Collective, Wire};
@@ -128,6 +128,8 @@ struct State {
     committed: BTreeMap<ShardId, Vector>,
     parked: Vec<(Rank, DataHeader)>,
     gathers: BTreeMap<UnitId, Gather>,
+    /// What the step before gathered into, where the whole model is held at once anyway: fresh memory would have to be zeroed.
+    buffers: BTreeMap<UnitId, Vec<f32>>,
     gradients: BTreeMap<UnitId, Subtrees<f32, Narrow>>,
     reductions: BTreeMap<(Step, ShardId), TreeSum<f32, Narrow>>,
     reduced: BTreeMap<ShardId, Vector>,
@@ -223,7 +225,7 @@ impl Exchange {
             }
             state.step = step.next();
             state.committed = values;
-            state.gathers.clear();
+            self.keep_buffers(&mut state);
             state.gradients.clear();
             state.sums.clear();
             std::mem::take(&mut state.parked)
@@ -283,7 +285,7 @@ impl Exchange {
         match header.kind {
             DataKind::Want => self.answer(from, header),
             DataKind::Gathered => self.gathered(&header, &values),
-            DataKind::Gradient => self.add_gradient(&header, values),
+            DataKind::Gradient => self.add_gradient(&header, |tree| tree.add(header.lanes(), values)),
             DataKind::Mean => self.add_mean(&header, values),
             DataKind::WantCopy | DataKind::Copy => {}
             DataKind::Partial | DataKind::Rows => self.inward.partial(header, values),
@@ -370,7 +372,7 @@ impl Exchange {
             let mut header = self.header(step, DataKind::Gradient, 0, unit, shard.range.clone());
             (header.lanes_start, header.lanes_end) = (node.start, node.end);
             if place.owner == self.layout.rank {
-                self.add_gradient(&header, total[shard.range.clone()].to_vec());
+                self.add_gradient(&header, |tree| tree.add_shared(node.clone(), total.clone(), shard.range.clone()));
             } else {
                 frames.push(outgoing(place.owner, header, &total, shard.range.clone(), place_of.reduce.within(&shard.range)));
             }
@@ -379,7 +381,11 @@ impl Exchange {
     }
 
     /// A subtree's gradient of an owned shard has arrived: the owner finishes the tree, and its replicas get the mean.
-    fn add_gradient(self: &Arc<Self>, header: &DataHeader, values: Vec<f32>) {
+    fn add_gradient(
+        self: &Arc<Self>,
+        header: &DataHeader,
+        add: impl FnOnce(&mut TreeSum<f32, Narrow>) -> Result<Option<Vec<f32>>, Refused>,
+    ) {
         let Some((shard, place)) = self.shard_of(header) else { return };
         if place.owner != self.layout.rank {
             return;
@@ -393,7 +399,7 @@ impl Exchange {
                 return;
             }
             let tree = state.reductions.entry(key).or_insert_with(|| TreeSum::rounded(lanes, narrow));
-            let added = tree.add(header.lanes(), values);
+            let added = add(tree);
             if matches!(added, Ok(Some(_))) {
                 state.reductions.remove(&key);
             }

@@ -124,13 +124,21 @@ pub async fn read_data(stream: &mut (impl AsyncRead + Unpin), cap: u32) -> Resul
     Ok(Some((header, values as usize)))
 }
 
-/// Reads a payload of `values` values straight into `payload`, which is cut or grown to that length.
+/// Values that are made room for and read at a time: few enough to be still near when they are written over.
+const STRETCH: usize = 16 << 10;
+
+/// Reads a payload of `values` values straight into `payload`, whose memory is used again. It grows as values come: a length that is only claimed costs no memory.
 ///
 /// # Errors
 /// [`FrameError::Broken`] when the stream ends before.
 pub async fn read_values(stream: &mut (impl AsyncRead + Unpin), mut payload: Vec<f32>, values: usize) -> Result<Vec<f32>, FrameError> {
-    payload.resize(values, 0.0);
-    stream.read_exact(bytemuck::cast_slice_mut(&mut payload)).await?;
+    payload.clear();
+    payload.reserve_exact(values);
+    while payload.len() < values {
+        let start = payload.len();
+        payload.resize(values.min(start + STRETCH), 0.0);
+        stream.read_exact(bytemuck::cast_slice_mut(&mut payload[start..])).await?;
+    }
     Ok(payload)
 }
 

@@ -84,6 +84,9 @@ impl Round<f32> for Narrow {
             Dtype::F16 => values[..below].iter_mut().for_each(|value| *value = f16::from_f32(*value).to_f32()),
         }
     }
+    fn is_exact(&self) -> bool {
+        self.is_plain()
+    }
 }
 
 #[cfg(test)]

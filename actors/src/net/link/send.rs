@@ -211,8 +211,14 @@ pub(super) async fn bulk(shared: Arc<Shared>, mut queue: mpsc::Receiver<Box<Outg
         let Some(frame) = batch.pop() else { break };
         let shared = shared.clone();
         transfers.spawn(async move {
-            let _permit = permit;
-            if transfer(&shared.connection, *frame).await == Some(Rejected) {
+            let written = write(&shared.connection, *frame).await;
+            // The next one need not wait for the peer's word: what is under way is bounded by the windows and by the streams that it allows.
+            drop(permit);
+            let rejected = match written {
+                Ok(stream) => matches!(stream.stopped().await, Ok(Some(_))),
+                Err(rejected) => rejected,
+            };
+            if rejected {
                 shared.rejected_out.fetch_add(1, Ordering::Relaxed);
             }
         });
@@ -221,17 +227,12 @@ pub(super) async fn bulk(shared: Arc<Shared>, mut queue: mpsc::Receiver<Box<Outg
     while transfers.join_next().await.is_some() {}
 }
 
-#[derive(PartialEq)]
-struct Rejected;
-
-/// One frame on one stream; returns when the peer has it all or wants none of it.
-async fn transfer(connection: &quinn::Connection, frame: Outgoing) -> Option<Rejected> {
-    let mut stream = connection.open_uni().await.ok()?;
+/// One frame on one stream. `Err` when not all of it was written: whether the peer wants none of it.
+async fn write(connection: &quinn::Connection, frame: Outgoing) -> Result<SendStream, bool> {
+    let mut stream = connection.open_uni().await.map_err(|_| false)?;
     let mut chunks = [Bytes::from_static(&[TAG_BULK]), frame.head, frame.body];
-    match stream.write_all_chunks(&mut chunks).await {
-        Err(quinn::WriteError::Stopped(_)) => return Some(Rejected),
-        written => written.ok()?,
-    }
-    stream.finish().ok()?;
-    stream.stopped().await.ok()?.map(|_| Rejected)
+    let written = stream.write_all_chunks(&mut chunks).await;
+    written.map_err(|error| matches!(error, quinn::WriteError::Stopped(_)))?;
+    stream.finish().map_err(|_| false)?;
+    Ok(stream)
 }

@@ -16,7 +16,7 @@ impl Exchange {
             state.gathers.insert(unit, Gather { buffer: Vec::new(), missing: 0, arrived: vec![true], releases: 0, answer });
             return Vec::new();
         }
-        let mut buffer = vec![0.0; place.length];
+        let mut buffer = state.buffers.remove(&unit).unwrap_or_else(|| vec![0.0; place.length]);
         let mut arrived = vec![false; place.shards.len()];
         let mut wants = Vec::new();
         for (index, (shard, at)) in place.shards.iter().enumerate() {
@@ -35,6 +35,20 @@ impl Exchange {
         finish(&mut gather);
         state.gathers.insert(unit, gather);
         wants
+    }
+
+    /// The step is over: what it gathered into is used again, unless somebody still reads it.
+    pub(super) fn keep_buffers(&self, state: &mut State) {
+        let gathers = std::mem::take(&mut state.gathers);
+        if self.units.iter().map(|unit| unit.length).sum::<usize>() > self.layout.gathered_values_max {
+            return;
+        }
+        for (unit, gather) in gathers {
+            let whole = gather.answer.send_replace(None).and_then(Arc::into_inner);
+            if let Some(buffer) = whole.filter(|buffer| buffer.len() == self.length(unit)) {
+                state.buffers.insert(unit, buffer);
+            }
+        }
     }
 
     /// Answers a peer's want, or parks it until the step that it is for has been committed here.

@@ -13,6 +13,9 @@ pub const VALUE: u64 = 4;
 /// Maps of an output's size that a backward begins with besides the gradient itself: what the ReLU let through, and its way through the batch norm.
 const BEGINNING: u64 = 2;
 
+/// Maps in f32 of a batch norm's input that its gradient takes for a while where activations are narrower: the centred input, and the gradient.
+const WIDE: u64 = 2;
+
 /// Images that go through the trunk together.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Pass {
@@ -44,20 +47,31 @@ fn of_part(part: &Part, side: usize) -> u64 {
     }
 }
 
-/// One unit at one pass: input, output, graph in bytes, multiply-adds, side of the output.
+/// Values of the largest map of one image that a part normalises.
+fn normalised(part: &Part, side: usize) -> u64 {
+    match part {
+        Part::Stem { width, .. } => map(*width, part.side(side)),
+        Part::Block(block) => map(block.width, side),
+        Part::Head { .. } | Part::Prototypes { .. } => 0,
+    }
+}
+
+/// One unit at one pass: input, output, graph, gradients on their way in bytes, multiply-adds, side of the output.
 struct AtPass {
     input: u64,
     output: u64,
     graph: u64,
+    transient: u64,
     work: u64,
     side: usize,
 }
 
 fn at_pass(layout: &Layout, channels: usize, pass: Pass, value: u64) -> AtPass {
     let images = pass.images as u64;
-    let (mut side, mut graph, mut work) = (pass.side, 0, 0);
+    let (mut side, mut graph, mut work, mut largest) = (pass.side, 0, 0, 0);
     for (at, part) in layout.parts.iter().enumerate() {
         graph += of_part(part, side);
+        largest = largest.max(normalised(part, side));
         work += part.multiply_adds(side) * images;
         side = part.side(side);
         // Between parts the output of one is the input of the next.
@@ -68,10 +82,13 @@ fn at_pass(layout: &Layout, channels: usize, pass: Pass, value: u64) -> AtPass {
     let out = layout.parts.last().map_or(channels, Part::channels);
     // The leaves, and where activations are narrower the weights that compute.
     let copy = parameters(&layout.unit) as u64 * if value < VALUE { VALUE + value } else { VALUE };
+    let output = map(out, side) * images * value;
+    let wide = if value < VALUE { WIDE * largest * images * VALUE } else { 0 };
     AtPass {
         input: map(channels, pass.side) * images * value,
-        output: map(out, side) * images * value,
+        output,
         graph: graph * images * value + copy,
+        transient: wide.max(BEGINNING * output),
         work,
         side,
     }
@@ -92,7 +109,7 @@ pub fn trunk(layouts: &[Layout], passes: &[Pass], value: u64) -> Vec<Footprint> 
             graph: sum(&|pass| pass.graph),
             largest: most(&|pass| pass.graph + pass.output),
             // The unit's gradient vector, and its tensors' gradients before they are added to it.
-            transient: BEGINNING * most(&|pass| pass.output) + VALUE * (layout.unit.len() + parameters(&layout.unit)) as u64,
+            transient: most(&|pass| pass.transient) + VALUE * (layout.unit.len() + parameters(&layout.unit)) as u64,
             work: sum(&|pass| pass.work),
         });
         passes = passes.iter().zip(&at).map(|(pass, at)| Pass { images: pass.images, side: at.side }).collect();

@@ -39,8 +39,12 @@ impl Broadcast {
 
     /// dy in f32, zero where the ReLU cut off.
     fn cut(&self, x: &Tensor, dy: &Tensor, relu: bool) -> Tensor {
-        let dy = dy.to_kind(Kind::Float);
-        if relu { dy * (x * &self.a + &self.b).gt(0.0) } else { dy }
+        if !relu {
+            return dy.to_kind(Kind::Float);
+        }
+        let mut y = x * &self.a;
+        let _ = y.g_add_(&self.b);
+        (dy * y.gt(0.0)).to_kind(Kind::Float)
     }
 }
 
@@ -128,7 +132,13 @@ impl BatchNorm for LibTorch {
         let x = x.tensor.to_kind(Kind::Float);
         let per = Broadcast::new(&x, &gamma.tensor, &beta.tensor, &norm.moments);
         let dy = per.cut(&x, &dy.tensor, norm.relu);
-        let dx = &per.a * (dy - broadcast(&means.tensor.get(0)) - (x - &per.mean) * &per.inv * broadcast(&means.tensor.get(1)));
+        // a (dy − mean(dy) − x̂ mean(dy x̂)) in as little memory as it takes: in 16 bits these maps are the largest of all.
+        let mut dx = dy - broadcast(&means.tensor.get(0));
+        let mut x_hat = x - &per.mean;
+        let _ = x_hat.g_mul_(&per.inv).g_mul_(&broadcast(&means.tensor.get(1)));
+        let _ = dx.g_sub_(&x_hat);
+        drop(x_hat);
+        let _ = dx.g_mul_(&per.a);
         Torch::new(dx.to_kind(kind))
     }
 }

@@ -1,12 +1,14 @@
-//! What a link moves over loopback: bulk frames in GB/s, small frames in microseconds there and back.
+//! What a link moves over loopback: bulk frames in GB/s, small frames in microseconds there and back; and what gather and reduce make of it.
 //!
-//! `cargo bench --bench exchange`. Both ends are in this process and share its cores.
+//! `cargo bench --bench exchange`, with `-- collectives` only the last table. Both ends are in this process and share its cores. Beside it TCP with TLS in the same process, in turn; `benches/peers/gloo.py`
+//! is the peer of gather and reduce.
 #![expect(clippy::print_stdout, reason = "the table is the result")]
 
 use std::error::Error;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use everstep::heap;
 use everstep_actors::net::endpoint::{Endpoint, Options, Socket};
 use everstep_actors::net::link::{Link, LinkDown, Payload};
 use everstep_actors::net::tls::{Identity, Role, RunCa};
@@ -15,12 +17,18 @@ use everstep_actors::protocol::ids::{Epoch, NodeId, Step, UnitId};
 use everstep_actors::wire::message::{DataHeader, DataKind};
 use tokio::sync::mpsc;
 
+#[path = "common/collectives.rs"]
+mod collectives;
+#[path = "common/tls.rs"]
+mod tls;
+
 type Result<T> = std::result::Result<T, Box<dyn Error>>;
 
 const BULK: usize = 64 << 20;
 const FRAMES: usize = 8;
 const ROUNDS: usize = 5;
 const TRIPS: usize = 3000;
+const TURNS: usize = 3;
 
 /// Hands on what arrives, and uses vectors again that were given back.
 struct Arrivals {
@@ -40,8 +48,8 @@ impl Router for Arrivals {
     fn admit(&self, _: NodeId, _: &DataHeader) -> std::result::Result<(), Reject> {
         Ok(())
     }
-    fn buffer(&self, values: usize) -> Vec<f32> {
-        self.spare().pop().unwrap_or_else(|| vec![0.0; values])
+    fn buffer(&self, _: usize) -> Vec<f32> {
+        self.spare().pop().unwrap_or_default()
     }
     fn data(&self, _: NodeId, header: DataHeader, values: Vec<f32>) {
         let _ = self.out.send((header, values));
@@ -148,8 +156,30 @@ async fn round_trips(a: &mut End, b: &mut End, bytes: usize) -> Result<(f64, f64
     Ok((times[TRIPS / 2], times[TRIPS * 99 / 100]))
 }
 
+/// Gather and reduce of 64 MiB between two nodes, beside TLS that does the same; GB/s of one way, of 32 MiB each way at once (what nccl-tests call bus bandwidth).
+async fn in_turn() -> Result<()> {
+    let rate = |times: Vec<f64>| (BULK / 2) as f64 / 1e9 / median(times);
+    println!("| turn | gather of 64 MiB, GB/s | TLS | reduce | TLS | link, one way | TLS |\n|---|---|---|---|---|---|---|");
+    for turn in 1..=TURNS {
+        let (gather, reduce) = collectives::collectives(BULK / 4, ROUNDS + 1).await?;
+        let peer = tokio::task::spawn_blocking(|| tls::collectives(BULK / 4, ROUNDS + 1)).await?;
+        let (peer_gather, peer_reduce) = peer.map_err(|error| error.to_string())?;
+        let (a, mut b) = pair(Socket::bind(([127, 0, 0, 1], 0).into())?.max_payload()).await?;
+        let (link, _) = bulk(&a, &mut b, true).await?;
+        let peer = tokio::task::spawn_blocking(|| tls::one_way(BULK, FRAMES, ROUNDS + 1)).await?.map_err(|error| error.to_string())?;
+        let peer = 2.0 * FRAMES as f64 * rate(peer);
+        let (gather, peer_gather, reduce, peer_reduce) = (rate(gather), rate(peer_gather), rate(reduce), rate(peer_reduce));
+        println!("| {turn} | {gather:.3} | {peer_gather:.3} | {reduce:.3} | {peer_reduce:.3} | {link:.3} | {peer:.3} |");
+    }
+    Ok(())
+}
+
 #[tokio::main]
 async fn main() -> Result<()> {
+    heap::keep();
+    if std::env::args().any(|arg| arg == "collectives") {
+        return in_turn().await;
+    }
     let chosen = Socket::bind(([127, 0, 0, 1], 0).into())?.max_payload();
     println!("packets here: {chosen} bytes (from the receive buffer that the kernel grants)");
     println!(
@@ -167,5 +197,6 @@ async fn main() -> Result<()> {
             "| {payload} | {mtu} | {fresh:.3} ({fresh_cpu:.3}) | {again:.3} ({again_cpu:.3}) | {small:.0} / {small_late:.0} | {large:.0} / {large_late:.0} |"
         );
     }
-    Ok(())
+    println!();
+    in_turn().await
 }

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Everstep and what it is compared with, in turn, on the same work: step, step of two ranks, loader, checkpoint, kNN, Sinkhorn. Run it on a quiet machine;
-# the load stands before each turn. Steps run on one core and then on two, everything else on one thread unless a bench says otherwise.
+# Everstep and what it is compared with, in turn, on the same work: step, step of two ranks, loader, checkpoint, kNN, Sinkhorn,
+# exchange, optimizer. Run it on a quiet machine; the load stands before each turn. Steps run on one core and then on two, everything else on one thread unless a bench says otherwise.
 #
 #   python3 -m venv peers && peers/bin/pip install torch torchvision pillow numpy
 #   PEERS=peers/bin/python benches/side-by-side.sh [PHOTOS.tar]
@@ -35,4 +35,6 @@ for _ in 1 2; do
     turn cargo bench --bench sinkhorn
     turn "$python" benches/peers/sinkhorn.py
     turn cargo bench --bench exchange
+    turn "$python" benches/peers/gloo.py
+    turn cargo bench --bench optimizer
 done

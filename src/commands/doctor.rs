@@ -15,7 +15,7 @@ use crate::views::output::Output;
 /// Stdout cannot be written.
 pub fn list(args: &DoctorArgs, out: &mut dyn Write) -> Result<ExitCode, Failure> {
     let names = doctor::CATALOGUE.iter().map(|lint| lint.name.to_owned()).collect();
-    shaped(out, args.form.output(), Shapes { text: doctor::catalogue(), whole: &doctor::CATALOGUE, parts: &doctor::CATALOGUE[..], names })?;
+    shaped(out, args.form.output(), Shapes { text: doctor::catalogue(), whole: &doctor::CATALOGUE, parts: doctor::CATALOGUE, names })?;
     Ok(ExitCode::Done)
 }
 

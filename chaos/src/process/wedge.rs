@@ -20,7 +20,7 @@ const LANE: &str = "lane-";
 /// How often it looks for one that computes, and how often after those that it holds.
 const LOOK: Duration = Duration::from_millis(5);
 /// Within this a lane that nothing holds up begins its next step. Later it may also begin one because its members have met again.
-const NEXT_STEP: Duration = Duration::from_secs(10);
+const NEXT_STEP: Duration = Duration::from_secs(5);
 /// How long one that was to be held while it computes is held at most: longer than a watchdog waits for a lane. A rank that does not
 /// miss it counts it as waiting, because it was stopped on its way into a call or out of one, or as dead, because it holds the allocator's lock: another is taken.
 const MISSED_BY: Duration = Duration::from_secs(14);

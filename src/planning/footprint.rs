@@ -47,11 +47,15 @@ fn of_part(part: &Part, side: usize) -> u64 {
     }
 }
 
-/// Values of the largest map of one image that a part normalises.
-fn normalised(part: &Part, side: usize) -> u64 {
+/// Bytes of one image beyond a part's graph while the gradient of its largest batch norm is computed, activations having `value` bytes: maps in f32, less what
+/// the backward of the operations after it has let go of.
+fn wide(part: &Part, side: usize, value: u64) -> u64 {
     match part {
-        Part::Stem { width, .. } => map(*width, part.side(side)),
-        Part::Block(block) => map(block.width, side),
+        Part::Stem { width, .. } => WIDE * VALUE * map(*width, part.side(side)),
+        Part::Block(block) => {
+            let first = map(block.width, side);
+            (WIDE * VALUE * first).saturating_sub((of_block(block, side) - 2 * first) * value)
+        }
         Part::Head { .. } | Part::Prototypes { .. } => 0,
     }
 }
@@ -68,10 +72,10 @@ struct AtPass {
 
 fn at_pass(layout: &Layout, channels: usize, pass: Pass, value: u64) -> AtPass {
     let images = pass.images as u64;
-    let (mut side, mut graph, mut work, mut largest) = (pass.side, 0, 0, 0);
+    let (mut side, mut graph, mut work, mut beyond) = (pass.side, 0, 0, 0);
     for (at, part) in layout.parts.iter().enumerate() {
         graph += of_part(part, side);
-        largest = largest.max(normalised(part, side));
+        beyond = beyond.max(wide(part, side, value));
         work += part.multiply_adds(side) * images;
         side = part.side(side);
         // Between parts the output of one is the input of the next.
@@ -83,12 +87,12 @@ fn at_pass(layout: &Layout, channels: usize, pass: Pass, value: u64) -> AtPass {
     // The leaves, and where activations are narrower the weights that compute.
     let copy = parameters(&layout.unit) as u64 * if value < VALUE { VALUE + value } else { VALUE };
     let output = map(out, side) * images * value;
-    let wide = if value < VALUE { WIDE * largest * images * VALUE } else { 0 };
+    let beyond = if value < VALUE { beyond * images } else { 0 };
     AtPass {
         input: map(channels, pass.side) * images * value,
         output,
         graph: graph * images * value + copy,
-        transient: wide.max(BEGINNING * output),
+        transient: beyond.max(BEGINNING * output),
         work,
         side,
     }

@@ -203,7 +203,7 @@ impl Shared {
             let answered_by = look::node_reference(shared.me);
             fitting(View { schema_version: SCHEMA_VERSION, answered_by, scope, as_of_ms: now, missing, matched, items })
         };
-        aside(little, finish).await
+        here_or_aside(little, finish).await
     }
 
     /// Adds what the other members tell of themselves.
@@ -249,7 +249,7 @@ impl Shared {
             async move {
                 let (_, answer) = asked?;
                 let packed = tokio::time::timeout(MEMBER_ANSWERS, answer).await.ok()?.ok()?;
-                aside(packed.len() <= SHORT, move || unpack(&packed)).await
+                here_or_aside(packed.len() <= SHORT, move || unpack(&packed)).await
             }
         });
         let answers = futures::future::join_all(answers).await;
@@ -325,8 +325,8 @@ impl Shared {
 }
 
 /// Thousands of items are related, filtered and packed beside the runtime that carries votes and heartbeats; little is done here.
-async fn aside<T: Send + 'static>(little: bool, work: impl FnOnce() -> T + Send + 'static) -> Option<T> {
-    if little { Some(work()) } else { tokio::task::spawn_blocking(work).await.ok() }
+async fn here_or_aside<T: Send + 'static>(little: bool, work: impl FnOnce() -> T + Send + 'static) -> Option<T> {
+    if little { Some(work()) } else { aside(work).await.ok() }
 }
 
 fn in_words(how: Outside) -> &'static str {

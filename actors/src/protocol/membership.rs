@@ -19,10 +19,13 @@ use super::recovery::newest_covered;
 use super::terms::Terms;
 use super::word::{Beginning, Held, Outcome, Word};
 
+mod nodes;
 mod release;
 mod seek;
 #[cfg(test)]
 mod tests;
+
+use self::nodes::Nodes;
 
 /// What a node is set up with.
 #[derive(Debug, Clone)]
@@ -141,7 +144,7 @@ struct Current {
 struct Basis {
     /// By rank, and the same in order of their ids.
     members: Vec<NodeId>,
-    among: BTreeSet<NodeId>,
+    among: Nodes,
     plan: Arc<Plan>,
     version: Version,
 }
@@ -176,7 +179,7 @@ struct Search {
 #[derive(Debug)]
 pub struct Membership {
     settings: Settings,
-    links: BTreeSet<NodeId>,
+    links: Nodes,
     current: Option<Current>,
     basis: Option<Basis>,
     released: Option<Released>,
@@ -197,7 +200,7 @@ impl Membership {
     pub fn new(settings: Settings) -> (Self, Vec<Act>) {
         let machine = Self {
             settings,
-            links: BTreeSet::new(),
+            links: Nodes::default(),
             current: None,
             basis: None,
             released: None,

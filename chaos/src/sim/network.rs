@@ -205,8 +205,12 @@ impl Network {
     pub(super) fn end(&mut self, a: Who, b: Who) -> Option<Link> {
         let link = self.links.remove(&pair(a, b))?;
         self.broken.remove(&pair(a, b));
-        self.peers[a as usize].retain(|peer| *peer != b);
-        self.peers[b as usize].retain(|peer| *peer != a);
+        for (me, other) in [(a, b), (b, a)] {
+            let peers = &mut self.peers[me as usize];
+            if let Ok(place) = peers.binary_search(&other) {
+                peers.remove(place);
+            }
+        }
         Some(link)
     }
 

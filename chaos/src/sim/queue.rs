@@ -1,15 +1,18 @@
 //! What will happen, in order of time; what happens at one time happens in the order in which it was planned.
 
 use std::cmp::Reverse;
-use std::collections::{BinaryHeap, VecDeque};
+use std::collections::{BTreeMap, BinaryHeap, VecDeque};
 use std::time::Duration;
 
 /// See the module's text.
 #[derive(Debug)]
 pub(super) struct Queue<E> {
     /// Time, order, and place in `planned`, in one number each: events are large, and a heap compares and moves its entries
-    /// about more than anything else in a simulation.
+    /// about more than anything else in a simulation. What is up to the end of the current slice of time.
     heap: BinaryHeap<Reverse<u128>>,
+    slice: u64,
+    /// The same of later slices, in no order: most of what waits is a timer that is far away, and a small heap is a quick one.
+    later: BTreeMap<u64, Vec<Reverse<u128>>>,
     planned: Vec<Option<E>>,
     /// What was planned for the very time at which it is: every second event, and in order as it is.
     at_once: VecDeque<(u128, E)>,
@@ -17,6 +20,9 @@ pub(super) struct Queue<E> {
     free: Vec<usize>,
     next: u64,
 }
+
+/// Bits of the nanoseconds in a slice of time: 17 ms.
+const SLICE: u32 = 24;
 
 /// Bits of a place in `planned`, and of an order.
 const PLACE: u32 = 26;
@@ -30,7 +36,16 @@ fn key(at: Duration, order: u64, place: usize) -> u128 {
 
 impl<E> Queue<E> {
     pub(super) fn new() -> Self {
-        Self { heap: BinaryHeap::new(), planned: Vec::new(), at_once: VecDeque::new(), now: Duration::ZERO, free: Vec::new(), next: 0 }
+        Self {
+            heap: BinaryHeap::new(),
+            slice: 0,
+            later: BTreeMap::new(),
+            planned: Vec::new(),
+            at_once: VecDeque::new(),
+            now: Duration::ZERO,
+            free: Vec::new(),
+            next: 0,
+        }
     }
 
     pub(super) fn push(&mut self, at: Duration, event: E) {
@@ -49,7 +64,13 @@ impl<E> Queue<E> {
                 self.planned.len() - 1
             }
         };
-        self.heap.push(Reverse(key(at, self.next, place)));
+        let key = Reverse(key(at, self.next, place));
+        let slice = (at.as_nanos() >> SLICE) as u64;
+        if slice <= self.slice {
+            self.heap.push(key);
+        } else {
+            self.later.entry(slice).or_default().push(key);
+        }
         self.next += 1;
     }
 
@@ -58,6 +79,11 @@ impl<E> Queue<E> {
             && self.heap.peek().is_none_or(|Reverse(next)| first < next)
         {
             return self.at_once.pop_front().map(|(_, event)| (self.now, event));
+        }
+        if self.heap.is_empty()
+            && let Some((slice, planned)) = self.later.pop_first()
+        {
+            (self.slice, self.heap) = (slice, BinaryHeap::from(planned));
         }
         let Reverse(key) = self.heap.pop()?;
         self.now = Duration::from_nanos((key >> (ORDER + PLACE)) as u64);

@@ -14,6 +14,7 @@ use everstep_actors::net::link::{Link, LinkDown, Payload};
 use everstep_actors::net::tls::{Identity, Role, RunCa};
 use everstep_actors::net::{Reject, Router};
 use everstep_actors::protocol::ids::{Epoch, NodeId, Step, UnitId};
+use everstep_actors::protocol::shard::default_shard_values;
 use everstep_actors::wire::message::{DataHeader, DataKind};
 use tokio::sync::mpsc;
 
@@ -159,9 +160,11 @@ async fn round_trips(a: &mut End, b: &mut End, bytes: usize) -> Result<(f64, f64
 /// Gather and reduce of 64 MiB between two nodes, beside TLS that does the same; GB/s of one way, of 32 MiB each way at once (what nccl-tests call bus bandwidth).
 async fn in_turn() -> Result<()> {
     let rate = |times: Vec<f64>| (BULK / 2) as f64 / 1e9 / median(times);
-    println!("| turn | gather of 64 MiB, GB/s | TLS | reduce | TLS | link, one way | TLS |\n|---|---|---|---|---|---|---|");
-    for turn in 1..=TURNS {
-        let (gather, reduce) = collectives::collectives(BULK / 4, ROUNDS + 1).await?;
+    // What a model of this size is cut into, and one of ten billion parameters.
+    let shards = [BULK / 4, 9_628_923_288].map(default_shard_values);
+    println!("| values of a shard | gather of 64 MiB, GB/s | TLS | reduce | TLS | link, one way | TLS |\n|---|---|---|---|---|---|---|");
+    for shard in std::iter::repeat_n(shards, TURNS).flatten() {
+        let (gather, reduce) = collectives::collectives(BULK / 4, shard, ROUNDS + 1).await?;
         let peer = tokio::task::spawn_blocking(|| tls::collectives(BULK / 4, ROUNDS + 1)).await?;
         let (peer_gather, peer_reduce) = peer.map_err(|error| error.to_string())?;
         let (a, mut b) = pair(Socket::bind(([127, 0, 0, 1], 0).into())?.max_payload()).await?;
@@ -169,7 +172,7 @@ async fn in_turn() -> Result<()> {
         let peer = tokio::task::spawn_blocking(|| tls::one_way(BULK, FRAMES, ROUNDS + 1)).await?.map_err(|error| error.to_string())?;
         let peer = 2.0 * FRAMES as f64 * rate(peer);
         let (gather, peer_gather, reduce, peer_reduce) = (rate(gather), rate(peer_gather), rate(reduce), rate(peer_reduce));
-        println!("| {turn} | {gather:.3} | {peer_gather:.3} | {reduce:.3} | {peer_reduce:.3} | {link:.3} | {peer:.3} |");
+        println!("| {shard} | {gather:.3} | {peer_gather:.3} | {reduce:.3} | {peer_reduce:.3} | {link:.3} | {peer:.3} |");
     }
     Ok(())
 }

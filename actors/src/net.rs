@@ -47,6 +47,16 @@ pub trait Router: Send + Sync + 'static {
         let _ = values;
         Vec::new()
     }
+    /// Whether the payload of an admitted frame goes to [`Router::land`] piece by piece instead of whole to [`Router::data`].
+    fn lands(&self, from: NodeId, header: &DataHeader, values: usize) -> bool {
+        let _ = (from, header, values);
+        false
+    }
+    /// The next piece of such a payload: its bytes from `at` on. Pieces of one frame come in order, and all of them unless its
+    /// stream ends before.
+    fn land(&self, from: NodeId, header: &DataHeader, at: usize, piece: &[u8]) {
+        let _ = (from, header, at, piece);
+    }
     /// A data frame. Small ones of one link come in the order in which they were sent.
     fn data(&self, from: NodeId, header: DataHeader, values: Vec<f32>);
     /// The link has ended. Called once for each link that began, after everything else.

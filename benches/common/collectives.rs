@@ -1,4 +1,4 @@
-//! The collectives of an epoch between two nodes over their link: one unit in shards of the default size, each node the owner of one half.
+//! The collectives of an epoch between two nodes over their link: one unit in shards, each node the owner of one half.
 
 use std::error::Error;
 use std::sync::{Arc, OnceLock};
@@ -32,6 +32,14 @@ impl Router for ToExchange {
     fn admit(&self, _: NodeId, header: &DataHeader) -> std::result::Result<(), Reject> {
         let exchange = self.exchange.get().ok_or_else(|| Reject("no exchange yet".into()))?;
         exchange.admit(header).map_err(|because| Reject(because.to_string()))
+    }
+    fn lands(&self, _: NodeId, header: &DataHeader, values: usize) -> bool {
+        self.exchange.get().is_some_and(|exchange| exchange.lands(header, values))
+    }
+    fn land(&self, _: NodeId, header: &DataHeader, at: usize, piece: &[u8]) {
+        if let Some(exchange) = self.exchange.get() {
+            exchange.land(header, at, piece);
+        }
     }
     fn data(&self, _: NodeId, header: DataHeader, values: Vec<f32>) {
         if let Some(exchange) = self.exchange.get() {
@@ -74,22 +82,24 @@ struct Node {
 }
 
 /// Seconds of each round of gather and of reduce, of a vector of so many values: until both nodes have what they need.
-pub(crate) async fn collectives(values: usize, rounds: usize) -> Result<(Vec<f64>, Vec<f64>)> {
-    let mut nodes = nodes(values).await?;
+pub(crate) async fn collectives(values: usize, shard_values: usize, rounds: usize) -> Result<(Vec<f64>, Vec<f64>)> {
+    let mut nodes = nodes(values, shard_values).await?;
     let (mut gathers, mut reduces) = (Vec::new(), Vec::new());
     for step in (0..rounds as u64).map(Step) {
         let begun = Instant::now();
-        let gathered = |rank: usize| Lanes(nodes[rank].exchange.clone()).gather(step, Lane(rank as u32), UnitId(0));
+        // Each node has threads of its own.
+        let gathered = |rank: usize| tokio::spawn(Lanes(nodes[rank].exchange.clone()).gather(step, Lane(rank as u32), UnitId(0)));
         let (a, b) = tokio::join!(gathered(0), gathered(1));
         gathers.push(begun.elapsed().as_secs_f64());
-        assert!(a? == b?, "both have the same");
+        assert!(a?? == b??, "both have the same");
 
         let gradients = [vec![1.0; values], vec![2.0; values]];
         let [first, second] = gradients;
         let begun = Instant::now();
-        let reduce = |rank: usize, gradient| Lanes(nodes[rank].exchange.clone()).reduce(step, Lane(rank as u32), UnitId(0), gradient);
+        let reduce =
+            |rank: usize, gradient| tokio::spawn(Lanes(nodes[rank].exchange.clone()).reduce(step, Lane(rank as u32), UnitId(0), gradient));
         let (a, b) = tokio::join!(reduce(0, first), reduce(1, second));
-        a.and(b)?;
+        a?.and(b?)?;
         for node in &mut nodes {
             node.reduced.recv().await.ok_or("the exchange ended")?;
         }
@@ -103,7 +113,7 @@ pub(crate) async fn collectives(values: usize, rounds: usize) -> Result<(Vec<f64
     Ok((gathers, reduces))
 }
 
-async fn nodes(values: usize) -> Result<[Node; 2]> {
+async fn nodes(values: usize, shard_values: usize) -> Result<[Node; 2]> {
     let ca = RunCa::generate("bench")?;
     let open = |from| -> Result<_> {
         let router = Arc::new(ToExchange { exchange: OnceLock::new(), from: Rank(from) });
@@ -116,7 +126,7 @@ async fn nodes(values: usize) -> Result<[Node; 2]> {
     let ba = ba.ok_or("the endpoint was closed")?;
     let node = |rank: u32, endpoint, router: &ToExchange, link| {
         let (told, reduced) = mpsc::unbounded_channel();
-        let layout = layout(rank, values);
+        let layout = layout(rank, values, shard_values);
         let mine = layout.shards.iter().zip(&layout.plan.places).filter(|(_, place)| place.owner == Rank(rank));
         let committed = mine.map(|(shard, _)| (shard.id, Arc::new(vec![0.5; shard.range.len()]))).collect();
         let exchange = Exchange::new(layout, Step(0), committed, Arc::new(ToLink(link)), Arc::new(Told(told)));
@@ -127,8 +137,8 @@ async fn nodes(values: usize) -> Result<[Node; 2]> {
 }
 
 /// Two ranks of one lane each; no replicas, as the peers have none.
-fn layout(rank: u32, values: usize) -> Layout {
-    let shards = shard::cut(&[UnitShape { length: values, row: 1 }], shard::default_shard_values(values));
+fn layout(rank: u32, values: usize, shard_values: usize) -> Layout {
+    let shards = shard::cut(&[UnitShape { length: values, row: 1 }], shard_values);
     let owner = |shard: &Shard| Rank(u32::from(shard.range.start >= values / 2));
     let places = shards.iter().map(|shard| Place { shard: shard.id, owner: owner(shard), replicas: Vec::new() }).collect();
     let plan = Plan { lanes: vec![(0, 1), (1, 2)], places };

@@ -21,6 +21,10 @@ use crate::wire::narrow::Narrow;
 use crate::workload::{Aborted, CallId, Collective, Wire};
 
 mod gather;
+#[cfg(test)]
+mod tests;
+
+use self::gather::Gather;
 
 type Vector = Arc<Vec<f32>>;
 type Answer = watch::Sender<Option<Vector>>;
@@ -134,15 +138,6 @@ struct State {
     reductions: BTreeMap<(Step, ShardId), TreeSum<f32, Narrow>>,
     reduced: BTreeMap<ShardId, Vector>,
     sums: BTreeMap<SumKey, Sum>,
-}
-
-#[derive(Debug)]
-struct Gather {
-    buffer: Vec<f32>,
-    missing: usize,
-    arrived: Vec<bool>,
-    releases: u32,
-    answer: Answer,
 }
 
 /// (calls of `sum` and of `sinkhorn` are counted apart, call, first lane of the group)
@@ -270,8 +265,11 @@ impl Exchange {
         if fits { Ok(()) } else { Err(Rejected::Misfit) }
     }
 
-    /// Takes in a frame that was admitted.
+    /// Takes in a frame that was admitted, if not by the epoch before: its payload may have come later than this one began.
     pub fn on_data(self: &Arc<Self>, from: Rank, header: DataHeader, values: Vec<f32>) {
+        if header.epoch != self.layout.epoch {
+            return;
+        }
         let narrow = self.narrow(&header);
         let values = match narrow.filter(|narrow| !narrow.is_plain()) {
             None => values,
@@ -346,7 +344,8 @@ impl Exchange {
     fn shard_of(&self, header: &DataHeader) -> Option<&(Shard, Place)> {
         let unit = self.units.get(header.unit.0 as usize)?;
         let range = header.start.checked_add(header.length).map(|end| header.start as usize..end as usize)?;
-        unit.shards.iter().find(|(shard, _)| shard.range == range)
+        let index = unit.shards.partition_point(|(shard, _)| shard.range.start < range.start);
+        unit.shards.get(index).filter(|(shard, _)| shard.range == range)
     }
 
     // ---- reduce -------------------------------------------------------------------------------

@@ -3,22 +3,33 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use bytes::Bytes;
 use futures::StreamExt;
 use futures::stream::FuturesUnordered;
 use quinn::RecvStream;
-use tokio::io::AsyncReadExt;
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, BufReader};
 use tokio::time::timeout;
 
 use super::{LinkDown, REFUSED, Shared};
 use crate::net::Router;
 use crate::net::tls::Role;
 use crate::wire::frame::{self, FrameError};
+use crate::wire::message::DataHeader;
 
 /// The first byte of every stream says what it is for.
 pub(crate) const TAG_CONTROL: u8 = 1;
 pub(crate) const TAG_HEARTBEAT: u8 = 2;
 pub(super) const TAG_SMALL: u8 = 3;
 pub(super) const TAG_BULK: u8 = 4;
+pub(super) const TAG_BATCH: u8 = 5;
+
+/// Bytes that are asked of QUIC at once where a frame begins: its head, or some small frames. Each time its connection is locked, which
+/// sends and decrypts under the same lock.
+const HEAD: usize = 512;
+/// Packets of a payload that are asked for at once.
+const PACKETS: usize = 16;
+
+type Reader = BufReader<RecvStream>;
 
 /// `Ok`: the stream came to its end, or its connection did and says why itself.
 pub(super) type Received = Result<(), LinkDown>;
@@ -71,39 +82,46 @@ pub(super) async fn data<R: Router>(shared: Arc<Shared>, router: Arc<R>) -> Rece
     }
 }
 
-async fn one<R: Router>(shared: &Shared, router: &R, small_taken: &AtomicBool, mut stream: RecvStream) -> Received {
+async fn one<R: Router>(shared: &Shared, router: &R, small_taken: &AtomicBool, stream: RecvStream) -> Received {
     if shared.peer.role != Role::Node {
         return Err(LinkDown::Violation { reason: format!("it is no node but a {} and sent data", shared.peer.role) });
     }
+    let mut stream = BufReader::with_capacity(HEAD, stream);
     match stream.read_u8().await {
-        Ok(TAG_SMALL) if !small_taken.swap(true, Ordering::Relaxed) => small(shared, router, &mut stream).await,
+        Ok(TAG_SMALL) if !small_taken.swap(true, Ordering::Relaxed) => {
+            each(shared, router, &mut stream).await.or_else(|error| violation(shared, "small", error))
+        }
         Ok(TAG_BULK) => bulk(shared, router, &mut stream).await,
+        Ok(TAG_BATCH) => batch(shared, router, &mut stream).await,
         Ok(tag) => Err(LinkDown::Violation { reason: format!("it opened a stream of kind {tag} out of turn") }),
         Err(_) => Ok(()),
     }
 }
 
-/// The small stream: frame after frame, a rejected one is skipped.
-async fn small<R: Router>(shared: &Shared, router: &R, stream: &mut RecvStream) -> Received {
-    loop {
-        match next(shared, router, stream).await {
-            Ok(Some(Next::Delivered)) => {}
-            Ok(Some(Next::Rejected(values))) => {
-                if let Err(error) = frame::skip_values(stream, values).await {
-                    return violation(shared, "small", error);
-                }
-            }
-            Ok(None) => return Ok(()),
-            Err(error) => return violation(shared, "small", error),
+/// Frame after frame, a rejected one is skipped.
+async fn each<R: Router>(shared: &Shared, router: &R, stream: &mut Reader) -> Result<(), FrameError> {
+    while let Some(next) = next(shared, router, stream, false).await? {
+        if let Next::Rejected(values) = next {
+            frame::skip_values(stream, values).await?;
         }
+    }
+    Ok(())
+}
+
+/// Some frames that were sent at once.
+async fn batch<R: Router>(shared: &Shared, router: &R, stream: &mut Reader) -> Received {
+    match each(shared, router, stream).await {
+        // As in `bulk`.
+        Ok(()) | Err(FrameError::Broken(_)) => Ok(()),
+        Err(error) => violation(shared, "bulk", error),
     }
 }
 
 /// One frame of a stream of its own; when it is rejected the sender is told to stop.
-async fn bulk<R: Router>(shared: &Shared, router: &R, stream: &mut RecvStream) -> Received {
-    match next(shared, router, stream).await {
+async fn bulk<R: Router>(shared: &Shared, router: &R, stream: &mut Reader) -> Received {
+    match next(shared, router, stream, true).await {
         Ok(Some(Next::Delivered) | None) => {}
-        Ok(Some(Next::Rejected(_))) => drop(stream.stop(REFUSED.into())),
+        Ok(Some(Next::Rejected(_))) => drop(stream.get_mut().stop(REFUSED.into())),
         // The sender has given this transfer up; its link goes on.
         Err(FrameError::Broken(_)) => {}
         Err(error) => return violation(shared, "bulk", error),
@@ -116,7 +134,8 @@ enum Next {
     Rejected(usize),
 }
 
-async fn next<R: Router>(shared: &Shared, router: &R, stream: &mut RecvStream) -> Result<Option<Next>, FrameError> {
+/// The next frame; `last` where nothing comes behind it in its stream.
+async fn next<R: Router>(shared: &Shared, router: &R, stream: &mut Reader, last: bool) -> Result<Option<Next>, FrameError> {
     let Some((header, values)) = frame::read_data(stream, shared.options.max_values).await? else { return Ok(None) };
     shared.liveness.heard();
     if let Err(reject) = router.admit(shared.peer.id, &header) {
@@ -124,10 +143,55 @@ async fn next<R: Router>(shared: &Shared, router: &R, stream: &mut RecvStream) -
         tracing::debug!(peer = %shared.peer.id, kind = ?header.kind, epoch = %header.epoch, step = %header.step, %reject, "data frame rejected");
         return Ok(Some(Next::Rejected(values)));
     }
+    if router.lands(shared.peer.id, &header, values) {
+        land(shared, router, stream, &header, values, last).await?;
+        shared.liveness.heard();
+        return Ok(Some(Next::Delivered));
+    }
     let payload = frame::read_values(stream, router.buffer(values), values).await?;
     shared.liveness.heard();
     router.data(shared.peer.id, header, payload);
     Ok(Some(Next::Delivered))
+}
+
+/// A payload piece by piece, as QUIC holds it: it is copied once, to where it stays.
+async fn land<R: Router>(
+    shared: &Shared,
+    router: &R,
+    stream: &mut Reader,
+    header: &DataHeader,
+    values: usize,
+    last: bool,
+) -> Result<(), FrameError> {
+    let whole = values * size_of::<f32>();
+    let mut at = stream.buffer().len().min(whole);
+    router.land(shared.peer.id, header, 0, &stream.buffer()[..at]);
+    stream.consume(at);
+    let stream = stream.get_mut();
+    let mut packets: [Bytes; PACKETS] = Default::default();
+    while at < whole {
+        let count = if last {
+            stream.read_chunks(&mut packets).await.map_err(broken)?
+        } else {
+            let packet = stream.read_chunk(whole - at, true).await.map_err(broken)?;
+            packet.map(|packet| {
+                packets[0] = packet.bytes;
+                1
+            })
+        };
+        let count = count.ok_or_else(|| broken(std::io::ErrorKind::UnexpectedEof))?;
+        for packet in &mut packets[..count] {
+            let packet = std::mem::take(packet);
+            let piece = &packet[..packet.len().min(whole - at)];
+            router.land(shared.peer.id, header, at, piece);
+            at += piece.len();
+        }
+    }
+    Ok(())
+}
+
+fn broken(because: impl Into<std::io::Error>) -> FrameError {
+    FrameError::Broken(because.into())
 }
 
 /// When the connection has ended, its end is the cause; else the peer is at fault.

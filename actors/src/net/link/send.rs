@@ -11,7 +11,7 @@ use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::task::JoinSet;
 
-use super::receive::{TAG_BULK, TAG_SMALL};
+use super::receive::{TAG_BATCH, TAG_BULK, TAG_SMALL};
 use super::{QueueStats, Shared};
 
 /// Payloads up to this many bytes ride on the small stream.
@@ -19,6 +19,10 @@ pub const SMALL: usize = 64 * 1024;
 
 /// Frames that are handed to QUIC in one go.
 const BATCH: usize = 32;
+
+/// Bytes of large frames that share a stream, where so many wait: a stream of its own for each costs more than what is in a small model's
+/// shards, and the peer allows only so many at once.
+const STREAM: usize = 4 << 20;
 
 /// The values of a data frame. Neither form is copied on its way to the socket.
 #[derive(Debug, Clone, Default)]
@@ -198,20 +202,26 @@ pub(super) async fn small(shared: Arc<Shared>, mut queue: mpsc::Receiver<Box<Out
     }
 }
 
-/// Writes each frame of a queue into a stream of its own, some at a time.
+/// Writes the frames of a queue into streams of their own, some at a time: a large one alone, smaller ones with those that wait behind them.
 pub(super) async fn bulk(shared: Arc<Shared>, mut queue: mpsc::Receiver<Box<Outgoing>>) {
     let streams = Arc::new(Semaphore::new(shared.options.bulk_streams as usize));
     let mut transfers = JoinSet::new();
     let mut closing = shared.closing.subscribe();
-    let mut batch = Vec::with_capacity(1);
+    let mut batch = Vec::new();
     loop {
         // The permit first: what waits for a stream waits in the queue, where it is counted.
         let Ok(permit) = streams.clone().acquire_owned().await else { return };
-        next(&mut queue, &mut closing, &mut batch, 1).await;
-        let Some(frame) = batch.pop() else { break };
-        let shared = shared.clone();
+        if next(&mut queue, &mut closing, &mut batch, 1).await == 0 {
+            break;
+        }
+        while batch.iter().map(|frame| frame.body.len()).sum::<usize>() < STREAM
+            && let Ok(frame) = queue.try_recv()
+        {
+            batch.push(frame);
+        }
+        let (shared, frames) = (shared.clone(), std::mem::take(&mut batch));
         transfers.spawn(async move {
-            let written = write(&shared.connection, *frame).await;
+            let written = write(&shared.connection, frames).await;
             // The next one need not wait for the peer's word: what is under way is bounded by the windows and by the streams that it allows.
             drop(permit);
             let rejected = match written {
@@ -227,10 +237,12 @@ pub(super) async fn bulk(shared: Arc<Shared>, mut queue: mpsc::Receiver<Box<Outg
     while transfers.join_next().await.is_some() {}
 }
 
-/// One frame on one stream. `Err` when not all of it was written: whether the peer wants none of it.
-async fn write(connection: &quinn::Connection, frame: Outgoing) -> Result<SendStream, bool> {
+/// Frames on one stream. `Err` when not all of it was written: whether the peer wants none of it.
+#[expect(clippy::vec_box, reason = "a queue hands over what it holds")]
+async fn write(connection: &quinn::Connection, frames: Vec<Box<Outgoing>>) -> Result<SendStream, bool> {
     let mut stream = connection.open_uni().await.map_err(|_| false)?;
-    let mut chunks = [Bytes::from_static(&[TAG_BULK]), frame.head, frame.body];
+    let mut chunks = vec![Bytes::from_static(if frames.len() == 1 { &[TAG_BULK] } else { &[TAG_BATCH] })];
+    chunks.extend(frames.into_iter().flat_map(|frame| [frame.head, frame.body]).filter(|chunk| !chunk.is_empty()));
     let written = stream.write_all_chunks(&mut chunks).await;
     written.map_err(|error| matches!(error, quinn::WriteError::Stopped(_)))?;
     stream.finish().map_err(|_| false)?;

@@ -2,8 +2,48 @@
 
 use super::*;
 
+/// Bytes of a copy that is here which are copied at a time: what comes from elsewhere meanwhile does not wait long.
+const STRETCH: usize = 256 << 10;
+
+/// A unit on its way together.
+#[derive(Debug)]
+pub(super) struct Gather {
+    buffer: Vec<f32>,
+    /// How many bytes of each shard are there.
+    landed: Vec<usize>,
+    /// Shards that are not there as a whole.
+    missing: usize,
+    /// Shards that have a copy here and are not copied yet.
+    own: Vec<usize>,
+    pub(super) releases: u32,
+    pub(super) answer: Answer,
+}
+
+impl Gather {
+    /// Takes in bytes of a shard from `at` on. Pieces of one frame come in order; those of another one find their places taken.
+    fn land(&mut self, shard: &Shard, at: usize, piece: &[u8]) {
+        let landed = &mut self.landed[shard.id.index as usize];
+        let (whole, end) = (shard.range.len() * size_of::<f32>(), at + piece.len());
+        if *landed != at || end > whole || piece.is_empty() {
+            return;
+        }
+        bytemuck::cast_slice_mut(&mut self.buffer[shard.range.clone()])[at..end].copy_from_slice(piece);
+        *landed = end;
+        if end == whole {
+            self.missing -= 1;
+            self.finish();
+        }
+    }
+
+    fn finish(&mut self) {
+        if self.missing == 0 {
+            self.answer.send_replace(Some(Arc::new(std::mem::take(&mut self.buffer))));
+        }
+    }
+}
+
 impl Exchange {
-    /// Opens the gather of a unit unless it is open: copies what is owned, asks for the rest.
+    /// Opens the gather of a unit unless it is open: asks for what is not here. What is here is copied when the unit is waited for.
     pub(super) fn open(&self, state: &mut State, unit: UnitId) -> Vec<Outgoing> {
         let Some(place) = self.units.get(unit.0 as usize) else { return Vec::new() };
         if state.gathers.contains_key(&unit) {
@@ -13,28 +53,59 @@ impl Exchange {
             && let Some(whole) = state.committed.get(&shard.id)
         {
             let answer = watch::channel(Some(rounded(whole, place.gather))).0;
-            state.gathers.insert(unit, Gather { buffer: Vec::new(), missing: 0, arrived: vec![true], releases: 0, answer });
+            let gather = Gather {
+                buffer: Vec::new(),
+                landed: vec![whole.len() * size_of::<f32>()],
+                missing: 0,
+                own: Vec::new(),
+                releases: 0,
+                answer,
+            };
+            state.gathers.insert(unit, gather);
             return Vec::new();
         }
-        let mut buffer = state.buffers.remove(&unit).unwrap_or_else(|| vec![0.0; place.length]);
-        let mut arrived = vec![false; place.shards.len()];
-        let mut wants = Vec::new();
+        let buffer = state.buffers.remove(&unit).unwrap_or_else(|| vec![0.0; place.length]);
+        let (mut own, mut wants) = (Vec::new(), Vec::new());
         for (index, (shard, at)) in place.shards.iter().enumerate() {
-            // A replica's values are the owner's: the step that made them was stable.
-            if let Some(values) = state.committed.get(&shard.id) {
-                buffer[shard.range.clone()].copy_from_slice(values);
-                place.gather.within(&shard.range).round(&mut buffer[shard.range.clone()]);
-                arrived[index] = true;
+            if state.committed.contains_key(&shard.id) {
+                own.push(index);
             } else {
                 let header = self.header(state.step, DataKind::Want, 0, unit, shard.range.clone());
                 wants.push(Outgoing { to: at.owner, header, values: Arc::default(), range: 0..0 });
             }
         }
-        let missing = arrived.iter().filter(|there| !**there).count();
-        let mut gather = Gather { buffer, missing, arrived, releases: 0, answer: watch::channel(None).0 };
-        finish(&mut gather);
+        let shards = place.shards.len();
+        let answer = watch::channel(None).0;
+        let mut gather = Gather { buffer, landed: vec![0; shards], missing: shards, own, releases: 0, answer };
+        gather.finish();
         state.gathers.insert(unit, gather);
         wants
+    }
+
+    /// Copies a stretch of what is here of a unit; `false` when no more of it is to be copied.
+    fn copy_own(&self, step: Step, unit: UnitId) -> bool {
+        let Some(place) = self.units.get(unit.0 as usize) else { return false };
+        let mut state = self.lock();
+        let State { step: current, committed, gathers, .. } = &mut *state;
+        let Some(gather) = gathers.get_mut(&unit).filter(|_| *current == step) else { return false };
+        let Some(index) = gather.own.last().copied() else { return false };
+        let shard = &place.shards[index].0;
+        let at = gather.landed[index];
+        let narrow = place.gather.within(&shard.range);
+        // A replica's values are the owner's: the step that made them was stable.
+        match committed.get(&shard.id) {
+            Some(values) if narrow.is_plain() => {
+                let bytes: &[u8] = bytemuck::cast_slice(values);
+                gather.land(shard, at, &bytes[at..bytes.len().min(at + STRETCH)]);
+            }
+            Some(values) => gather.land(shard, at, bytemuck::cast_slice(&rounded(values, narrow))),
+            None => {}
+        }
+        let landed = gather.landed[index];
+        if landed == at || landed == shard.range.len() * size_of::<f32>() {
+            gather.own.pop();
+        }
+        true
     }
 
     /// The step is over: what it gathered into is used again, unless somebody still reads it.
@@ -72,21 +143,27 @@ impl Exchange {
         tokio::spawn(self.outbound.send(outgoing(from, header, &values, range, narrow)));
     }
 
-    pub(super) fn gathered(&self, header: &DataHeader, values: &[f32]) {
+    /// Whether a frame's payload of `values` values is taken in piece by piece: what travels as it is gathered.
+    pub fn lands(&self, header: &DataHeader, values: usize) -> bool {
+        header.kind == DataKind::Gathered && header.length == values as u64 && self.narrow(header).is_some_and(|narrow| narrow.is_plain())
+    }
+
+    /// Takes in the next piece of an admitted frame that [`Exchange::lands`]: bytes of it from `at` on.
+    pub fn land(&self, header: &DataHeader, at: usize, piece: &[u8]) {
         let Some((shard, _)) = self.shard_of(header) else { return };
         let mut state = self.lock();
-        if header.step != state.step {
+        if header.epoch != self.layout.epoch || header.step != state.step {
             return;
         }
-        let Some(gather) = state.gathers.get_mut(&header.unit) else { return };
-        let index = shard.id.index as usize;
-        if gather.arrived[index] || values.len() != shard.range.len() {
-            return;
+        if let Some(gather) = state.gathers.get_mut(&header.unit) {
+            gather.land(shard, at, piece);
         }
-        gather.buffer[shard.range.clone()].copy_from_slice(values);
-        gather.arrived[index] = true;
-        gather.missing -= 1;
-        finish(gather);
+    }
+
+    pub(super) fn gathered(&self, header: &DataHeader, values: &[f32]) {
+        if values.len() as u64 == header.length {
+            self.land(header, 0, bytemuck::cast_slice(values));
+        }
     }
 
     pub(super) async fn gather_unit(self: Arc<Self>, step: Step, unit: UnitId) -> Result<Vector, Aborted> {
@@ -109,6 +186,7 @@ impl Exchange {
             for want in wants {
                 self.outbound.send(want).await;
             }
+            while self.copy_own(step, unit) {}
             match answer {
                 Some(mut answer) => return answer.wait_for(Option::is_some).await.map_err(|_| Aborted)?.clone().ok_or(Aborted),
                 None => turn.changed().await.map_err(|_| Aborted)?,
@@ -151,10 +229,4 @@ fn rounded(values: &Vector, narrow: Narrow) -> Vector {
     let mut values = values.to_vec();
     narrow.round(&mut values);
     Arc::new(values)
-}
-
-fn finish(gather: &mut Gather) {
-    if gather.missing == 0 {
-        gather.answer.send_replace(Some(Arc::new(std::mem::take(&mut gather.buffer))));
-    }
 }

@@ -395,6 +395,16 @@ impl Router for NodeRouter {
         term.exchange.admit(header).map_err(|rejected| Reject(rejected.to_string()))
     }
 
+    fn lands(&self, from: NodeId, header: &DataHeader, values: usize) -> bool {
+        self.0.term().is_some_and(|term| term.ranks.contains_key(&from) && term.exchange.lands(header, values))
+    }
+
+    fn land(&self, _: NodeId, header: &DataHeader, at: usize, piece: &[u8]) {
+        if let Some(term) = self.0.term() {
+            term.exchange.land(header, at, piece);
+        }
+    }
+
     fn data(&self, from: NodeId, header: DataHeader, values: Vec<f32>) {
         match header.kind {
             DataKind::WantCopy => self.0.answer_copy(from, header),

@@ -77,18 +77,35 @@ async fn what_the_router_does_not_want_bounces_alone() {
     for length in [10, SMALL] {
         ab.send(&header(DataKind::Rows, 0), vec![0.0; length].into()).await.unwrap();
     }
-    ab.send(&header(DataKind::Partial, 1), vec![1.0].into()).await.unwrap();
-    ab.send(&header(DataKind::Partial, 2), vec![2.0; SMALL].into()).await.unwrap();
-    let mut calls = [b.next_data().await.1.call, b.next_data().await.1.call];
-    calls.sort_unstable();
-    assert_eq!(calls, [1, 2]);
     let counted = async {
         while ba.stats().rejected_in < 2 || ab.stats().rejected_out < 1 {
             sleep(Duration::from_millis(5)).await;
         }
     };
     timeout(SOON, counted).await.unwrap();
+    ab.send(&header(DataKind::Partial, 1), vec![1.0].into()).await.unwrap();
+    ab.send(&header(DataKind::Partial, 2), vec![2.0; SMALL].into()).await.unwrap();
+    let mut calls = [b.next_data().await.1.call, b.next_data().await.1.call];
+    calls.sort_unstable();
+    assert_eq!(calls, [1, 2]);
     assert_eq!((ab.is_down(), ba.is_down()), (None, None));
+}
+
+/// What waits for the same peer shares a stream, and is judged frame by frame all the same.
+#[tokio::test]
+async fn large_frames_that_wait_for_each_other_share_a_stream() {
+    let (_a, mut b, ab, ba) = pair().await;
+    let values = Arc::new(noise(SMALL / 4 + 7));
+    // Nothing is written before this task waits.
+    for call in 0..9 {
+        let kind = if call % 3 == 1 { DataKind::Rows } else { DataKind::Gathered };
+        ab.send(&header(kind, call), values.clone().into()).await.unwrap();
+    }
+    for call in [0, 2, 3, 5, 6, 8] {
+        let (_, header, got) = b.next_data().await;
+        assert!(header.call == call && same_bits(&got, &values), "call {} where {call} is due", header.call);
+    }
+    assert_eq!((ba.stats().rejected_in, ab.stats().rejected_out), (3, 0), "no stream was stopped for one of its frames");
 }
 
 #[tokio::test]

@@ -88,7 +88,7 @@ pub enum Command {
     /// Let a paused run go on
     Resume(At<desk::Ordering<desk::Nothing>>),
     /// End the run in good order: finish the step, write a checkpoint, leave
-    Stop(At<desk::Ordering<desk::Nothing>>),
+    Stop(At<desk::Ordering<desk::StopArgs>>),
     /// End a node's process at once, as a crash would
     Kill(At<desk::Ordering<desk::KillArgs>>),
     /// Prove from the durable ledger that every sample of each pass was used once, in one history of epochs and steps

@@ -129,7 +129,7 @@ async fn operate(command: Command) -> Result<ExitCode, Failure> {
         Command::Kill(args) => orders::kill(&args).await,
         Command::Pause(args) => orders::to_leader(&args, &Order::Pause).await,
         Command::Resume(args) => orders::to_leader(&args, &Order::Resume).await,
-        Command::Stop(args) => orders::to_leader(&args, &Order::Stop).await,
+        Command::Stop(args) => orders::stop(&args).await,
         _ => Err(Failure::new(ExitCode::Internal, "this command is none of the operator's desk")),
     }
 }

@@ -123,6 +123,17 @@ pub struct KillArgs {
     pub yes: bool,
 }
 
+/// `everstep stop`.
+#[derive(Debug, Clone, Copy, Args)]
+pub struct StopArgs {
+    /// End at once, without a last checkpoint: every step after the newest one is given up
+    #[arg(long, requires = "yes")]
+    pub now: bool,
+    /// Really: steps are given up
+    #[arg(long, requires = "now")]
+    pub yes: bool,
+}
+
 /// An order, and how what came of it is shown.
 #[derive(Debug, Clone, Args)]
 pub struct Ordering<T: Args> {

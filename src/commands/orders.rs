@@ -6,7 +6,7 @@ use everstep_actors::protocol::ids::NodeId;
 use everstep_actors::protocol::record::{EpochRecord, Member};
 use serde_json::json;
 
-use crate::cli::desk::{At, DrainArgs, Form, KillArgs, NodeRef, Nothing, Ordering, RunAt};
+use crate::cli::desk::{At, DrainArgs, Form, KillArgs, NodeRef, Ordering, RunAt, StopArgs};
 use crate::cli::{ExitCode, Failure};
 use crate::desk::client::{Desk, Way};
 use crate::desk::dry_run;
@@ -63,11 +63,19 @@ pub async fn kill(args: &At<Ordering<KillArgs>>) -> Result<ExitCode, Failure> {
     to_node(&args.at, &kill.node, &Order::Kill, args.what.form, "").await
 }
 
+/// Ends the run: in good order, or at once and without a last checkpoint.
+///
+/// # Errors
+/// As [`to_leader`].
+pub async fn stop(args: &At<Ordering<StopArgs>>) -> Result<ExitCode, Failure> {
+    to_leader(args, if args.what.order.now { &Order::StopNow } else { &Order::Stop }).await
+}
+
 /// An order that the leader carries out.
 ///
 /// # Errors
 /// Nobody leads, or the leader does not answer, or refuses.
-pub async fn to_leader(args: &At<Ordering<Nothing>>, order: &Order) -> Result<ExitCode, Failure> {
+pub async fn to_leader<T: clap::Args>(args: &At<Ordering<T>>, order: &Order) -> Result<ExitCode, Failure> {
     let desk = Desk::open(args.at.way(), Role::Admin).await?;
     let record = desk.record().await?;
     let leader = record.leading().ok_or_else(|| Failure::new(ExitCode::NotFound, "the newest record names no leader"))?;

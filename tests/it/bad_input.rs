@@ -2,7 +2,7 @@
 
 use std::process::Command;
 
-use super::bench_of_runs::{Bench, RECIPE};
+use super::bench_of_runs::{Bench, RECIPE, Ran};
 
 #[test]
 fn what_cannot_start_says_so_in_one_sentence() {
@@ -72,20 +72,57 @@ fn bad_images_are_replaced_counted_and_named_and_too_many_end_the_run() {
     assert!(ran.sentence().contains("bad"), "{}", ran.sentence());
 }
 
-/// A disk that fills up: training goes on without its checkpoints, and the end says what was not saved.
+/// A disk that fills up: training goes on without its checkpoints. The last one is held by the members until there is room.
 #[test]
-fn a_full_disk_ends_in_one_sentence() {
+fn a_last_checkpoint_waits_for_room_and_an_operator_may_give_it_up() {
     let bench = Bench::new();
-    let small = bench.path("small");
-    std::fs::create_dir_all(&small).unwrap();
-    let mounted = Command::new("mount").args(["-t", "tmpfs", "-o", "size=192k", "tmpfs"]).arg(&small).output();
-    if !mounted.is_ok_and(|output| output.status.success()) {
+    let (Some(disk), Some(_given_up)) = (Disk::mount(bench.path("small")), Disk::mount(bench.path("given-up"))) else {
         println!("skipped: this user may not mount a small disk");
         return;
+    };
+    let full = |event: &serde_json::Value| event["event"] == "waiting" && event["because"].as_str().unwrap().contains("no space is left");
+    let start = |disk: &str| {
+        let mut running = bench.start(&format!("train recipe.toml --run {disk}/run --json --set checkpoint.keep=100"));
+        let told = running.until(full);
+        assert!(told["because"].as_str().unwrap().contains("the last checkpoint, after step 14"), "{told}");
+        running
+    };
+    let summary = |ran: &Ran| serde_json::from_str::<serde_json::Value>(ran.stdout.lines().last().unwrap()).unwrap();
+
+    let running = start("small");
+    let why = bench.run("why waiting --run small/run");
+    assert!(why.stdout.contains("no space is left") && why.stdout.contains("checkpoint_writer"), "{why:?}");
+    disk.grow();
+    let ended = running.end();
+    assert_eq!((ended.code, summary(&ended)["checkpoint"].as_u64()), (0, Some(14)), "{ended:?}");
+
+    let running = start("given-up");
+    let refused = bench.run("stop --run given-up/run --now");
+    assert!(refused.code == 2 && refused.stderr.contains("--yes"), "{refused:?}");
+    assert_eq!(bench.run("stop --run given-up/run --now --yes").code, 0);
+    let ended = running.end();
+    let summary = summary(&ended);
+    assert_eq!((ended.code, summary["outcome"].as_str(), summary["checkpoint"].as_u64()), (0, Some("stopped"), Some(4)), "{ended:?}");
+}
+
+/// A file system of 192 KiB in memory, gone at the end whatever becomes of the story.
+struct Disk(std::path::PathBuf);
+
+impl Disk {
+    fn mount(at: std::path::PathBuf) -> Option<Self> {
+        std::fs::create_dir_all(&at).unwrap();
+        let mounted = Command::new("mount").args(["-t", "tmpfs", "-o", "size=192k", "tmpfs"]).arg(&at).output();
+        mounted.is_ok_and(|output| output.status.success()).then_some(Self(at))
     }
-    let ran = bench.run("train recipe.toml --run small/run --json --set checkpoint.keep=100");
-    let unmounted = Command::new("umount").arg("-l").arg(&small).output().unwrap();
-    assert!(unmounted.status.success(), "{unmounted:?}");
-    assert!(ran.code != 0 && ran.code != 70, "{ran:?}");
-    assert!(ran.sentence().contains("no space is left"), "{}", ran.sentence());
+
+    fn grow(&self) {
+        let grown = Command::new("mount").args(["-o", "remount,size=64m"]).arg(&self.0).output().unwrap();
+        assert!(grown.status.success(), "{grown:?}");
+    }
+}
+
+impl Drop for Disk {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg("-l").arg(&self.0).output();
+    }
 }

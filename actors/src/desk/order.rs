@@ -31,6 +31,8 @@ pub enum Order {
     },
     /// End the run in good order: finish the step, write a checkpoint, leave.
     Stop,
+    /// End the run at once, without a last checkpoint: steps after the newest one are given up.
+    StopNow,
 }
 
 impl Order {
@@ -45,6 +47,7 @@ impl Order {
             Self::Kill => "kill",
             Self::Deny { .. } => "deny",
             Self::Stop => "stop",
+            Self::StopNow => "stop --now",
         }
     }
 }

@@ -146,6 +146,8 @@ pub enum Fact {
     Pause(bool),
     /// An operator wants a checkpoint after the step in flight, or of the state as it is where no step is.
     SaveNow,
+    /// An operator ends the run without a last checkpoint.
+    GiveUp,
     /// Time has passed.
     Tick,
 }
@@ -333,6 +335,8 @@ pub struct Coordinator {
     saving: Option<Step>,
     /// A checkpoint is wanted at the next step's end.
     save_now: bool,
+    /// A checkpoint of a state that no step follows could not be saved: it is tried again.
+    unsaved: Option<end::Unsaved>,
     /// When the store is asked for a newer record, and when it answered last or was found away.
     look_at: Duration,
     checked: Duration,
@@ -411,6 +415,7 @@ impl Coordinator {
             saved: None,
             saving: None,
             save_now: false,
+            unsaved: None,
             look_at: now,
             checked: now,
             voted: None,
@@ -500,7 +505,7 @@ impl Coordinator {
             Fact::Newest(newest) => self.newest(now, newest, &mut acts),
             Fact::Checkpoint(step) => self.found(step, &mut acts),
             Fact::Saved(step) => self.was_saved(step, &mut acts),
-            Fact::SaveFailed(step, because) => self.save_failed(step, because, &mut acts),
+            Fact::SaveFailed(step, because) => self.save_failed(now, step, because, &mut acts),
             Fact::Speeds(speeds) => {
                 self.uneven = speeds != self.speeds;
                 self.speeds = speeds;
@@ -512,6 +517,7 @@ impl Coordinator {
                 }
             }
             Fact::SaveNow => self.save_as_asked(&mut acts),
+            Fact::GiveUp => self.give_up(&mut acts),
             Fact::Tick => {}
         }
         self.tick(now, &mut acts);

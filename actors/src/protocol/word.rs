@@ -17,7 +17,7 @@ use super::terms::Terms;
 pub enum Outcome {
     /// All steps are done and saved.
     Done,
-    /// Stopped on request; the last checkpoint holds every committed step.
+    /// Stopped on request; the last checkpoint holds every committed step, unless the request was to end without one.
     Stopped,
     /// This node has left in good order; the run goes on without it.
     Left,

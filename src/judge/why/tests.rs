@@ -103,6 +103,8 @@ fn the_run_s_own_sentence_has_a_remedy() {
         ("waiting for 2 more of 4 ranks", "cluster.ranks"),
         ("the store is away, membership is frozen: x", "store"),
         ("copies of some shards are out of sight; waiting a moment for r1", "checkpoint"),
+        ("the last checkpoint, after step 9, cannot be saved: no space is left", "free space"),
+        ("2 of at least 3 ranks are there; the state after 9 steps is kept twice, but cannot be saved: x", "free space"),
     ];
     for (sentence, words) in remedies {
         let view = run(healthy(2), "run", "waiting", |run| run.waiting = Some(sentence.into()));

@@ -13,7 +13,11 @@ const OVERDUE_MS: u64 = 30_000;
 const PHASES: [&str; 5] = ["data", "compute", "exchange", "update", "vote"];
 
 /// What sentences of the run mean for who reads them.
-const REMEDIES: [(&str, &str); 7] = [
+const REMEDIES: [(&str, &str); 8] = [
+    (
+        "cannot be saved",
+        "free space where the run lives, or mend its store: it is tried again by itself; nothing is lost while the members live",
+    ),
     ("store is away", "see that the store can be reached and written from the nodes; training goes on by itself when it is back"),
     ("out of sight", "bring back the nodes that the sentence names; else the run goes on from its newest checkpoint"),
     ("more of", "start more nodes with the same command, or begin with fewer: `cluster.ranks` in the config"),

@@ -39,6 +39,7 @@ impl Coordinator {
                 self.begun = None;
                 self.uneven = false;
                 // Parts of a checkpoint that was under way may have gone with their writer: it is due again.
+                self.unsaved = None;
                 if let Some(step) = self.saving.take() {
                     self.attempted = Step(step.0.saturating_sub(1));
                 }
@@ -198,27 +199,35 @@ impl Coordinator {
         }
     }
 
+    /// Whether fewer ranks are there than steps need.
+    pub(super) fn is_short(&self) -> bool {
+        (self.record.members.len() as u32) < self.rules.ranks_min
+    }
+
+    pub(super) fn ranks_there(&self) -> String {
+        format!("{} of at least {} ranks are there", self.record.members.len(), self.rules.ranks_min)
+    }
+
     /// Shards are placed: runs steps, or says why not.
     pub(super) fn go(&mut self, acts: &mut Vec<Act>) {
         let Some((_, version)) = self.begun else { return };
         let step = version.step;
         if step >= self.rules.steps || self.stop.is_some() {
             let saved = version.epoch == Epoch(0);
-            return if saved { self.finish(step, acts) } else { self.save_last(step, acts) };
-        }
-        let ranks = self.record.members.len() as u32;
-        if ranks < self.rules.ranks_min {
             // No step will say so: all members hold what the plan gives them.
             self.dismiss(acts);
+            return if saved { self.finish(step, acts) } else { self.save_last(step, acts) };
+        }
+        if self.is_short() {
+            self.dismiss(acts);
+            if self.unsaved.is_some() {
+                return;
+            }
             if self.saved.is_none_or(|saved| saved < step) && self.saving.is_none() {
                 self.saving = Some(step);
                 acts.push(Act::Save(self.record.epoch, step));
             }
-            let min = self.rules.ranks_min;
-            return self.wait(
-                &format!("{ranks} of at least {min} ranks are there; the state after {} steps is kept twice and saved", step.0),
-                acts,
-            );
+            return self.wait(&format!("{}; the state after {} steps is kept twice and saved", self.ranks_there(), step.0), acts);
         }
         if self.paused {
             self.wait("paused by an operator", acts);
@@ -226,7 +235,7 @@ impl Coordinator {
         }
         self.waiting = None;
         let epoch = self.record.epoch;
-        self.stage = Stage::Stepping(StepLife::new(epoch, step, ranks));
+        self.stage = Stage::Stepping(StepLife::new(epoch, step, self.record.members.len() as u32));
         acts.extend(self.record.members.iter().map(|member| Act::Send(member.node, Word::Go { epoch, step })));
     }
 }

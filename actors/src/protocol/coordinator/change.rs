@@ -321,6 +321,7 @@ impl Coordinator {
             acts.extend([Act::LookForNewer, Act::WakeAt(self.look_at)]);
             self.look_for_progress(now, acts);
         }
+        self.save_again(now, acts);
         let settled = self.settle.take_if(|at| now >= *at).is_some();
         match &self.stage {
             Stage::Short if settled => self.next_epoch("those who live have had time to come".into(), acts),
@@ -334,6 +335,12 @@ impl Coordinator {
                     acts.push(Act::WakeAt(self.arrival + self.rules.quiet));
                 } else if self.begun.is_none() && self.enough(now) {
                     self.next_epoch(format!("missing ranks did not come in time; {} are there", self.chosen().len()), acts);
+                }
+            }
+            // The last checkpoint waits for the store: who leaves meanwhile hands over to who stays.
+            Stage::Finishing(_) if self.saving.is_none() && !self.chosen().is_empty() => {
+                if let Some(because) = self.change_due(now) {
+                    self.next_epoch(because, acts);
                 }
             }
             Stage::Stepping(_) => {

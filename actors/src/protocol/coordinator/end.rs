@@ -2,6 +2,18 @@
 
 use super::*;
 
+/// How soon a checkpoint of a state that no step follows is tried again, and how seldom after many failures.
+const SAVE_AGAIN: [Duration; 2] = [Duration::from_secs(2), Duration::from_secs(60)];
+
+/// A checkpoint that could not be saved and is tried again, as no later one would hold what it holds.
+#[derive(Debug, Clone)]
+pub(super) struct Unsaved {
+    /// When it is tried again.
+    at: Duration,
+    /// Failures in a row.
+    times: u32,
+}
+
 impl Coordinator {
     pub(super) fn was_saved(&mut self, step: Step, acts: &mut Vec<Act>) {
         self.saved = self.saved.max(Some(step));
@@ -9,6 +21,7 @@ impl Coordinator {
         if self.saving == Some(step) {
             self.saving = None;
         }
+        self.unsaved = None;
         if self.stage == Stage::Finishing(step) {
             self.finish(step, acts);
         } else if self.stage == Stage::Idle {
@@ -17,14 +30,52 @@ impl Coordinator {
         }
     }
 
-    pub(super) fn save_failed(&mut self, step: Step, because: String, acts: &mut Vec<Act>) {
+    /// While steps follow, the next checkpoint is due soon. Where none does, the members hold what nothing else holds: they wait
+    /// until it can be saved.
+    pub(super) fn save_failed(&mut self, now: Duration, step: Step, because: String, acts: &mut Vec<Act>) {
         if self.saving == Some(step) {
             self.saving = None;
         }
-        if self.stage == Stage::Finishing(step) {
-            let because = format!("the last checkpoint, after step {}, could not be saved: {because}", step.0);
-            self.over(Outcome::Lost, because, acts);
+        let waiting = match self.stage {
+            Stage::Finishing(last) if last == step => format!(
+                "the last checkpoint, after step {}, cannot be saved: {because}; it is tried again until it is \
+                 (`everstep stop --now --yes` ends the run without it)",
+                step.0
+            ),
+            Stage::Idle if self.is_short() => {
+                format!("{}; the state after {} steps is kept twice, but cannot be saved: {because}", self.ranks_there(), step.0)
+            }
+            _ => return,
+        };
+        let times = self.unsaved.take().map_or(0, |before| before.times);
+        let [soon, seldom] = SAVE_AGAIN;
+        let at = now + (soon * 2u32.saturating_pow(times)).min(seldom);
+        self.unsaved = Some(Unsaved { at, times: times + 1 });
+        acts.push(Act::WakeAt(at));
+        self.wait(&waiting, acts);
+    }
+
+    /// Tries again what could not be saved.
+    pub(super) fn save_again(&mut self, now: Duration, acts: &mut Vec<Act>) {
+        if self.saving.is_some() || self.unsaved.as_ref().is_none_or(|unsaved| now < unsaved.at) {
+            return;
         }
+        let step = match (&self.stage, &self.begun) {
+            (Stage::Finishing(step), _) => *step,
+            (Stage::Idle, Some((_, version))) if self.is_short() => version.step,
+            // Steps follow again.
+            _ => return self.unsaved = None,
+        };
+        self.saving = Some(step);
+        acts.push(Act::Save(self.record.epoch, step));
+    }
+
+    pub(super) fn give_up(&mut self, acts: &mut Vec<Act>) {
+        let newest = match self.saved {
+            Some(step) => format!("the newest checkpoint that is known is the one after step {}", step.0),
+            None => "no checkpoint is known".into(),
+        };
+        self.over(Outcome::Stopped, format!("ended by an operator without a last checkpoint; {newest}"), acts);
     }
 
     pub(super) fn finish(&mut self, step: Step, acts: &mut Vec<Act>) {

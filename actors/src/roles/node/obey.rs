@@ -121,6 +121,11 @@ impl Shared {
                 node(Order::Stop { because: "stopped by an operator".into() });
                 done("the run ends after this step and a checkpoint")
             }
+            Wish::StopNow => {
+                self.pause(false);
+                self.tell(&self.coordinator, "coordinator", CoordinatorMsg::Fact(crate::protocol::coordinator::Fact::GiveUp));
+                done("the run ends at once, with the newest checkpoint that it has")
+            }
             Wish::CheckpointNow => {
                 self.tell(&self.coordinator, "coordinator", CoordinatorMsg::Fact(crate::protocol::coordinator::Fact::SaveNow));
                 done("a checkpoint is taken after the step in flight")

@@ -147,7 +147,7 @@ impl Shared {
         if question.own {
             return self.look(question).await;
         }
-        let packed = self.given.to(text);
+        let packed = self.given.to(text, question.at_most_ms.map(Duration::from_millis));
         let packed = packed.get_or_try_init(|| async { self.look(question).await.ok_or(()) }).await;
         packed.ok().cloned()
     }

@@ -116,7 +116,8 @@ mod tests {
         let mut events = vec![epoch(NOW, 1, 0, 2, "start"), committed(NOW + 1_000, 0, 1)];
         for (number, stall_ms) in [(1, 2_000), (2, 9_000), (3, 5_000)] {
             let at_ms = NOW + 100_000 * number;
-            events.extend([lost(at_ms, 2, "silent"), committed(at_ms + stall_ms, number, 1)]);
+            events.push(committed(at_ms - 1_000, 2 * number - 1, 1));
+            events.extend([lost(at_ms, 2, "silent"), committed(at_ms + stall_ms, 2 * number, 1)]);
         }
         let eye = Fake::remembers(events);
         let asked = |filter: &[&str], sort: Option<&str>, limit: Option<u64>| {

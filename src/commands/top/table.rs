@@ -101,8 +101,8 @@ impl Table {
         });
         let mut lines = head(view);
         lines.push(format!(
-            "{:>5} {:<10} {:<9} {:>9} {:>6} {:>9} {:>6} {:>9} {:>7} {:<20}",
-            "RANK", "STATE", "PHASE", "STEP", "PACE", "COMPUTE", "CPU%", "MEMORY", "MAILBOX", "HOST"
+            "{:>4} {:<9} {:<8} {:>7} {:>6} {:>8} {:>5} {:>8} {:>5} HOST",
+            "RANK", "STATE", "PHASE", "STEP", "PACE", "COMPUTE", "CPU%", "MEMORY", "MBOX"
         ));
         lines.extend(rows.iter().map(line));
         lines.iter_mut().for_each(|line| line.truncate(line.trim_end().len()));
@@ -180,9 +180,10 @@ fn line(row: &Row) -> String {
     let seconds = row.compute_s.map_or_else(|| "-".into(), |seconds| format!("{seconds:.3} s"));
     let cpu = row.cpu.map_or_else(|| "-".into(), |percent| format!("{percent:.0}"));
     let (pace, memory) = (format!("{:.2}x", row.pace), bytes(row.memory_bytes));
+    // A host's name fits beside all of it on a terminal of 80 columns, if it is no longer than 11 characters.
     let host = elide(&tame(&row.host), 20);
     format!(
-        "{:>5} {:<10} {:<9} {:>9} {pace:>6} {seconds:>9} {cpu:>6} {memory:>9} {:>7} {host:<20}",
+        "{:>4} {:<9} {:<8} {:>7} {pace:>6} {seconds:>8} {cpu:>5} {memory:>8} {:>5} {host}",
         row.rank,
         tame(&row.state),
         tame(&row.phase),

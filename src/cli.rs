@@ -21,6 +21,7 @@ pub mod get;
 pub mod goodput;
 pub mod history;
 pub mod metrics;
+pub mod selection;
 pub mod tensorboard;
 pub mod top;
 #[cfg(feature = "otel")]
@@ -115,9 +116,9 @@ pub enum Command {
     /// Print what happened, and with -f what happens
     Events(At<events::EventsArgs>),
     /// Say what the run was doing at a moment, or which incidents it had
-    History(At<history::HistoryArgs>),
+    History(Watched<history::HistoryArgs>),
     /// Say where every rank-second went
-    Goodput(At<goodput::GoodputArgs>),
+    Goodput(Watched<goodput::GoodputArgs>),
     /// Print what nodes said while they ran
     Logs(At<desk::LogsArgs>),
     /// Show ranks like processes in top

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 
+use super::selection::{Selection, grammar};
 use crate::views::output::Output;
 
 /// A run, and how to prove who asks.
@@ -159,12 +160,17 @@ pub struct BundleArgs {
 
 /// `everstep logs`.
 #[derive(Debug, Clone, Args)]
-#[command(after_help = "\
+#[command(mut_arg("limit", |limit| limit.short('n')))]
+#[command(after_help = concat!("\
 Examples:
   everstep logs --run runs/demo                     for people on a terminal, one JSON object a line on a pipe
   everstep logs --run runs/demo -f --actor link
   everstep logs --run runs/demo --limit 20 -o table
-  everstep logs --run runs/demo -o name             who said anything")]
+  everstep logs --run runs/demo --filter level!=info --filter message~certificate
+  everstep logs --run runs/demo -o name             who said anything
+
+", grammar!(), "Fields are those of the lines, as -o jsonl has them.
+With --follow a limit holds for what is shown first, and nothing is sorted."))]
 pub struct LogsArgs {
     /// Go on with what comes
     #[arg(short, long)]
@@ -172,9 +178,9 @@ pub struct LogsArgs {
     /// Only lines of this actor, such as coordinator
     #[arg(long, value_name = "NAME")]
     pub actor: Option<String>,
-    /// Only the newest of what would be shown first
-    #[arg(short = 'n', long, value_name = "COUNT")]
-    pub limit: Option<usize>,
+    /// Which of them
+    #[command(flatten)]
+    pub selection: Selection,
     /// How they are shown: a table on a terminal and jsonl on a pipe if not given; json is one object a line too
     #[arg(short, long, value_enum)]
     pub output: Option<Output>,

@@ -3,18 +3,25 @@
 use clap::{Args, ValueEnum};
 
 use super::desk::Form;
+use super::selection::{Selection, grammar};
 use crate::judge::moment::{Moment, span};
 
 /// `everstep events`.
 #[derive(Debug, Clone, Args)]
-#[command(after_help = "\
+#[command(mut_arg("limit", |limit| limit.short('n')))]
+#[command(after_help = concat!("\
 Examples:
   everstep events                      everything but steps, oldest first, each told once
   everstep events -f --since 10m       the last ten minutes, then what happens
   everstep events --severity warning   what went wrong
+  everstep events -f --filter event=node_lost
+  everstep events --all --filter event=step_committed --filter 'detail.seconds>2' --sort -detail.seconds --limit 5
   everstep events --json --all | jq -r 'select(.event == \"step_committed\") | .seconds'
 
-It needs nobody to be alive: it reads the durable events. All times are UTC.")]
+", grammar!(), "Fields are those of `everstep explain event`.
+With --follow a limit holds for what is shown first, and nothing is sorted.
+
+It needs nobody to be alive: it reads the durable events. All times are UTC."))]
 pub struct EventsArgs {
     /// Go on with what happens, until it is interrupted
     #[arg(short, long)]
@@ -28,9 +35,9 @@ pub struct EventsArgs {
     /// Steps as well
     #[arg(long)]
     pub all: bool,
-    /// Only the newest of what would be shown first
-    #[arg(short = 'n', long, value_name = "COUNT")]
-    pub limit: Option<usize>,
+    /// Which of them
+    #[command(flatten)]
+    pub selection: Selection,
     /// Add the events' names, and cut nothing
     #[arg(long)]
     pub wide: bool,

@@ -3,12 +3,13 @@
 use clap::Args;
 use everstep_actors::desk::question::Kind;
 
+use super::selection::{Selection, grammar};
 use crate::views::output::Output;
 use crate::views::select;
 
 /// List what there is of one kind or of several: nodes, ranks, actors, lanes, shards, checkpoints, events, links
 #[derive(Debug, Clone, Args)]
-#[command(after_help = "\
+#[command(after_help = concat!("\
 Examples:
   everstep get nodes --run runs/quickstart
   everstep get actors --run runs/quickstart --filter 'mbox>=3' --sort -oldest
@@ -17,8 +18,8 @@ Examples:
   everstep get ranks --run runs/quickstart -o name
   everstep get nodes,links --run runs/quickstart -o jsonl
 
-A filter compares a field: = != < <= > >= and ~ (contains). Numbers take units: --filter 'rss>1.5GB', --filter 'oldest>2s'.
-Fields are those of `everstep explain KIND`, and the headings of the table. Without items the exit code is 0.")]
+", grammar!(), "Fields are those of `everstep explain KIND`, and the headings of
+the table. Without --sort items come by name, and events by time. Without items the exit code is 0."))]
 pub struct GetArgs {
     /// Kinds, for one or for many (actor, actors), several with commas between them
     #[arg(value_name = "KIND", required = true, value_delimiter = ',', value_parser = select::kind)]
@@ -26,13 +27,7 @@ pub struct GetArgs {
     /// How to write them
     #[arg(short, long, value_enum, value_name = "FORM", default_value_t = Output::Table)]
     pub output: Output,
-    /// Only items for which this holds, such as 'depth>=3'; repeatable, and then all must hold
-    #[arg(long, value_name = "FIELD=VALUE")]
-    pub filter: Vec<String>,
-    /// The field to sort by, with - in front for the greatest first; if not given by name, and events by time
-    #[arg(long, value_name = "FIELD", allow_hyphen_values = true)]
-    pub sort: Option<String>,
-    /// At most so many items, counted after filtering; of events the newest if they are not sorted by something else
-    #[arg(long, value_name = "N")]
-    pub limit: Option<u64>,
+    /// Which of them
+    #[command(flatten)]
+    pub selection: Selection,
 }

@@ -66,6 +66,25 @@ fn every_command_at_a_run_takes_it_from_the_environment_and_what_has_json_has_a_
     }
 }
 
+/// What lists anything.
+const LISTS: [&str; 7] = ["get", "events", "history", "goodput", "doctor", "logs", "top"];
+
+#[test]
+fn whatever_lists_is_filtered_sorted_and_limited_alike_and_its_help_tells_how() {
+    for name in LISTS {
+        let kind = if name == "get" { " ranks" } else { "" };
+        parse(&format!("everstep {name}{kind} --run r --filter a=1 --filter b~2 --sort -c --limit 3"))
+            .unwrap_or_else(|error| panic!("{error}"));
+        let mut command = Cli::command();
+        let help = command.find_subcommand_mut(name).unwrap().render_help().to_string();
+        for part in ["--filter <FIELD=VALUE>", "--sort <FIELD>", "--limit <N>", "A filter compares a field: ", "Examples:"] {
+            assert!(help.contains(part), "{name}: {help}");
+        }
+    }
+    let short = |line: &str| parse(line).is_ok();
+    assert!(short("everstep events --run r -n 3") && short("everstep logs --run r -n 3") && short("everstep top --run r -n 3"));
+}
+
 #[test]
 fn flags_of_train_replace_values_of_the_recipe_and_are_named_when_wrong() {
     let text = "[run]\npasses = 1\n[data.make]\n[model]\ntrunk = \"seer_10b\"\n[swav]\nfreeze_prototypes = 0\n";

@@ -9,7 +9,7 @@ use crate::cli::{ExitCode, Failure};
 use crate::desk::eye::Eye;
 use crate::views::output::render;
 use crate::views::select::{plural, question};
-use crate::views::talk::{notes, put, say};
+use crate::views::talk::{notes, nothing, put, say};
 
 /// Writes what there is of the kinds asked for.
 ///
@@ -17,9 +17,9 @@ use crate::views::talk::{notes, put, say};
 /// A filter or a field is none ([`ExitCode::Usage`]), nobody can be asked ([`ExitCode::Unreachable`]), or stdout takes no more.
 pub async fn run(args: &GetArgs, eye: &dyn Eye, out: &mut dyn Write) -> Result<ExitCode, Failure> {
     // Events are read in order of time, and a limit leaves the newest.
-    let newest = args.sort.is_none() && args.kinds == [Kind::Event];
-    let sort = args.sort.as_deref().or_else(|| newest.then_some("-at_ms"));
-    let question = question(&args.kinds, &args.filter, sort, args.limit)?;
+    let newest = args.selection.sort.is_none() && args.kinds == [Kind::Event];
+    let mut question = question(&args.kinds, &args.selection)?;
+    question.sort = question.sort.or_else(|| newest.then(|| "-at_ms".into()));
     let mut view = eye.look(&question).await?;
     if newest {
         view.items.reverse();
@@ -27,20 +27,16 @@ pub async fn run(args: &GetArgs, eye: &dyn Eye, out: &mut dyn Write) -> Result<E
     put(out, &render(&view, &args.kinds, args.output))?;
     let mut said = notes(&view);
     if view.items.is_empty() && view.matched == 0 {
-        said.push(nothing(args));
+        said.push(nothing(&called(&args.kinds), &args.selection.filter));
     }
     say(&said);
     Ok(ExitCode::Done)
 }
 
-/// Nothing is said aloud, so that no one takes it for a failure.
-fn nothing(args: &GetArgs) -> String {
-    let kinds: Vec<&str> = args.kinds.iter().map(|kind| plural(*kind)).collect();
-    let kinds = kinds.join(" and no ");
-    match &args.filter[..] {
-        [] => format!("there are no {kinds}"),
-        filters => format!("there are no {kinds} with {}", filters.join(" and ")),
-    }
+/// Kinds in a sentence of which there are none.
+fn called(kinds: &[Kind]) -> String {
+    let kinds: Vec<&str> = kinds.iter().map(|kind| plural(*kind)).collect();
+    kinds.join(" and no ")
 }
 
 #[cfg(test)]
@@ -86,8 +82,8 @@ mod tests {
             assert_eq!(got(&["lane", "--filter", "step>99", "-o", form]).await.unwrap(), "");
         }
         let args = parse(&["nodes", "links", "--filter", "rtt_ms>9"]).unwrap();
-        assert_eq!(nothing(&args), "there are no nodes and no links with rtt_ms>9");
-        assert_eq!(nothing(&parse(&["runs"]).unwrap()), "there are no runs");
+        assert_eq!(nothing(&called(&args.kinds), &args.selection.filter), "there are no nodes and no links with rtt_ms>9");
+        assert_eq!(nothing(&called(&[Kind::Run]), &[]), "there are no runs");
     }
 
     #[tokio::test]

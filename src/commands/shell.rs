@@ -11,10 +11,14 @@ use crate::cli::{Cli, ExitCode, Failure};
 /// # Errors
 /// stdout cannot be written.
 pub fn completions(args: &CompletionsArgs) -> Result<ExitCode, Failure> {
-    let mut text = Vec::new();
-    clap_complete::generate(args.shell, &mut Cli::command(), "everstep", &mut text);
-    output::print(&String::from_utf8_lossy(&text))?;
+    output::print(&completed(args.shell))?;
     Ok(ExitCode::Done)
+}
+
+fn completed(shell: clap_complete::Shell) -> String {
+    let mut text = Vec::new();
+    clap_complete::generate(shell, &mut Cli::command(), "everstep", &mut text);
+    String::from_utf8_lossy(&text).into_owned()
 }
 
 /// Prints the main man page, or writes one a command into a folder.
@@ -47,4 +51,25 @@ fn pages(command: &Command, name: &str) -> Vec<(String, Command)> {
         all.extend(pages(sub, &format!("{name}-{}", sub.get_name())));
     }
     all
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn completions_and_man_pages_of_lists_name_the_flags_that_choose() {
+        let bash = completed(clap_complete::Shell::Bash);
+        let folder = tempfile::tempdir().unwrap();
+        assert_eq!(man(&ManArgs { dir: Some(folder.path().to_owned()) }), Ok(ExitCode::Done));
+        for name in ["get", "events", "history", "goodput", "doctor", "logs", "top"] {
+            let page = std::fs::read_to_string(folder.path().join(format!("everstep-{name}.1"))).unwrap();
+            let case = bash.split(&format!("everstep__subcmd__{name})")).nth(1).unwrap();
+            let flags = case.lines().find(|line| line.trim_start().starts_with("opts=")).unwrap();
+            for flag in ["filter", "sort", "limit"] {
+                assert!(page.contains(&format!("\\-\\-{flag}")), "{name} --{flag}: {page}");
+                assert!(flags.contains(&format!(" --{flag} ")), "{name} --{flag}: {flags}");
+            }
+        }
+    }
 }

@@ -34,19 +34,20 @@ struct Paper<'a> {
 /// Prints tables of the ranks.
 ///
 /// # Errors
-/// The run cannot be reached when the first table is to be printed, or the output takes no more.
+/// What is asked for cannot be, the run cannot be reached when the first table is to be printed, or the output takes no more.
 pub async fn run(args: &TopArgs, eye: &dyn Eye, out: &mut dyn Write) -> Result<ExitCode, Failure> {
     if !(0.1..=86_400.0).contains(&args.every) {
         return Err(Failure::new(ExitCode::Usage, format!("--every {}: use 0.1 to 86400 seconds", args.every)));
     }
+    let asked = table::list().question(&args.selection)?;
     let redraws = io::stdout().is_terminal() && !args.once && args.output == Output::Table;
     let screen = redraws.then(|| ratatui::crossterm::terminal::size().unwrap_or(USUAL));
     let mut stderr = io::stderr();
     let mut paper = Paper { out, talk: &mut stderr, screen, told: Vec::new() };
-    rounds(args, eye, &mut paper).await
+    rounds(args, &asked, eye, &mut paper).await
 }
 
-async fn rounds(args: &TopArgs, eye: &dyn Eye, paper: &mut Paper<'_>) -> Result<ExitCode, Failure> {
+async fn rounds(args: &TopArgs, asked: &Question, eye: &dyn Eye, paper: &mut Paper<'_>) -> Result<ExitCode, Failure> {
     let rounds = if args.once { Some(1) } else { args.count };
     let (mut done, mut before) = (0, Before::default());
     loop {
@@ -58,8 +59,7 @@ async fn rounds(args: &TopArgs, eye: &dyn Eye, paper: &mut Paper<'_>) -> Result<
             Ok((view, mailboxes)) => {
                 // The screen holds three lines of head and one that is free.
                 let fits = paper.screen.map(|(_, rows)| usize::from(rows).saturating_sub(5).max(1));
-                let limit = args.limit.into_iter().chain(fits).min();
-                let table = Table::of(&view, &mailboxes, &before, args.sort, limit);
+                let table = Table::of(&view, &mailboxes, &before, asked, fits);
                 before = Before::of(&view);
                 match args.output {
                     Output::Table => paper.print(&table),

@@ -58,7 +58,7 @@ async fn until(args: &WaitArgs, eye: &dyn Eye, last: &mut Last) -> Standing {
     loop {
         ticks.tick().await;
         // The run may not be there yet, or change its leader: that passes.
-        match sight::ask(eye, &sight::run()).await {
+        match sight::ask(eye, &sight::run(args.poll)).await {
             Err(failure) => {
                 if last.because.as_ref() != Some(&failure.sentence) {
                     talk(&format!("note: {}; asking again", failure.sentence));
@@ -104,6 +104,10 @@ async fn over(args: &WaitArgs, eye: &dyn Eye, standing: &Standing) -> Failure {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Mutex;
+
+    use async_trait::async_trait;
+    use everstep_actors::desk::question::Question;
     use everstep_actors::desk::view::View;
 
     use super::*;
@@ -136,6 +140,28 @@ mod tests {
             (&json["values"]["step"], &json["values"]["state"], &json["expression"]),
             (&"100".into(), &"training".into(), &"step>=100 and state=training".into())
         );
+    }
+
+    /// A run at step 1 that keeps how old answers may be.
+    #[derive(Default)]
+    struct Asked(Mutex<Vec<Option<u64>>>);
+
+    #[async_trait]
+    impl Eye for Asked {
+        async fn look(&self, question: &Question) -> Result<View, Failure> {
+            self.0.lock().unwrap().push(question.at_most_ms);
+            Ok(at_step(1, "training"))
+        }
+        async fn events(&self) -> Result<Vec<Recorded>, Failure> {
+            Ok(Vec::new())
+        }
+    }
+
+    #[tokio::test]
+    async fn no_answer_is_older_than_the_time_between_two_questions() {
+        let eye = Asked::default();
+        assert_eq!(run(&args("step>=1", false), &eye, &mut Vec::new()).await, Ok(ExitCode::Done));
+        assert_eq!(*eye.0.lock().unwrap(), [Some(250)]);
     }
 
     #[tokio::test(start_paused = true)]

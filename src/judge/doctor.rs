@@ -50,7 +50,7 @@ impl Grade {
 }
 
 /// A lint, as documented by `doctor --list`.
-#[derive(Debug, Clone, Copy, Serialize)]
+#[derive(Debug, Clone, Copy, Serialize, JsonSchema)]
 pub struct Lint {
     /// Its name.
     pub name: &'static str,
@@ -92,7 +92,7 @@ pub struct Diagnosis {
     pub healthy: bool,
     /// One sentence.
     pub summary: String,
-    /// The worst first.
+    /// Those that were asked for, the worst first unless they are sorted by something else.
     pub findings: Vec<Finding>,
     /// Lints that looked.
     pub checked: Vec<String>,
@@ -162,7 +162,10 @@ impl Diagnosis {
     /// For people.
     pub fn text(&self) -> Vec<String> {
         let mut lines = wrap(&self.summary, WIDTH, 2);
-        for lint in CATALOGUE {
+        let first = |lint: &Lint| self.findings.iter().position(|finding| finding.lint == lint.name);
+        let mut lints: Vec<&Lint> = CATALOGUE.iter().collect();
+        lints.sort_by_key(|lint| first(lint));
+        for lint in lints {
             let found: Vec<&Finding> = self.findings.iter().filter(|finding| finding.lint == lint.name).collect();
             if found.is_empty() {
                 continue;
@@ -181,10 +184,10 @@ impl Diagnosis {
     }
 }
 
-/// The catalogue, for people.
-pub fn catalogue() -> Vec<String> {
+/// Lints of the catalogue, for people.
+pub fn catalogue(lints: &[Lint]) -> Vec<String> {
     let mut lines = Vec::new();
-    for lint in CATALOGUE {
+    for lint in lints {
         lines.push(format!("{} ({})", lint.name, lint.grade.name()));
         for (name, text) in [("looks for", lint.what), ("from", lint.threshold), ("remedy", lint.remedy)] {
             lines.extend(named(&format!("  {name}"), text, 13));

@@ -33,7 +33,7 @@ pub struct Goodput {
     pub steps: u64,
     /// Commits of steps that were computed again later.
     pub steps_redone: u64,
-    /// All of the time; the percentages sum to 100.
+    /// All of the time, and then the percentages sum to 100; or those parts that were asked for.
     pub shares: Vec<Share>,
     /// The incidents that are named in the shares, and the others.
     pub incidents: Vec<Incident>,
@@ -144,7 +144,7 @@ pub fn goodput(events: &[Recorded]) -> Goodput {
 impl Goodput {
     /// For people: a headline, a table, the incidents in words.
     pub fn text(&self) -> Vec<String> {
-        if self.shares.is_empty() {
+        if self.rank_seconds <= 0.0 {
             return Vec::new();
         }
         let steps = count(self.steps, "step");
@@ -162,7 +162,8 @@ impl Goodput {
             [on, duration(share.rank_seconds), format!("{:>5.1} %", share.percent), why]
         }));
         let percent: u32 = self.shares.iter().map(|share| (share.percent * 10.0).round() as u32).sum();
-        let sum = [String::from("sum"), duration(self.rank_seconds), format!("{:>5.1} %", f64::from(percent) / 10.0), String::new()];
+        let seconds: f64 = self.shares.iter().map(|share| share.rank_seconds).sum();
+        let sum = [String::from("sum"), duration(seconds), format!("{:>5.1} %", f64::from(percent) / 10.0), String::new()];
         rows.push(sum);
         lines.extend(table(&rows, Some(WIDTH)).into_iter().map(|line| fit(&line, WIDTH)));
         lines

@@ -25,7 +25,7 @@ pub struct History {
     pub schema_version: u32,
     /// The run at the moment that was asked for.
     pub at: Option<Then>,
-    /// All incidents, unless only a moment was asked for.
+    /// The incidents that were asked for; absent where only a moment was.
     pub incidents: Option<Vec<Incident>>,
 }
 

@@ -15,9 +15,9 @@ use crate::desk::eye::Eye;
 /// Links of a large run are many: only the worst of each kind are looked at.
 const LINKS: u64 = 200;
 
-/// The run alone.
-pub(crate) fn run() -> Vec<Question> {
-    vec![Question { kinds: vec![Kind::Run], ..Question::default() }]
+/// The run alone, as it was at most so many milliseconds ago.
+pub(crate) fn run(at_most_ms: u64) -> Vec<Question> {
+    vec![Question { kinds: vec![Kind::Run], at_most_ms: Some(at_most_ms), ..Question::default() }]
 }
 
 /// Who does what: the run, its nodes, ranks, actors and lanes, and the links that are worst in these ways.
@@ -122,7 +122,7 @@ mod tests {
         assert_eq!((seen.items.len(), seen.missing.len()), (view.items.len(), 1));
         let links = ask(&eye, &of("link/n01/n03")).await.unwrap();
         assert_eq!(super::super::refer::resolve(&links, "link/n01/n03").unwrap().matches('/').count(), 2);
-        assert_eq!(ask(&eye, &run()).await.unwrap().items.len(), 1);
+        assert_eq!(ask(&eye, &run(250)).await.unwrap().items.len(), 1);
         let away = Fake::away("nobody answers");
         assert_eq!(ask(&away, &pace()).await.unwrap_err().code, ExitCode::Unreachable);
         let gone = Failure::new(ExitCode::NotFound, "there is no such run");

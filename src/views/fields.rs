@@ -4,7 +4,7 @@ use everstep_actors::desk::question::Kind;
 use everstep_actors::desk::view::{
     ActorView, CheckpointView, EventView, Item, LaneView, LinkView, NodeView, RankView, RunView, ShardView, View,
 };
-use schemars::schema_for;
+use schemars::{JsonSchema, schema_for};
 use serde_json::Value;
 
 /// A field and what its documentation says.
@@ -24,6 +24,14 @@ pub(crate) struct Field {
     pub(crate) inner: Vec<Self>,
 }
 
+impl Field {
+    /// One of which nothing but the name is known.
+    pub(crate) fn any(name: &str) -> Self {
+        let (name, holds) = (name.to_owned(), "any".to_owned());
+        Self { name, holds, about: String::new(), optional: true, within_list: false, inner: Vec::new() }
+    }
+}
+
 /// What a kind is, in one sentence.
 pub(crate) fn about(kind: Kind) -> String {
     described(&schema(kind))
@@ -35,10 +43,15 @@ pub(crate) fn particular(kind: Kind) -> Vec<Field> {
     members(&root, &root, false)
 }
 
+/// The fields of a row that is no item.
+pub(crate) fn of<T: JsonSchema>() -> Vec<Field> {
+    let root = schema_for!(T).to_value();
+    members(&root, &root, false)
+}
+
 /// What every item has, whatever its kind.
 pub(crate) fn common() -> Vec<Field> {
-    let root = schema_for!(Item).to_value();
-    let mut fields = members(&root, &root, false);
+    let mut fields = of::<Item>();
     let about = "What it is: `run`, `node`, `rank`, `actor`, `lane`, `shard`, `checkpoint`, `event` or `link`.".into();
     fields.push(Field { name: "kind".into(), holds: "string".into(), about, optional: false, within_list: false, inner: Vec::new() });
     fields
@@ -46,8 +59,7 @@ pub(crate) fn common() -> Vec<Field> {
 
 /// What an answer has around its items.
 pub(crate) fn around() -> Vec<Field> {
-    let root = schema_for!(View).to_value();
-    let mut fields = members(&root, &root, false);
+    let mut fields = of::<View>();
     fields.iter_mut().filter(|field| field.name == "items").for_each(|items| items.inner.clear());
     fields
 }

@@ -1,8 +1,11 @@
-//! What people type to choose items: kinds, filters, fields to sort by, references.
+//! What people type to choose items or rows of other lists: kinds, filters, fields to sort by, limits, references.
 
+use everstep_actors::desk::answer::choose;
 use everstep_actors::desk::question::{Comparison, Condition, Kind, Question};
+use everstep_actors::desk::view::Fields;
 
 use super::fields::{self, Field};
+use crate::cli::selection::Selection;
 use crate::cli::{ExitCode, Failure};
 pub use resolve::resolve;
 
@@ -34,7 +37,7 @@ pub fn plural(kind: Kind) -> &'static str {
 
 /// The field that a heading of a kind's table stands for (`mbox` of actors: `depth`).
 pub(crate) fn heading(kind: Kind, name: &str) -> Option<&'static str> {
-    shorthand::field(&[kind], name)
+    shorthand::field(Rows::Items(&[kind]), name)
 }
 
 /// The kind of a name for one or for many.
@@ -50,31 +53,114 @@ pub fn kind(word: &str) -> Result<Kind, String> {
     })
 }
 
+/// A list whose rows are no items, such as incidents.
+#[derive(Debug, Clone)]
+pub(crate) struct List {
+    /// What its rows are called.
+    pub(crate) name: &'static str,
+    /// What they have.
+    pub(crate) fields: Vec<Field>,
+    /// Headings of its table that are not the names of their fields, in small letters.
+    pub(crate) headings: &'static [(&'static str, &'static str)],
+}
+
+impl List {
+    /// What is asked of it.
+    ///
+    /// # Errors
+    /// [`ExitCode::Usage`]: a filter cannot be read, or names a field that no row has.
+    pub(crate) fn question(&self, asked: &Selection) -> Result<Question, Failure> {
+        Rows::Of(self).question(asked)
+    }
+}
+
 /// What is asked of a run: kinds (all of them when empty), conditions, an order, a limit.
 ///
 /// # Errors
 /// [`ExitCode::Usage`]: a filter cannot be read, or names a field that no such item has.
-pub fn question(kinds: &[Kind], filters: &[String], sort: Option<&str>, limit: Option<u64>) -> Result<Question, Failure> {
-    let filter = filters.iter().map(|text| condition(kinds, text)).collect::<Result<Vec<_>, _>>()?;
-    let sort = sort.map(|key| {
-        let (name, minus) = key.strip_prefix('-').map_or((key, ""), |name| (name, "-"));
-        Ok::<_, Failure>(format!("{minus}{}", known(kinds, name, "--sort")?))
-    });
-    Ok(Question { kinds: kinds.to_vec(), filter, sort: sort.transpose()?, limit, ..Question::default() })
+pub fn question(kinds: &[Kind], asked: &Selection) -> Result<Question, Failure> {
+    Ok(Question { kinds: kinds.to_vec(), ..Rows::Items(kinds).question(asked)? })
 }
 
-/// One filter (`depth>=3`, `state!=idle`, `host~box`) over items of these kinds.
+/// What a question chooses of rows that come in order of time: what is not sorted by something else stays so, and a limit leaves the
+/// newest. Also counted is what the limit cut.
+pub(crate) fn newest<T>(mut rows: Vec<T>, fields: impl Fn(&T) -> Fields, question: &Question) -> (Vec<T>, u64) {
+    if question.sort.is_some() {
+        return choose(rows, fields, question);
+    }
+    rows.reverse();
+    let (mut rows, matched) = choose(rows, fields, question);
+    rows.reverse();
+    (rows, matched)
+}
+
+/// Refuses to sort what has no end.
 ///
 /// # Errors
-/// [`ExitCode::Usage`]: it cannot be read, or names a field that no such item has.
-pub fn condition(kinds: &[Kind], text: &str) -> Result<Condition, Failure> {
-    let (field, is, value) = split(text).ok_or_else(|| {
-        let sentence = format!("`--filter {text}` compares nothing: write FIELD, one of = != < <= > >= ~ and a value, as in 'depth>=3'");
-        Failure::new(ExitCode::Usage, sentence)
-    })?;
-    let field = known(kinds, field, "--filter")?;
-    let value = shorthand::value(kinds, &field, is, value);
-    Ok(Condition { field, is, value })
+/// [`ExitCode::Usage`]: it is followed, and to be sorted.
+pub(crate) fn sorts_what_ends(follow: bool, asked: &Selection) -> Result<(), Failure> {
+    let sentence = "--sort needs all of them, and --follow goes on: leave one of the two out; what is followed comes in order of time";
+    if follow && asked.sort.is_some() { Err(Failure::new(ExitCode::Usage, sentence)) } else { Ok(()) }
+}
+
+/// What people choose from.
+#[derive(Debug, Clone, Copy)]
+enum Rows<'a> {
+    /// Items of these kinds; of all kinds when empty.
+    Items(&'a [Kind]),
+    /// Anything else.
+    Of(&'a List),
+}
+
+impl Rows<'_> {
+    fn question(self, asked: &Selection) -> Result<Question, Failure> {
+        let filter = asked.filter.iter().map(|text| self.condition(text)).collect::<Result<Vec<_>, _>>()?;
+        let sort = asked.sort.as_deref().map(|key| {
+            let (name, minus) = key.strip_prefix('-').map_or((key, ""), |name| (name, "-"));
+            Ok::<_, Failure>(format!("{minus}{}", self.known(name, "--sort")?))
+        });
+        Ok(Question { filter, sort: sort.transpose()?, limit: asked.limit, ..Question::default() })
+    }
+
+    /// One filter (`depth>=3`, `state!=idle`, `host~box`).
+    fn condition(self, text: &str) -> Result<Condition, Failure> {
+        let (field, is, value) = split(text).ok_or_else(|| {
+            let sentence =
+                format!("`--filter {text}` compares nothing: write FIELD, one of = != < <= > >= ~ and a value, as in 'depth>=3'");
+            Failure::new(ExitCode::Usage, sentence)
+        })?;
+        let field = self.known(field, "--filter")?;
+        let value = shorthand::value(self, &field, is, value);
+        Ok(Condition { field, is, value })
+    }
+
+    /// The field that a name means.
+    fn known(self, name: &str, option: &str) -> Result<String, Failure> {
+        if let Some(field) = shorthand::field(self, name) {
+            return Ok(field.into());
+        }
+        let sortable = |field: &Field| !field.within_list && field.name != "children";
+        let has = |fields: &[Field]| fields::find(fields, name).is_some_and(|field| sortable(&field));
+        let there = |rows: &str, fields: &[Field]| {
+            let names: Vec<&str> = fields.iter().map(|field| field.name.as_str()).collect();
+            format!("{rows} have {}", names.join(", "))
+        };
+        let (found, all) = match self {
+            Self::Of(list) => (has(&list.fields), there(list.name, &list.fields)),
+            Self::Items(kinds) => {
+                let kinds: Vec<Kind> = if kinds.is_empty() { KINDS.iter().map(|(kind, ..)| *kind).collect() } else { kinds.to_vec() };
+                let common: Vec<Field> = fields::common().into_iter().filter(sortable).collect();
+                let particular: Vec<(&str, Vec<Field>)> = kinds.iter().map(|kind| (plural(*kind), fields::particular(*kind))).collect();
+                let sentences: Vec<String> = particular.iter().map(|(rows, fields)| there(rows, fields)).collect();
+                let found = has(&common) || particular.iter().any(|(_, fields)| has(fields));
+                (found, format!("{}; {}", sentences.join("; "), there("all", &common)))
+            }
+        };
+        if found {
+            return Ok(name.into());
+        }
+        Err(Failure::new(ExitCode::Usage, format!("there is no field `{name}` for {option}: {all}")))
+    }
 }
 
 /// Field, comparison and value of a filter.
@@ -96,32 +182,15 @@ fn split(text: &str) -> Option<(&str, Comparison, &str)> {
     (!field.is_empty()).then_some((field, is, value.trim()))
 }
 
-/// The field that a name means for any of these kinds.
-fn known(kinds: &[Kind], name: &str, option: &str) -> Result<String, Failure> {
-    let all: Vec<Kind> = KINDS.iter().map(|(kind, ..)| *kind).collect();
-    let kinds = if kinds.is_empty() { &all } else { kinds };
-    let sortable = |field: &Field| !field.within_list && field.name != "children";
-    let common: Vec<Field> = fields::common().into_iter().filter(sortable).collect();
-    if let Some(field) = shorthand::field(kinds, name) {
-        return Ok(field.into());
-    }
-    let found = |kind: &Kind| fields::find(&fields::particular(*kind), name).is_some_and(|field| sortable(&field));
-    if fields::find(&common, name).is_some() || kinds.iter().any(found) {
-        return Ok(name.into());
-    }
-    let there = |kind: &Kind| {
-        let particular = fields::particular(*kind).into_iter().map(|field| field.name);
-        format!("{} have {}", plural(*kind), particular.collect::<Vec<_>>().join(", "))
-    };
-    let common: Vec<&str> = common.iter().map(|field| field.name.as_str()).collect();
-    let which: Vec<String> = kinds.iter().map(there).collect();
-    let sentence = format!("there is no field `{name}` for {option}: {}; all have {}", which.join("; "), common.join(", "));
-    Err(Failure::new(ExitCode::Usage, sentence))
-}
-
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
+
+    fn condition(kinds: &[Kind], text: &str) -> Result<Condition, Failure> {
+        Rows::Items(kinds).condition(text)
+    }
 
     fn actors(text: &str) -> Condition {
         condition(&[Kind::Actor], text).unwrap()
@@ -161,17 +230,63 @@ mod tests {
         for part in ["`dept`", "--filter", "lanes have busy_s, doing, lane, rank, step, wait_s", "all have as_of_ms, parent, reference"] {
             assert!(failure.sentence.contains(part), "{failure}");
         }
-        let failure = question(&[Kind::Actor], &[], Some("-dept"), None).unwrap_err();
+        let sort = Some("-dept".to_owned());
+        let failure = question(&[Kind::Actor], &Selection { sort: sort.clone(), ..Selection::default() }).unwrap_err();
         assert!(failure.sentence.contains("`dept` for --sort"), "{failure}");
         assert!(condition(&[Kind::Actor], "recent.what=x").is_err(), "a list has no one value");
         assert!(condition(&[Kind::Actor], "children=x").is_err());
+        let failure = rows().question(&Selection { sort, ..Selection::default() }).unwrap_err();
+        assert_eq!(failure.sentence, "there is no field `dept` for --sort: rows have cost_s, number");
+    }
+
+    /// As incidents and the rows of `top` are made known.
+    #[derive(schemars::JsonSchema)]
+    #[expect(dead_code, reason = "only its schema is looked at")]
+    struct Row {
+        number: u32,
+        cost_s: f64,
+    }
+
+    fn rows() -> List {
+        List { name: "rows", fields: fields::of::<Row>(), headings: &[("cost", "cost_s")] }
+    }
+
+    #[test]
+    fn other_lists_are_chosen_from_by_the_same_grammar() {
+        let asked = Selection { filter: vec!["Cost>1.5min".into(), "number!=r3".into()], sort: Some("-cost".into()), limit: Some(2) };
+        let question = rows().question(&asked).unwrap();
+        let filters: Vec<(&str, &str)> = question.filter.iter().map(|one| (one.field.as_str(), one.value.as_str())).collect();
+        assert_eq!(filters, [("cost_s", "90"), ("number", "r3")]);
+        assert_eq!((question.sort.as_deref(), question.limit), (Some("-cost_s"), Some(2)));
+        assert!(rows().question(&Selection { filter: vec!["cost".into()], ..Selection::default() }).is_err());
+    }
+
+    #[test]
+    fn a_limit_leaves_the_newest_unless_rows_are_sorted_by_something_else() {
+        let rows = [3, 1, 2].map(|number| json!({ "number": number }));
+        let numbers = |question: Question| {
+            let (rows, matched) = newest(rows.to_vec(), Fields::of, &question);
+            (rows.iter().map(|row| row["number"].as_u64()).collect::<Option<Vec<_>>>().unwrap(), matched)
+        };
+        assert_eq!(numbers(Question { limit: Some(2), ..Question::default() }), (vec![1, 2], 3));
+        assert_eq!(numbers(Question { limit: Some(2), sort: Some("number".into()), ..Question::default() }), (vec![1, 2], 3));
+        assert_eq!(numbers(Question { limit: Some(1), sort: Some("-number".into()), ..Question::default() }), (vec![3], 3));
+    }
+
+    #[test]
+    fn what_is_followed_is_not_sorted() {
+        let sorted = Selection { sort: Some("at_ms".into()), ..Selection::default() };
+        let failure = sorts_what_ends(true, &sorted).unwrap_err();
+        assert!(failure.code == ExitCode::Usage && failure.sentence.contains("leave one of the two out"), "{failure}");
+        assert_eq!((sorts_what_ends(false, &sorted), sorts_what_ends(true, &Selection::default())), (Ok(()), Ok(())));
     }
 
     #[test]
     fn fields_of_any_asked_kind_and_deep_ones_are_known() {
         assert!(condition(&[Kind::Node, Kind::Actor], "depth>3").is_ok());
         assert!(condition(&[], "phases.compute>0.5").is_ok());
-        let asked = question(&[Kind::Rank], &["state=silent".into()], Some("-phases.compute"), Some(3)).unwrap();
+        let asked = Selection { filter: vec!["state=silent".into()], sort: Some("-phases.compute".into()), limit: Some(3) };
+        let asked = question(&[Kind::Rank], &asked).unwrap();
         assert_eq!((asked.sort.as_deref(), asked.limit, asked.filter.len()), (Some("-phases.compute"), Some(3), 1));
     }
 

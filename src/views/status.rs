@@ -9,8 +9,14 @@ use everstep_actors::event::{Event, Recorded};
 
 use super::grid::{self, WIDTH};
 use super::human::{ago, bare, clock, or_dash, seconds};
-use crate::report::{names, tame};
+use crate::judge::layout::wrap;
+use crate::report::names;
 
+/// Sentences are broken so that they stay readable on the narrowest terminal that is usual: what was lost, and the remedy, stand at
+/// their ends.
+const COLUMNS: usize = 80;
+/// Where what is said of a label begins.
+const LABEL: usize = 11;
 /// Rows of the table of ranks.
 const RANKS_MAX: usize = 20;
 /// Troubles that are told.
@@ -43,7 +49,11 @@ struct Screen {
 
 impl Screen {
     fn line(&mut self, label: &str, text: &str) {
-        let _ = writeln!(self.out, "{}", tame(&format!("{label:<11}{text}")).trim_end());
+        for (at, text) in wrap(text, COLUMNS - LABEL, 0).iter().enumerate() {
+            let label = if at == 0 { label } else { "" };
+            // One word may be longer than that.
+            let _ = writeln!(self.out, "{}", grid::line(&format!("{label:<LABEL$}{text}")));
+        }
     }
 
     fn run(&mut self, view: &View, run: &RunView, events: &[Recorded]) {
@@ -115,8 +125,7 @@ impl Screen {
         // Nodes still hold what the store has already.
         troubles.dedup();
         for (at_ms, severity, text) in &troubles[troubles.len().saturating_sub(TROUBLES_MAX)..] {
-            let line = grid::line(&format!("{:<11}{} {severity}: {text}", "trouble", clock(*at_ms)));
-            let _ = writeln!(self.out, "{line}");
+            self.line("trouble", &format!("{} {severity}: {text}", clock(*at_ms)));
         }
     }
 

@@ -21,11 +21,21 @@ pub fn notes(view: &View) -> Vec<String> {
         Scope::Store => notes.push(format!("nobody answers: the store tells what is durable, as of {as_of} UTC")),
     }
     notes.extend(view.missing.iter().map(|sentence| format!("missing: {sentence}")));
-    let shown = view.items.len() as u64;
-    if view.matched > shown {
-        notes.push(format!("showing {shown} of {}: raise --limit or narrow --filter", view.matched));
-    }
+    notes.extend(cut(view.items.len(), view.matched));
     notes
+}
+
+/// That a limit cut what matched, if it did.
+pub fn cut(shown: usize, matched: u64) -> Option<String> {
+    (matched > shown as u64).then(|| format!("showing {shown} of {matched}: raise --limit or narrow --filter"))
+}
+
+/// That nothing matches: said aloud, so that no one takes it for a failure.
+pub fn nothing(what: &str, filters: &[String]) -> String {
+    match filters {
+        [] => format!("there are no {what}"),
+        filters => format!("there are no {what} with {}", filters.join(" and ")),
+    }
 }
 
 /// Says sentences to people. A closed pipe ends the talk, not the command.

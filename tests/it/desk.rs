@@ -57,8 +57,9 @@ fn a_run_shows_everything_that_it_is_made_of() {
         let ran = bench.run(line);
         assert!(ran.code == 0 && ran.stdout.lines().count() > 1, "{ran:?}");
     }
-    let slowest = bench.run("top --run told --once --sort rank --limit 2 -o name");
-    assert!(slowest.stdout == "rank/0\nrank/1" && slowest.stderr.contains("2 of 3 ranks"), "{slowest:?}");
+    let ranks = bench.run("top --run told --once --sort rank --limit 2 -o name");
+    assert!(ranks.stdout == "rank/0\nrank/1" && ranks.stderr.contains("showing 2 of 3"), "{ranks:?}");
+    assert_eq!(bench.run("top --run told --once --filter rank>=1 --sort -rank -o name").stdout, "rank/2\nrank/1");
     let top = bench.run("top --run told --once -o json");
     assert_eq!(json(&top)["items"].as_array().unwrap().len(), 7, "the run, three ranks and their nodes: {top:?}");
     for line in ["why slow", "doctor", "goodput", "history", "events", "logs", "explain rank"] {
@@ -68,6 +69,18 @@ fn a_run_shows_everything_that_it_is_made_of() {
                 && ran.stdout.lines().all(|line| serde_json::from_str::<Value>(line).is_ok_and(|value| value.is_object())),
             "{ran:?}"
         );
+    }
+    let steps = bench.run("events --run told --all --filter event=step_committed --filter step>=1 --sort -step --limit 1 -o jsonl");
+    let step: Value = serde_json::from_str(&steps.stdout).unwrap();
+    assert!(step["step"].as_u64() >= Some(2) && steps.stderr.contains("showing 1 of "), "{steps:?}");
+    // Every listing command refuses a field that its rows have not, and names those that they have.
+    for line in ["events", "history", "goodput", "doctor", "logs", "top --once", "get ranks"] {
+        let refused = bench.run(&format!("{line} --run told --filter nonsense=1 --sort -step --limit 1"));
+        assert!(refused.code == 2 && refused.stderr.contains("no field `nonsense` for --filter: "), "{refused:?}");
+    }
+    for line in ["events -f --sort step", "logs -f --sort step"] {
+        let refused = bench.run(&format!("{line} --run told"));
+        assert!(refused.code == 2 && refused.stderr.contains("leave one of the two out"), "{refused:?}");
     }
     let named = bench.run("events --run told -o name --limit 1");
     let described = bench.run(&format!("describe {} --run told", named.stdout.trim_end()));

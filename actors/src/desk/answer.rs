@@ -15,30 +15,31 @@ pub fn select(mut items: Vec<Item>, question: &Question) -> (Vec<Item>, u64) {
         items.retain(|item| inside.contains(&item.reference));
     }
     items.retain(|item| question.kinds.is_empty() || question.kinds.contains(&item.kind()));
+    items.sort_by(|a, b| natural(&a.reference, &b.reference));
+    choose(items, Item::fields, question)
+}
+
+/// Keeps the rows, items or not, for which a question's conditions hold, in the order that it asks for, and counts them before its
+/// limit cuts. Rows that are alike in what they are sorted by, or not sorted, stay as they come.
+pub fn choose<T>(mut rows: Vec<T>, fields: impl Fn(&T) -> Fields, question: &Question) -> (Vec<T>, u64) {
     if !question.filter.is_empty() {
-        items.retain(|item| {
-            let fields = item.fields();
+        rows.retain(|row| {
+            let fields = fields(row);
             question.filter.iter().all(|condition| holds(&fields, condition))
         });
     }
-    match &question.sort {
-        None => items.sort_by(|a, b| natural(&a.reference, &b.reference)),
-        Some(key) => {
-            let (name, reverse) = key.strip_prefix('-').map_or((key.as_str(), false), |name| (name, true));
-            let mut keyed: Vec<(Value, Item)> = items.into_iter().map(|item| (item.field(name).unwrap_or_default(), item)).collect();
-            keyed.sort_by(|(a, x), (b, y)| {
-                let order = compare(a, b);
-                let order = if reverse { order.reverse() } else { order };
-                order.then_with(|| natural(&x.reference, &y.reference))
-            });
-            items = keyed.into_iter().map(|(_, item)| item).collect();
-        }
+    if let Some(key) = &question.sort {
+        let (name, reverse) = key.strip_prefix('-').map_or((key.as_str(), false), |name| (name, true));
+        let key = |row: &T| fields(row).get(name).cloned().unwrap_or_default();
+        let mut keyed: Vec<(Value, T)> = rows.into_iter().map(|row| (key(&row), row)).collect();
+        keyed.sort_by(|(a, _), (b, _)| if reverse { compare(b, a) } else { compare(a, b) });
+        rows = keyed.into_iter().map(|(_, row)| row).collect();
     }
-    let matched = items.len() as u64;
+    let matched = rows.len() as u64;
     if let Some(limit) = question.limit {
-        items.truncate(usize::try_from(limit).unwrap_or(usize::MAX));
+        rows.truncate(usize::try_from(limit).unwrap_or(usize::MAX));
     }
-    (items, matched)
+    (rows, matched)
 }
 
 /// References of an item and of what belongs to it, however deep.
@@ -122,6 +123,8 @@ fn natural(a: &str, b: &str) -> Ordering {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::super::question::Kind;
     use super::super::view::{ActorView, NodeView, Properties};
     use super::*;
@@ -163,6 +166,19 @@ mod tests {
     fn what_lies_under_a_reference_is_found_however_deep() {
         assert_eq!(names(&Question { under: Some("node/9".into()), ..Question::default() }), ["actor/9/link", "node/9"]);
         assert_eq!(names(&Question { under: Some("run".into()), ..Question::default() }).len(), 6);
+    }
+
+    #[test]
+    fn rows_that_are_no_items_are_chosen_alike_and_those_that_are_alike_stay_in_order() {
+        let rows = vec![json!({"kind": "loss", "cost": {"s": 2}}), json!({"kind": "wait", "cost": {"s": 9}}), json!({"kind": "loss"})];
+        let chosen = |question: Question| choose(rows.clone(), Fields::of, &question);
+        let filter = vec![Condition { field: "kind".into(), is: Comparison::Equal, value: "loss".into() }];
+        let sort = Some("-cost.s".to_owned());
+        assert_eq!(chosen(Question { filter, ..Question::default() }), (vec![rows[0].clone(), rows[2].clone()], 2));
+        let (kept, matched) = chosen(Question { sort, limit: Some(2), ..Question::default() });
+        assert_eq!((kept, matched), (vec![rows[1].clone(), rows[0].clone()], 3), "what has no such field is the smallest");
+        let alike = choose(items(), Item::fields, &Question { sort: Some("-state".into()), ..Question::default() }).0;
+        assert_eq!(alike, items(), "not sorted by name");
     }
 
     #[test]

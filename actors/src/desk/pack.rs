@@ -3,7 +3,7 @@
 use std::io::{Read, Write};
 
 use flate2::Compression;
-use flate2::read::DeflateDecoder;
+use flate2::bufread::DeflateDecoder;
 use flate2::write::DeflateEncoder;
 
 use super::view::View;
@@ -13,6 +13,8 @@ const TEXT_MAX: u64 = 64 << 20;
 
 /// Text up to this many bytes travels as it is: to pack it would cost both ends more than its packets do.
 const PLAIN_MAX: usize = 64 << 10;
+/// What one block of text that is not packed holds, in bytes.
+const BLOCK_MAX: usize = u16::MAX as usize;
 
 /// Why an answer cannot be read.
 #[derive(Debug, thiserror::Error)]
@@ -37,10 +39,26 @@ pub fn pack(view: &View) -> Result<Vec<u8>, Unreadable> {
     if text.len() as u64 > TEXT_MAX {
         return Err(Unreadable::Endless);
     }
-    let level = if text.len() <= PLAIN_MAX { Compression::none() } else { Compression::fast() };
-    let mut packer = DeflateEncoder::new(Vec::new(), level);
+    if text.len() <= PLAIN_MAX {
+        return Ok(plain(&text));
+    }
+    let mut packer = DeflateEncoder::new(Vec::new(), Compression::fast());
     packer.write_all(&text)?;
     Ok(packer.finish()?)
+}
+
+/// Text as it is, in the form that unpacks (RFC 1951, 3.2.4): a packer that does no more than this clears hundreds of kilobytes first.
+fn plain(text: &[u8]) -> Vec<u8> {
+    let mut out = Vec::with_capacity(text.len() + 5 * (text.len() / BLOCK_MAX + 1));
+    let mut blocks = text.chunks(BLOCK_MAX).peekable();
+    while let Some(block) = blocks.next() {
+        let length = block.len() as u16;
+        out.push(u8::from(blocks.peek().is_none()));
+        out.extend_from_slice(&length.to_le_bytes());
+        out.extend_from_slice(&(!length).to_le_bytes());
+        out.extend_from_slice(block);
+    }
+    out
 }
 
 /// Unpacks a view, however little it says beforehand about its size.
@@ -79,6 +97,14 @@ mod tests {
         assert!(packed.len() < text(&view()) + 64, "{}", packed.len());
         assert_eq!(unpack(&packed).unwrap(), view());
         assert!(unpack(&packed[..packed.len() / 2]).is_err());
+        // The longest text that is not packed takes more than one block.
+        let empty = text(&View { missing: vec![String::new()], ..view() });
+        for length in [BLOCK_MAX, BLOCK_MAX + 1, PLAIN_MAX] {
+            let long = View { missing: vec!["x".repeat(length - empty)], ..view() };
+            let packed = pack(&long).unwrap();
+            assert_eq!((text(&long), packed.len() - length), (length, if length > BLOCK_MAX { 10 } else { 5 }));
+            assert_eq!(unpack(&packed).unwrap(), long);
+        }
         assert!(unpack(b"\xff\xff\xff").is_err());
     }
 

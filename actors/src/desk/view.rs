@@ -411,12 +411,9 @@ impl Item {
 
     /// All its fields, to be looked up by name.
     pub fn fields(&self) -> Fields {
-        Fields(serde_json::to_value(self).unwrap_or_default())
-    }
-
-    /// A field by its name, as [`Fields::get`] has it.
-    pub fn field(&self, name: &str) -> Option<Value> {
-        self.fields().get(name).cloned()
+        let mut outer = serde_json::to_value(self).unwrap_or_default();
+        let inner = outer.get_mut("properties").map(Value::take).unwrap_or_default();
+        Fields { outer, inner }
     }
 }
 
@@ -433,17 +430,25 @@ fn detail(recorded: &Recorded) -> Map<String, Value> {
     }
 }
 
-/// The fields of an item.
+/// The fields of an item, or of a row of another list.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Fields(Value);
+pub struct Fields {
+    outer: Value,
+    inner: Value,
+}
 
 impl Fields {
-    /// `reference`, `parent`, `state`, `since_ms`, `as_of_ms`, `kind`, or one of the properties (`phases.compute` for one that lies deeper).
+    /// Those of a row that is no item, such as a line of a log.
+    pub fn of(row: &impl Serialize) -> Self {
+        Self { outer: Value::Null, inner: serde_json::to_value(row).unwrap_or_default() }
+    }
+
+    /// Of an item `reference`, `parent`, `state`, `since_ms`, `as_of_ms`, `kind`, or one of its properties; of any other row one of
+    /// its own. `phases.compute` is one that lies deeper.
     pub fn get(&self, name: &str) -> Option<&Value> {
-        if matches!(name, "reference" | "parent" | "state" | "since_ms" | "as_of_ms" | "kind") {
-            return self.0.get(name);
-        }
-        name.split('.').try_fold(self.0.get("properties")?, |at, part| at.get(part))
+        let common = matches!(name, "reference" | "parent" | "state" | "since_ms" | "as_of_ms" | "kind");
+        let outer = if common { self.outer.get(name) } else { None };
+        outer.or_else(|| name.split('.').try_fold(&self.inner, |at, part| at.get(part)))
     }
 }
 

@@ -1,14 +1,18 @@
 //! One table of `everstep top`, made of one answer.
 
-use std::cmp::Reverse;
 use std::collections::BTreeMap;
 
-use everstep_actors::desk::view::{Item, NodeView, Properties, RankView, View};
+use everstep_actors::desk::answer::choose;
+use everstep_actors::desk::question::Question;
+use everstep_actors::desk::view::{Fields, Item, NodeView, Properties, View};
+use schemars::JsonSchema;
+use serde::Serialize;
 
-use crate::cli::top::TopSort;
 use crate::report::{bytes, names, tame};
+use crate::views::fields;
 use crate::views::human::elide;
-use crate::views::talk::notes;
+use crate::views::select::List;
+use crate::views::talk::{cut, notes};
 
 /// CPU time of each node in the answer before.
 #[derive(Debug, Default)]
@@ -45,57 +49,98 @@ pub(super) struct Table {
     pub(super) shown: View,
 }
 
-/// A row.
-struct Row<'a> {
-    rank: &'a RankView,
-    state: &'a str,
-    host: String,
+/// A row: a rank, and what is known of its node.
+#[derive(Debug, Clone, PartialEq, Serialize, JsonSchema)]
+struct Row {
+    /// The rank's number.
+    rank: u32,
+    /// What it is doing.
+    state: String,
+    /// The part of the step that it is in.
+    phase: String,
+    /// Steps committed.
+    step: u64,
+    /// How many times as long as the median rank it computes.
+    pace: f64,
+    /// Seconds that it computes in a step.
+    compute_s: Option<f64>,
+    /// Percent of one core that its node takes.
     cpu: Option<f64>,
-    resident: u64,
-    waiting: u64,
+    /// Resident memory of its node.
+    memory_bytes: u64,
+    /// Messages that wait in the mailboxes of its node.
+    mailbox: u64,
+    /// Where its node runs.
+    host: String,
+}
+
+/// What people choose rows by.
+pub(super) fn list() -> List {
+    let headings = &[("compute", "compute_s"), ("cpu%", "cpu"), ("memory", "memory_bytes"), ("rss", "memory_bytes"), ("mbox", "mailbox")];
+    List { name: "rows", fields: fields::of::<Row>(), headings }
 }
 
 impl Table {
-    /// Of an answer, and of the actors in whose mailboxes something waits.
-    pub(super) fn of(view: &View, mailboxes: &View, before: &Before, sort: TopSort, limit: Option<usize>) -> Self {
-        let mut waiting: BTreeMap<&str, u64> = BTreeMap::new();
-        for item in &mailboxes.items {
-            if let Properties::Actor(actor) = &item.properties {
-                *waiting.entry(&actor.node).or_default() += actor.depth;
-            }
+    /// Of an answer, and of the actors in whose mailboxes something waits: the rows that are asked for, as many as fit.
+    pub(super) fn of(view: &View, mailboxes: &View, before: &Before, asked: &Question, fits: Option<usize>) -> Self {
+        let rows = rows(view, mailboxes, before);
+        let none = rows.is_empty();
+        let (mut rows, matched) = choose(rows, Fields::of, asked);
+        let mut talk: Vec<String> = notes(view).iter().map(|note| tame(note)).collect();
+        if none {
+            talk.push("no rank has a place in the plan".into());
+        } else if matched == 0 {
+            talk.push("no rank matches: widen --filter".into());
         }
-        let nodes: BTreeMap<&str, (&Item, &NodeView)> = nodes(view).map(|(item, node)| (item.reference.as_str(), (item, node))).collect();
-        let row = |item: &'_ Item| match &item.properties {
-            Properties::Rank(rank) => Some((item.state.clone(), rank.clone())),
-            _ => None,
-        };
-        let ranks: Vec<(String, RankView)> = view.items.iter().filter_map(row).collect();
-        let mut rows: Vec<Row<'_>> = ranks
-            .iter()
-            .map(|(state, rank)| {
-                let node = nodes.get(rank.node.as_str());
-                Row {
-                    rank,
-                    state,
-                    host: node.map(|(_, node)| tame(&node.host)).unwrap_or_default(),
-                    cpu: node.and_then(|(item, node)| before.percent(item, node)),
-                    resident: node.map_or(0, |(_, node)| node.resident_bytes),
-                    waiting: waiting.get(rank.node.as_str()).copied().unwrap_or_default(),
-                }
-            })
-            .collect();
-        order(&mut rows, sort);
-        let (all, shown) = (rows.len(), limit.unwrap_or(usize::MAX).min(rows.len()));
+        talk.extend(match fits.filter(|fits| *fits < rows.len()) {
+            Some(fits) => {
+                rows.truncate(fits);
+                Some(format!("showing {fits} of {matched}: enlarge the terminal or narrow --filter"))
+            }
+            None => cut(rows.len(), matched),
+        });
         let mut lines = head(view);
         lines.push(format!(
-            "{:>5} {:<10} {:<9} {:>9} {:>6} {:>9} {:>6} {:>9} {:>7} {:<20}",
-            "RANK", "STATE", "PHASE", "STEP", "PACE", "COMPUTE", "CPU%", "MEMORY", "MAILBOX", "HOST"
+            "{:>4} {:<9} {:<8} {:>7} {:>6} {:>8} {:>5} {:>8} {:>5} HOST",
+            "RANK", "STATE", "PHASE", "STEP", "PACE", "COMPUTE", "CPU%", "MEMORY", "MBOX"
         ));
-        lines.extend(rows[..shown].iter().map(line));
+        lines.extend(rows.iter().map(line));
         lines.iter_mut().for_each(|line| line.truncate(line.trim_end().len()));
-        let order: Vec<u32> = rows[..shown].iter().map(|row| row.rank.rank).collect();
-        Self { lines, talk: talk(view, all, shown), shown: among(view, &order) }
+        let order: Vec<u32> = rows.iter().map(|row| row.rank).collect();
+        Self { lines, talk, shown: among(view, &order) }
     }
+}
+
+/// All rows, the slowest first, and what is alike by number.
+fn rows(view: &View, mailboxes: &View, before: &Before) -> Vec<Row> {
+    let mut waiting: BTreeMap<&str, u64> = BTreeMap::new();
+    for item in &mailboxes.items {
+        if let Properties::Actor(actor) = &item.properties {
+            *waiting.entry(&actor.node).or_default() += actor.depth;
+        }
+    }
+    let nodes: BTreeMap<&str, (&Item, &NodeView)> = nodes(view).map(|(item, node)| (item.reference.as_str(), (item, node))).collect();
+    let row = |item: &Item| {
+        let Properties::Rank(rank) = &item.properties else { return None };
+        let node = nodes.get(rank.node.as_str());
+        Some(Row {
+            rank: rank.rank,
+            state: item.state.clone(),
+            phase: rank.phase.clone(),
+            step: rank.step,
+            pace: rank.pace,
+            compute_s: rank.phases.get("compute").copied(),
+            cpu: node.and_then(|(item, node)| before.percent(item, node)),
+            memory_bytes: node.map_or(0, |(_, node)| node.resident_bytes),
+            mailbox: waiting.get(rank.node.as_str()).copied().unwrap_or_default(),
+            host: node.map(|(_, node)| node.host.clone()).unwrap_or_default(),
+        })
+    };
+    let mut rows: Vec<Row> = view.items.iter().filter_map(row).collect();
+    let compute = |row: &Row| row.compute_s.unwrap_or_default();
+    rows.sort_by_key(|row| row.rank);
+    rows.sort_by(|a, b| b.pace.total_cmp(&a.pace).then(compute(b).total_cmp(&compute(a))));
+    rows
 }
 
 /// These ranks, each with its node, after the run.
@@ -120,22 +165,6 @@ fn nodes(view: &View) -> impl Iterator<Item = (&Item, &NodeView)> {
     })
 }
 
-fn compute(rank: &RankView) -> f64 {
-    rank.phases.get("compute").copied().unwrap_or_default()
-}
-
-fn order(rows: &mut [Row<'_>], sort: TopSort) {
-    rows.sort_by_key(|row| row.rank.rank);
-    // Sorting keeps the order of what is alike: by number.
-    match sort {
-        TopSort::Pace => rows.sort_by(|a, b| b.rank.pace.total_cmp(&a.rank.pace).then(compute(b.rank).total_cmp(&compute(a.rank)))),
-        TopSort::Cpu => rows.sort_by(|a, b| b.cpu.unwrap_or_default().total_cmp(&a.cpu.unwrap_or_default())),
-        TopSort::Memory => rows.sort_by_key(|row| Reverse(row.resident)),
-        TopSort::Mailbox => rows.sort_by_key(|row| Reverse(row.waiting)),
-        TopSort::Rank => {}
-    }
-}
-
 /// The run in one line, and why it waits in a second one.
 fn head(view: &View) -> Vec<String> {
     let Some(run) = view.run() else { return vec!["nothing is known of the run".into()] };
@@ -147,24 +176,18 @@ fn head(view: &View) -> Vec<String> {
     [first].into_iter().chain(waits).collect()
 }
 
-fn line(row: &Row<'_>) -> String {
-    let rank = row.rank;
-    let seconds = rank.phases.get("compute").map_or_else(|| "-".into(), |seconds| format!("{seconds:.3} s"));
+fn line(row: &Row) -> String {
+    let seconds = row.compute_s.map_or_else(|| "-".into(), |seconds| format!("{seconds:.3} s"));
     let cpu = row.cpu.map_or_else(|| "-".into(), |percent| format!("{percent:.0}"));
-    let (pace, memory) = (format!("{:.2}x", rank.pace), bytes(row.resident));
-    let host = elide(&row.host, 20);
+    let (pace, memory) = (format!("{:.2}x", row.pace), bytes(row.memory_bytes));
+    // A host's name fits beside all of it on a terminal of 80 columns, if it is no longer than 11 characters.
+    let host = elide(&tame(&row.host), 20);
     format!(
-        "{:>5} {:<10} {:<9} {:>9} {pace:>6} {seconds:>9} {cpu:>6} {memory:>9} {:>7} {host:<20}",
-        rank.rank,
-        tame(row.state),
-        tame(&rank.phase),
-        rank.step,
-        row.waiting
+        "{:>4} {:<9} {:<8} {:>7} {pace:>6} {seconds:>8} {cpu:>5} {memory:>8} {:>5} {host}",
+        row.rank,
+        tame(&row.state),
+        tame(&row.phase),
+        row.step,
+        row.mailbox
     )
-}
-
-fn talk(view: &View, all: usize, shown: usize) -> Vec<String> {
-    let empty = (all == 0).then(|| "no rank has a place in the plan".to_owned());
-    let cut = (shown < all).then(|| format!("{shown} of {all} ranks are shown"));
-    notes(view).iter().map(|note| tame(note)).chain(empty).chain(cut).collect()
 }

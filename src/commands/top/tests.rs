@@ -8,7 +8,7 @@ use everstep_actors::desk::view::{ActorView, Item, NodeView, Properties, RankVie
 use everstep_actors::event::Recorded;
 
 use super::*;
-use crate::cli::top::TopSort;
+use crate::cli::selection::Selection;
 
 /// A run whose clock goes on by a second with every question for all.
 struct Run {
@@ -78,32 +78,39 @@ impl Eye for Run {
     }
 }
 
-fn args(count: u64, sort: TopSort) -> TopArgs {
-    TopArgs { once: false, count: Some(count), every: 1.0, sort, limit: None, output: Output::Table }
+fn args(count: u64) -> TopArgs {
+    TopArgs { once: false, count: Some(count), every: 1.0, selection: Selection::default(), output: Output::Table }
+}
+
+/// So many tables, sorted and cut.
+fn asked(count: u64, filter: &[&str], sort: Option<&str>, limit: Option<u64>) -> TopArgs {
+    let filter = filter.iter().map(|text| (*text).to_owned()).collect();
+    TopArgs { selection: Selection { filter, sort: sort.map(str::to_owned), limit }, ..args(count) }
 }
 
 /// What goes to stdout and to stderr.
 async fn printed(run: &Run, args: &TopArgs, screen: Option<(u16, u16)>) -> (String, String) {
     let (mut out, mut talk) = (Vec::new(), Vec::new());
     let mut paper = Paper { out: &mut out, talk: &mut talk, screen, told: Vec::new() };
-    assert_eq!(rounds(args, run, &mut paper).await.unwrap(), ExitCode::Done);
+    let question = table::list().question(&args.selection).unwrap();
+    assert_eq!(rounds(args, &question, run, &mut paper).await.unwrap(), ExitCode::Done);
     (String::from_utf8(out).unwrap(), String::from_utf8(talk).unwrap())
 }
 
 #[tokio::test(start_paused = true)]
 async fn the_slowest_rank_is_the_first_and_nothing_is_wider_than_a_hundred_columns() {
-    let (out, talk) = printed(&Run::of(500), &TopArgs { once: true, count: None, ..args(1, TopSort::Pace) }, None).await;
+    let (out, talk) = printed(&Run::of(500), &TopArgs { once: true, count: None, ..args(1) }, None).await;
     let lines: Vec<&str> = out.lines().collect();
     println!("{}", lines[..6].join("\n"));
     assert!(lines[0].starts_with("quickstart: waiting, step 7 of 9") && lines[1] == "waits: for [2J copies", "{out}");
-    assert!(lines[2].starts_with(" RANK STATE") && lines[3].starts_with("    2 computing") && lines[3].contains("3.50x"), "{out}");
+    assert!(lines[2].starts_with("RANK STATE") && lines[3].starts_with("   2 computing") && lines[3].contains("3.50x"), "{out}");
     assert!(lines.len() == 503 && lines.iter().all(|line| line.len() <= 100), "{out}");
     assert_eq!(talk, "");
 }
 
 #[tokio::test(start_paused = true)]
 async fn cpu_is_that_since_the_table_before() {
-    let (out, _) = printed(&Run::of(2), &args(2, TopSort::Cpu), None).await;
+    let (out, _) = printed(&Run::of(2), &asked(2, &[], Some("-cpu%"), None), None).await;
     let cpu: Vec<&str> = out.lines().filter(|line| line.contains("host-")).map(|line| line.split_whitespace().nth(6).unwrap()).collect();
     assert_eq!(cpu, ["50", "50", "200", "100"], "{out}");
 }
@@ -111,15 +118,34 @@ async fn cpu_is_that_since_the_table_before() {
 #[tokio::test(start_paused = true)]
 async fn other_orders_and_limits_are_kept_and_what_is_cut_is_said_once() {
     let first = |out: &str| out.lines().find(|line| line.contains("host-")).unwrap().trim_start()[..1].to_owned();
-    for (sort, wanted) in [(TopSort::Memory, "0"), (TopSort::Mailbox, "4"), (TopSort::Rank, "0"), (TopSort::Pace, "2")] {
-        let (out, talk) = printed(&Run::of(5), &TopArgs { limit: Some(2), ..args(3, sort) }, None).await;
-        assert_eq!((first(&out).as_str(), talk.as_str()), (wanted, "2 of 5 ranks are shown\n"), "{sort:?}\n{out}");
+    for (sort, wanted) in [("-memory", "0"), ("memory", "4"), ("-mailbox", "4"), ("rank", "0"), ("-pace", "2"), ("-host", "4")] {
+        let (out, talk) = printed(&Run::of(5), &asked(3, &[], Some(sort), Some(2)), None).await;
+        assert_eq!((first(&out).as_str(), talk.as_str()), (wanted, "showing 2 of 5: raise --limit or narrow --filter\n"), "{sort}\n{out}");
     }
 }
 
 #[tokio::test(start_paused = true)]
+async fn filters_hold_before_the_limit_and_before_what_fits() {
+    let ranks = |out: &str| {
+        let rows = out.lines().filter(|line| line.contains("host-"));
+        rows.map(|line| line.split_whitespace().next().unwrap().to_owned()).collect::<Vec<_>>()
+    };
+    let (out, talk) = printed(&Run::of(9), &asked(1, &["mailbox>=3", "memory>5MB"], None, Some(1)), None).await;
+    assert_eq!((ranks(&out), talk.as_str()), (vec!["3".to_owned()], "showing 1 of 2: raise --limit or narrow --filter\n"), "{out}");
+    let (out, _) = printed(&Run::of(9), &asked(1, &["pace>2"], None, None), Some((80, 24))).await;
+    assert!(ranks(&out) == ["2"] && !out.contains("showing"), "the host is not cut off, nor what is not cut told of: {out}");
+    let (out, talk) = printed(&Run::of(9), &asked(1, &["host=nowhere"], None, None), None).await;
+    assert!(ranks(&out).is_empty() && talk == "no rank matches: widen --filter\n", "{talk}");
+    let (out, _) = printed(&Run::of(90), &asked(1, &["rank>=10"], None, None), Some((80, 24))).await;
+    assert!(ranks(&out).len() == 19 && out.contains("showing 19 of 80: enlarge the terminal"), "{out}");
+    let mut nothing = Vec::new();
+    let wrong = run(&asked(1, &["size>3"], None, None), &Run { fails_after: 0, ..Run::of(1) }, &mut nothing).await.unwrap_err();
+    assert!(wrong.code == ExitCode::Usage && wrong.sentence.contains("rows have compute_s, cpu, host"), "{wrong}");
+}
+
+#[tokio::test(start_paused = true)]
 async fn every_form_keeps_the_order_and_the_limit() {
-    let told = async |output: Output| printed(&Run::of(5), &TopArgs { limit: Some(2), output, ..args(1, TopSort::Pace) }, None).await.0;
+    let told = async |output: Output| printed(&Run::of(5), &TopArgs { output, ..asked(1, &[], None, Some(2)) }, None).await.0;
     assert_eq!(told(Output::Name).await, "rank/2\nrank/0\n");
     let references = |text: &str| text.lines().map(|line| serde_json::from_str::<Item>(line).unwrap().reference).collect::<Vec<_>>();
     assert_eq!(references(&told(Output::Jsonl).await), ["rank/2", "node/2", "rank/0", "node/0"]);
@@ -131,18 +157,18 @@ async fn every_form_keeps_the_order_and_the_limit() {
 
 #[tokio::test(start_paused = true)]
 async fn a_screen_is_drawn_over_and_never_scrolls() {
-    let (out, talk) = printed(&Run::of(500), &args(2, TopSort::Pace), Some((80, 24))).await;
+    let (out, talk) = printed(&Run::of(500), &args(2), Some((80, 24))).await;
     assert_eq!((out.matches("\x1b[H").count(), out.matches("\x1b[J").count(), talk.as_str()), (2, 2, ""), "{out}");
     assert!(!out.contains("\x1b[2J"), "what the run says does not drive the terminal");
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_run_that_goes_away_is_told_of_and_one_that_was_never_there_is_a_failure() {
-    let (out, talk) = printed(&Run { fails_after: 1, ..Run::of(1) }, &args(2, TopSort::Pace), None).await;
+    let (out, talk) = printed(&Run { fails_after: 1, ..Run::of(1) }, &args(2), None).await;
     assert!(out.contains("host-0") && talk == "the leader is gone\n", "{talk}");
     let mut nothing = Vec::new();
-    let gone = run(&args(2, TopSort::Pace), &Run { fails_after: 0, ..Run::of(1) }, &mut nothing).await.unwrap_err();
+    let gone = run(&args(2), &Run { fails_after: 0, ..Run::of(1) }, &mut nothing).await.unwrap_err();
     assert_eq!((gone.code, gone.sentence.as_str(), nothing.len()), (ExitCode::Unreachable, "the leader is gone", 0));
-    let (_, talk) = printed(&Run::of(0), &args(1, TopSort::Pace), None).await;
+    let (_, talk) = printed(&Run::of(0), &args(1), None).await;
     assert_eq!(talk, "no rank has a place in the plan\n");
 }

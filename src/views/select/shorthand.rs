@@ -2,6 +2,7 @@
 
 use everstep_actors::desk::question::{Comparison, Kind};
 
+use super::Rows;
 use crate::views::human::is_moment;
 
 /// Headings of the tables that are not the names of their fields.
@@ -38,15 +39,19 @@ const HEADINGS: [(Kind, &str, &str); 30] = [
     (Kind::Link, "lost", "lost_packets"),
 ];
 
-/// The field that a heading stands for, where all these items are of one kind.
-pub(super) fn field(kinds: &[Kind], heading: &str) -> Option<&'static str> {
-    let [kind] = kinds else { return None };
+/// The field that a heading of one table stands for.
+pub(super) fn field(rows: Rows<'_>, heading: &str) -> Option<&'static str> {
     let heading = heading.to_ascii_lowercase();
-    HEADINGS.iter().find(|(of, name, _)| of == kind && *name == heading).map(|(.., field)| *field)
+    match rows {
+        Rows::Items([kind]) => HEADINGS.iter().find(|(of, name, _)| of == kind && *name == heading).map(|(.., field)| *field),
+        // A heading belongs to one table, and these are several.
+        Rows::Items(_) => None,
+        Rows::Of(list) => list.headings.iter().find(|(name, _)| *name == heading).map(|(_, field)| *field),
+    }
 }
 
 /// The value that a field is compared with: `1.5GB` in bytes, `2min` in the field's unit of time, a node's or rank's name as a reference.
-pub(super) fn value(kinds: &[Kind], field: &str, is: Comparison, text: &str) -> String {
+pub(super) fn value(rows: Rows<'_>, field: &str, is: Comparison, text: &str) -> String {
     if matches!(is, Comparison::Contains) || text.is_empty() {
         return text.to_owned();
     }
@@ -63,6 +68,8 @@ pub(super) fn value(kinds: &[Kind], field: &str, is: Comparison, text: &str) -> 
     if let Some(scaled) = scaled {
         return scaled.to_string();
     }
+    // Only items name each other by references.
+    let Rows::Items(kinds) = rows else { return text.to_owned() };
     match name {
         "node" | "from" | "to" | "leader" | "recorded_by" if !text.contains('/') => format!("node/{text}"),
         "owner" => rank(text),
@@ -100,11 +107,10 @@ fn scaled(text: &str, units: &[(&str, f64)]) -> Option<f64> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::condition;
     use super::*;
 
     fn said(kind: Kind, text: &str) -> (String, String) {
-        let condition = condition(&[kind], text).unwrap();
+        let condition = Rows::Items(&[kind]).condition(text).unwrap();
         (condition.field, condition.value)
     }
 
@@ -118,7 +124,7 @@ mod tests {
         means(Kind::Actor, "kind=loader", "actor_kind", "loader");
         means(Kind::Node, "kind=node", "kind", "node");
         means(Kind::Rank, "compute>0.5", "phases.compute", "0.5");
-        assert!(condition(&[Kind::Node, Kind::Actor], "mbox>3").is_err(), "a heading belongs to one table");
+        assert!(Rows::Items(&[Kind::Node, Kind::Actor]).condition("mbox>3").is_err(), "a heading belongs to one table");
         for (kind, heading, field) in HEADINGS {
             means(kind, &format!("{heading}=x"), field, "x");
         }

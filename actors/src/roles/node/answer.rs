@@ -1,6 +1,7 @@
 //! Answers to operators: a node's own items, or, with those of all members, the run's. Members that stay silent are waited for once,
 //! together, and named.
 
+use super::given::Packed;
 use super::look::Look;
 use super::*;
 use crate::desk::answer::select;
@@ -106,7 +107,7 @@ impl Drop for Answer {
 }
 
 impl Shared {
-    /// Answers in a task of its own: nobody who computes waits for it.
+    /// Answers in a task of its own, so that nobody who computes waits for it; what is there already needs none.
     pub(super) fn answer(self: &Arc<Self>, from: NodeId, number: u64, text: String) {
         let question = serde_json::from_str::<Question>(&text);
         let turned_away = match &question {
@@ -120,11 +121,21 @@ impl Shared {
         let busy = || "too many questions are being answered: ask again".to_owned();
         let shared = self.clone();
         match (question, turned_away, answer) {
-            (Ok(question), None, Some(answer)) => drop(tokio::spawn(async move {
-                let _answer = answer;
-                let Some(packed) = shared.look_once(&text, question).await else { return };
-                shared.offer(from, Control::Answered { number, view: packed });
-            })),
+            (Ok(question), None, Some(answer)) => {
+                // A leader shares what it makes of its members' answers: shared twice it would be twice as old.
+                let at_most = question.at_most_ms.map(Duration::from_millis);
+                let given = if question.own { Packed::default() } else { self.given.to(&text, at_most) };
+                if let Some(packed) = given.get() {
+                    return self.offer(from, Control::Answered { number, view: packed.clone() });
+                }
+                drop(tokio::spawn(async move {
+                    let _answer = answer;
+                    let made = given.get_or_try_init(|| async { shared.look(question).await.ok_or(()) }).await;
+                    // It is ending.
+                    let Ok(packed) = made else { return };
+                    shared.offer(from, Control::Answered { number, view: packed.clone() });
+                }));
+            }
             (_, because, _) => {
                 let because = because.unwrap_or_else(busy);
                 tracing::debug!(%from, %because, "a question was turned away");
@@ -139,17 +150,6 @@ impl Shared {
         let (answered_by, as_of_ms) = (look::node_reference(self.me), crate::clock::wall_ms());
         let (missing, items) = (vec![because], Vec::new());
         View { schema_version: SCHEMA_VERSION, answered_by, scope: Scope::Node, as_of_ms, missing, matched: 0, items }
-    }
-
-    /// As [`Self::look`]: those who ask the same within a moment share one answer. `None` when the node is ending.
-    async fn look_once(self: &Arc<Self>, text: &str, question: Question) -> Option<Vec<u8>> {
-        // A leader shares what it makes of its members' answers: shared twice it would be twice as old.
-        if question.own {
-            return self.look(question).await;
-        }
-        let packed = self.given.to(text);
-        let packed = packed.get_or_try_init(|| async { self.look(question).await.ok_or(()) }).await;
-        packed.ok().cloned()
     }
 
     /// What this node knows, or all members together, packed. `None` when the node is ending.

@@ -8,8 +8,8 @@ use std::time::Duration;
 use tokio::sync::OnceCell;
 use tokio::time::Instant;
 
-/// Faces look once a second: a third of that is not seen.
-const MOMENT: Duration = Duration::from_millis(300);
+/// Faces look once a second: half of that is not seen. Who waits for something says that it wants to know it sooner.
+const MOMENT: Duration = Duration::from_millis(500);
 /// Different questions that are remembered at most.
 const QUESTIONS_MAX: usize = 64;
 
@@ -29,16 +29,17 @@ impl Given {
         self.news.fetch_add(1, Ordering::SeqCst);
     }
 
-    /// The answer to this question of a moment ago, or room for a new one.
-    pub(super) fn to(&self, question: &str) -> Packed {
+    /// The answer to this question of a moment ago that is younger than `at_most` where that is said, or room for a new one.
+    pub(super) fn to(&self, question: &str, at_most: Option<Duration>) -> Packed {
         let news = self.news.load(Ordering::SeqCst);
         let mut answers = self.answers.lock().unwrap_or_else(PoisonError::into_inner);
         answers.retain(|_, (began, of, _)| *of == news && began.elapsed() < MOMENT);
-        if let Some((_, _, packed)) = answers.get(question) {
+        let young = |began: &Instant| at_most.is_none_or(|at_most| began.elapsed() < at_most);
+        if let Some((_, _, packed)) = answers.get(question).filter(|(began, ..)| young(began)) {
             return packed.clone();
         }
         let packed = Packed::default();
-        if answers.len() < QUESTIONS_MAX {
+        if answers.len() < QUESTIONS_MAX || answers.contains_key(question) {
             answers.insert(question.to_owned(), (Instant::now(), news, packed.clone()));
         }
         packed
@@ -52,25 +53,38 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn an_answer_is_shared_for_a_moment_and_no_longer_than_nothing_happens() {
         let given = Given::default();
-        let first = given.to("status");
-        assert!(Arc::ptr_eq(&first, &given.to("status")));
-        assert!(!Arc::ptr_eq(&first, &given.to("actors")), "another question");
+        let first = given.to("status", None);
+        assert!(Arc::ptr_eq(&first, &given.to("status", None)));
+        assert!(!Arc::ptr_eq(&first, &given.to("actors", None)), "another question");
         tokio::time::advance(MOMENT - Duration::from_millis(1)).await;
-        assert!(Arc::ptr_eq(&first, &given.to("status")));
+        assert!(Arc::ptr_eq(&first, &given.to("status", None)));
         tokio::time::advance(Duration::from_millis(1)).await;
-        let second = given.to("status");
+        let second = given.to("status", None);
         assert!(!Arc::ptr_eq(&first, &second), "the moment is over");
         given.outdate();
-        assert!(!Arc::ptr_eq(&second, &given.to("status")), "something happened");
+        assert!(!Arc::ptr_eq(&second, &given.to("status", None)), "something happened");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_wants_to_know_sooner_gets_a_younger_answer_and_all_have_that_one_then() {
+        let (given, at_most) = (Given::default(), Duration::from_millis(100));
+        let first = given.to("run", Some(at_most));
+        tokio::time::advance(at_most - Duration::from_millis(1)).await;
+        assert!(Arc::ptr_eq(&first, &given.to("run", Some(at_most))));
+        tokio::time::advance(Duration::from_millis(1)).await;
+        assert!(Arc::ptr_eq(&first, &given.to("run", None)), "the moment is not over");
+        let second = given.to("run", Some(at_most));
+        assert!(!Arc::ptr_eq(&first, &second) && Arc::ptr_eq(&second, &given.to("run", None)));
+        assert!(!Arc::ptr_eq(&second, &given.to("run", Some(Duration::ZERO))), "none is shared");
     }
 
     #[tokio::test(start_paused = true)]
     async fn what_is_remembered_is_bounded() {
         let given = Given::default();
-        (0..2 * QUESTIONS_MAX).for_each(|n| drop(given.to(&n.to_string())));
+        (0..2 * QUESTIONS_MAX).for_each(|n| drop(given.to(&n.to_string(), None)));
         assert_eq!(given.answers.lock().unwrap().len(), QUESTIONS_MAX);
         tokio::time::advance(MOMENT).await;
-        drop(given.to("status"));
+        drop(given.to("status", None));
         assert_eq!(given.answers.lock().unwrap().len(), 1, "the old ones went");
     }
 }

@@ -98,7 +98,7 @@ impl<R: Router> Endpoint<R> {
         router: Arc<R>,
         supervisor: Option<ActorCell>,
     ) -> Result<Self, BindError> {
-        let max_payload = socket.max_payload();
+        let max_payload = socket.max_payload().min(options.max_payload);
         let mut server = ServerConfig::with_crypto(Arc::new(identity.server()?));
         // NEW_TOKEN makes reconnects at high MTU hang; nodes dial too seldom to need it.
         let mut tokens = ValidationTokenConfig::default();

@@ -52,6 +52,8 @@ pub struct Options {
     pub links_each: usize,
     /// Links at once with peers that are no nodes: they never keep nodes out.
     pub max_guests: usize,
+    /// The largest packet that is sent or taken, in bytes, where the socket carries larger ones.
+    pub max_payload: u16,
     /// Seeds connection ids and the like, for replay; a different one for each endpoint.
     pub seed: Option<[u8; 32]>,
 }
@@ -75,6 +77,7 @@ impl Default for Options {
             max_links: 4096,
             links_each: 32,
             max_guests: 256,
+            max_payload: u16::MAX,
             seed: None,
         }
     }

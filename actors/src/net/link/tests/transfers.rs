@@ -6,9 +6,10 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep, timeout};
 
 use super::harness::*;
+use crate::net::endpoint::Options;
 use crate::net::link::receive::TAG_BULK;
 use crate::net::link::{LinkDown, Payload, SMALL, SendError};
-use crate::net::tls::RunCa;
+use crate::net::tls::{Identity, Role, RunCa};
 use crate::wire::frame;
 use crate::wire::message::DataKind;
 
@@ -41,6 +42,19 @@ async fn sixty_four_mebibytes_arrive_bit_equal() {
     }
     let stats = ab.stats();
     assert!(stats.bytes_out > 128 << 20 && stats.mtu > 1200, "{stats:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn packets_are_no_larger_than_the_smaller_of_both_ends_wants() {
+    const LARGEST: u16 = 1_452;
+    let ca = RunCa::generate("run").unwrap();
+    let identity = || Identity::issue(&ca, Role::Node, HOUR).unwrap();
+    let (small, mut large) = (Node::with(identity(), Options { max_payload: LARGEST, ..Options::default() }), Node::new(&ca));
+    let (out, back) = linked(&small, &large, large.address()).await;
+    // Whoever may look for larger packets has found them by the end of this.
+    out.send(&header(DataKind::Gathered, 1), noise(1 << 20).into()).await.unwrap();
+    assert_eq!(large.next_data().await.2.len(), 1 << 20);
+    assert!(out.stats().mtu <= LARGEST && back.stats().mtu <= LARGEST, "{:?} {:?}", out.stats(), back.stats());
 }
 
 #[tokio::test]

@@ -5,7 +5,7 @@
 //! | heartbeat | both | 30 | beats and their acknowledgements between nodes, farewells |
 //! | control | both | 20 | control frames, in order |
 //! | small | one each way | 10 | data frames up to [`SMALL`] bytes, in order |
-//! | bulk | one for each frame | 0 | larger data frames |
+//! | bulk | one for each large frame, or for some that wait | 0 | larger data frames |
 //!
 //! Senders never touch the network: they put into a bounded queue and wait for room there, or are
 //! told [`SendError::Full`].

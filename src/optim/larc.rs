@@ -16,7 +16,7 @@ use std::ops::Range;
 use everstep_actors::workload::{NewShard, Partials, ShardView, TensorSpec};
 
 use super::Config;
-use crate::simd::vectorised;
+use crate::simd::widest;
 use crate::swav::prototypes;
 
 /// Accumulators of a sum of squares.
@@ -98,7 +98,7 @@ pub fn partials(tensors: &[TensorSpec], shard: Range<usize>, values: &[f32], gra
 }
 
 fn squares(values: &[f32]) -> f64 {
-    vectorised(
+    widest(
         #[inline(always)]
         || {
             let (chunks, tail) = values.as_chunks::<WIDTH>();
@@ -203,7 +203,7 @@ fn direction(config: &Config, lr: f64, (values, gradient): (f64, f64)) -> (f32, 
 
 fn descend(update: &Update<'_>, (scale, decay): (f32, f32), values: &mut [f32], momentum: &mut [f32], gradient: &[f32]) {
     let (keep, lr) = (update.config.momentum, update.lr as f32);
-    vectorised(
+    widest(
         #[inline(always)]
         || {
             for ((p, m), g) in values.iter_mut().zip(momentum).zip(gradient) {

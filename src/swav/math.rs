@@ -113,7 +113,7 @@ pub(crate) fn normalise(row: &mut [f32]) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::simd::vectorised;
+    use crate::simd::{vectorised, widest};
 
     #[test]
     fn exp_is_within_two_units_in_the_last_place() {
@@ -143,7 +143,9 @@ mod tests {
         let a: Vec<f32> = (0..1003).map(|i| ((i * 37 % 101) as f32 - 50.0) / 7.0).collect();
         let b: Vec<f32> = (0..1003).map(|i| ((i * 53 % 89) as f32 - 40.0) / 3.0).collect();
         let narrow = (dot(&a, &b), total(&a), max(&b), a.iter().map(|x| exp(*x)).collect::<Vec<_>>());
-        let wide = vectorised(|| (dot(&a, &b), total(&a), max(&b), a.iter().map(|x| exp(*x)).collect::<Vec<_>>()));
+        let loops = || (dot(&a, &b), total(&a), max(&b), a.iter().map(|x| exp(*x)).collect::<Vec<_>>());
+        let wide = vectorised(loops);
+        assert_eq!(wide, widest(loops));
         assert_eq!(narrow, wide);
         let exact: f64 = a.iter().zip(&b).map(|(a, b)| f64::from(*a) * f64::from(*b)).sum();
         assert!((f64::from(narrow.0) - exact).abs() < 1e-5 * exact.abs().max(1e3), "{} {exact}", narrow.0);

@@ -17,7 +17,7 @@ use everstep_actors::workload::Aborted;
 use serde::{Deserialize, Serialize};
 
 use super::math::{dots, exp, max, total};
-use crate::simd::vectorised;
+use crate::simd::widest;
 
 /// How codes are made.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
@@ -70,7 +70,7 @@ pub fn codes(
     let mut kernel = vec![0.0; scores.len()];
     let mut u = vec![0.0; samples];
     let mut columns = vec![0.0; k];
-    vectorised(
+    widest(
         #[inline(always)]
         || exponentials(scores, k, settings.epsilon, &mut kernel, &mut u, &mut columns),
     );
@@ -81,14 +81,14 @@ pub fn codes(
         reciprocals(&sums, &mut v, &mut kernel, &u, lanes as usize * samples);
         if round + 1 < settings.iterations {
             columns = vec![0.0; k];
-            vectorised(
+            widest(
                 #[inline(always)]
                 || scale_samples(&kernel, &v, &mut u, &mut columns),
             );
         }
     }
     kernel.truncate(batch * k);
-    vectorised(
+    widest(
         #[inline(always)]
         || finish(&mut kernel, &v),
     );

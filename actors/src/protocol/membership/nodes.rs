@@ -32,3 +32,19 @@ impl FromIterator<NodeId> for Nodes {
         Self(nodes)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_came_in_any_order_is_found_until_it_goes() {
+        let node = |n: u8| NodeId([n; 16]);
+        let mut nodes: Nodes = [5, 1, 9, 1].map(node).into_iter().collect();
+        [7, 0, 7].map(node).into_iter().for_each(|node| nodes.insert(node));
+        let there = |nodes: &Nodes| (0..10).filter(|n| nodes.contains(&node(*n))).collect::<Vec<_>>();
+        assert_eq!(there(&nodes), [0, 1, 5, 7, 9]);
+        [1, 7, 3].map(node).iter().for_each(|node| nodes.remove(node));
+        assert_eq!(there(&nodes), [0, 5, 9]);
+    }
+}

@@ -333,17 +333,17 @@ try:
     if disk:
         say("## The disk is full")
         filler = disk / "filler"
-        with open(filler, "wb") as file:
-            try:
+        try:
+            with open(filler, "wb", buffering=0) as file:
                 while True:
                     file.write(b"x" * 65536)
-                    file.flush()
-            except OSError:
-                pass
+        except OSError:
+            # It is full, by this or by the run itself.
+            pass
         ask("checkpoint now", show=False)
         time.sleep(3)
         ask("get events --filter severity=warning", 8)
-        filler.unlink()
+        filler.unlink(missing_ok=True)
         ask("checkpoint now")
         time.sleep(3)
         ask("get checkpoints")
@@ -364,7 +364,12 @@ try:
 finally:
     if run.poll() is None:
         run.terminate()
-        run.wait(timeout=60)
+        try:
+            run.wait(timeout=20)
+        except subprocess.TimeoutExpired:
+            # Its disk may be full: it waits for room for its last checkpoint. The second request ends it.
+            run.terminate()
+            run.wait(timeout=20)
     if disk:
         subprocess.run(["umount", str(disk)])
     shutil.rmtree(work, ignore_errors=True)

@@ -8,6 +8,7 @@ const SAVE_AGAIN: [Duration; 2] = [Duration::from_secs(2), Duration::from_secs(6
 /// A checkpoint that could not be saved and is tried again, as no later one would hold what it holds.
 #[derive(Debug, Clone)]
 pub(super) struct Unsaved {
+    step: Step,
     /// When it is tried again.
     at: Duration,
     /// Failures in a row.
@@ -21,7 +22,7 @@ impl Coordinator {
         if self.saving == Some(step) {
             self.saving = None;
         }
-        self.unsaved = None;
+        self.unsaved.take_if(|unsaved| unsaved.step <= step);
         if self.stage == Stage::Finishing(step) {
             self.finish(step, acts);
         } else if self.stage == Stage::Idle {
@@ -42,7 +43,7 @@ impl Coordinator {
                  (`everstep stop --now --yes` ends the run without it)",
                 step.0
             ),
-            Stage::Idle if self.is_short() => {
+            Stage::Idle if self.is_short() && self.begun.as_ref().is_some_and(|(_, version)| version.step == step) => {
                 format!("{}; the state after {} steps is kept twice, but cannot be saved: {because}", self.ranks_there(), step.0)
             }
             _ => return,
@@ -50,22 +51,19 @@ impl Coordinator {
         let times = self.unsaved.take().map_or(0, |before| before.times);
         let [soon, seldom] = SAVE_AGAIN;
         let at = now + (soon * 2u32.saturating_pow(times)).min(seldom);
-        self.unsaved = Some(Unsaved { at, times: times + 1 });
+        self.unsaved = Some(Unsaved { step, at, times: times + 1 });
         acts.push(Act::WakeAt(at));
         self.wait(&waiting, acts);
     }
 
     /// Tries again what could not be saved.
     pub(super) fn save_again(&mut self, now: Duration, acts: &mut Vec<Act>) {
-        if self.saving.is_some() || self.unsaved.as_ref().is_none_or(|unsaved| now < unsaved.at) {
-            return;
+        let Some(Unsaved { step, .. }) = self.unsaved.as_ref().filter(|unsaved| self.saving.is_none() && now >= unsaved.at) else { return };
+        let step = *step;
+        // Else steps follow again.
+        if self.stage != Stage::Finishing(step) && !(self.stage == Stage::Idle && self.is_short()) {
+            return self.unsaved = None;
         }
-        let step = match (&self.stage, &self.begun) {
-            (Stage::Finishing(step), _) => *step,
-            (Stage::Idle, Some((_, version))) if self.is_short() => version.step,
-            // Steps follow again.
-            _ => return self.unsaved = None,
-        };
         self.saving = Some(step);
         acts.push(Act::Save(self.record.epoch, step));
     }

@@ -440,6 +440,11 @@ fn a_last_checkpoint_that_cannot_be_saved_is_tried_again_until_it_can() {
         assert!(!desk.has(|act| matches!(act, Act::Save(..) | Act::Over(..) | Act::Create(_))));
         assert!(desk.after(MS).has(|act| *act == Act::Save(Epoch(2), Step(1))), "after {pause} s");
     }
+    // One that was under way is saved meanwhile: it holds less.
+    desk.on(full(1));
+    desk.on(Fact::Saved(Step(0)));
+    desk.acts.clear();
+    assert!(desk.after(Duration::from_secs(60)).has(|act| *act == Act::Save(Epoch(2), Step(1))));
     let told = Desk::stepping_to_a_full_store();
     assert!(told.has(|act| matches!(act, Act::Note(Note::Waiting(why)) if why.contains("no space") && why.contains("stop --now"))));
     desk.on(Fact::Saved(Step(1)));
@@ -482,6 +487,12 @@ fn the_state_below_the_least_number_of_ranks_is_saved_when_it_can_be() {
     desk.on(Fact::Pause(false));
     assert!(!desk.has(|act| matches!(act, Act::Save(..))), "not before its time");
     assert!(desk.after(Duration::from_secs(2)).has(|act| *act == Act::Save(Epoch(5), Step(7))));
+    // Another checkpoint's fate is none of its business.
+    desk.on(Fact::SaveFailed(Step(5), "late".into()));
+    desk.on(full(7));
+    desk.acts.clear();
+    desk.on(Fact::Saved(Step(5)));
+    assert!(desk.after(Duration::from_secs(4)).has(|act| *act == Act::Save(Epoch(5), Step(7))), "the one before it holds less");
     desk.on(full(7));
     // Steps follow again: the next checkpoint holds more.
     desk.join(2);

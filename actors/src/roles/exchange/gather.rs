@@ -152,7 +152,8 @@ impl Exchange {
     pub fn land(&self, header: &DataHeader, at: usize, piece: &[u8]) {
         let Some((shard, _)) = self.shard_of(header) else { return };
         let mut state = self.lock();
-        if header.epoch != self.layout.epoch || header.step != state.step {
+        // Of what is here nobody is asked.
+        if header.epoch != self.layout.epoch || header.step != state.step || state.committed.contains_key(&shard.id) {
             return;
         }
         if let Some(gather) = state.gathers.get_mut(&header.unit) {

@@ -3,7 +3,6 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use bytes::Bytes;
 use futures::StreamExt;
 use futures::stream::FuturesUnordered;
 use quinn::RecvStream;
@@ -26,8 +25,6 @@ pub(super) const TAG_BATCH: u8 = 5;
 /// Bytes that are asked of QUIC at once where a frame begins: its head, or some small frames. Each time its connection is locked, which
 /// sends and decrypts under the same lock.
 const HEAD: usize = 512;
-/// Packets of a payload that are asked for at once.
-const PACKETS: usize = 16;
 
 type Reader = BufReader<RecvStream>;
 
@@ -100,7 +97,7 @@ async fn one<R: Router>(shared: &Shared, router: &R, small_taken: &AtomicBool, s
 
 /// Frame after frame, a rejected one is skipped.
 async fn each<R: Router>(shared: &Shared, router: &R, stream: &mut Reader) -> Result<(), FrameError> {
-    while let Some(next) = next(shared, router, stream, false).await? {
+    while let Some(next) = next(shared, router, stream).await? {
         if let Next::Rejected(values) = next {
             frame::skip_values(stream, values).await?;
         }
@@ -119,7 +116,7 @@ async fn batch<R: Router>(shared: &Shared, router: &R, stream: &mut Reader) -> R
 
 /// One frame of a stream of its own; when it is rejected the sender is told to stop.
 async fn bulk<R: Router>(shared: &Shared, router: &R, stream: &mut Reader) -> Received {
-    match next(shared, router, stream, true).await {
+    match next(shared, router, stream).await {
         Ok(Some(Next::Delivered) | None) => {}
         Ok(Some(Next::Rejected(_))) => drop(stream.get_mut().stop(REFUSED.into())),
         // The sender has given this transfer up; its link goes on.
@@ -134,8 +131,7 @@ enum Next {
     Rejected(usize),
 }
 
-/// The next frame; `last` where nothing comes behind it in its stream.
-async fn next<R: Router>(shared: &Shared, router: &R, stream: &mut Reader, last: bool) -> Result<Option<Next>, FrameError> {
+async fn next<R: Router>(shared: &Shared, router: &R, stream: &mut Reader) -> Result<Option<Next>, FrameError> {
     let Some((header, values)) = frame::read_data(stream, shared.options.max_values).await? else { return Ok(None) };
     shared.liveness.heard();
     if let Err(reject) = router.admit(shared.peer.id, &header) {
@@ -144,7 +140,7 @@ async fn next<R: Router>(shared: &Shared, router: &R, stream: &mut Reader, last:
         return Ok(Some(Next::Rejected(values)));
     }
     if router.lands(shared.peer.id, &header, values) {
-        land(shared, router, stream, &header, values, last).await?;
+        land(shared, router, stream, &header, values).await?;
         shared.liveness.heard();
         return Ok(Some(Next::Delivered));
     }
@@ -155,37 +151,16 @@ async fn next<R: Router>(shared: &Shared, router: &R, stream: &mut Reader, last:
 }
 
 /// A payload piece by piece, as QUIC holds it: it is copied once, to where it stays.
-async fn land<R: Router>(
-    shared: &Shared,
-    router: &R,
-    stream: &mut Reader,
-    header: &DataHeader,
-    values: usize,
-    last: bool,
-) -> Result<(), FrameError> {
+async fn land<R: Router>(shared: &Shared, router: &R, stream: &mut Reader, header: &DataHeader, values: usize) -> Result<(), FrameError> {
     let whole = values * size_of::<f32>();
     let mut at = stream.buffer().len().min(whole);
     router.land(shared.peer.id, header, 0, &stream.buffer()[..at]);
     stream.consume(at);
-    let stream = stream.get_mut();
-    let mut packets: [Bytes; PACKETS] = Default::default();
     while at < whole {
-        let count = if last {
-            stream.read_chunks(&mut packets).await.map_err(broken)?
-        } else {
-            let packet = stream.read_chunk(whole - at, true).await.map_err(broken)?;
-            packet.map(|packet| {
-                packets[0] = packet.bytes;
-                1
-            })
-        };
-        let count = count.ok_or_else(|| broken(std::io::ErrorKind::UnexpectedEof))?;
-        for packet in &mut packets[..count] {
-            let packet = std::mem::take(packet);
-            let piece = &packet[..packet.len().min(whole - at)];
-            router.land(shared.peer.id, header, at, piece);
-            at += piece.len();
-        }
+        let piece = stream.get_mut().read_chunk(whole - at, true).await.map_err(broken)?;
+        let piece = piece.ok_or_else(|| broken(std::io::ErrorKind::UnexpectedEof))?.bytes;
+        router.land(shared.peer.id, header, at, &piece);
+        at += piece.len();
     }
     Ok(())
 }

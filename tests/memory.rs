@@ -212,6 +212,7 @@ fn the_predicted_peak_is_within_a_tenth_of_the_measured_one() {
             ["device.name=flex", "device.precision=f32"],
             ["device.name=libtorch:cpu", "device.precision=f32"],
             ["device.name=libtorch:cpu", "device.precision=bf16"],
+            ["device.name=libtorch:cpu", "device.precision=f16"],
         ],
         false => &[["device.name=flex", "device.precision=f32"]],
     };

@@ -115,11 +115,15 @@ fn seconds(text: &str) -> Result<f64, String> {
 
 /// `everstep kill`.
 #[derive(Debug, Clone, Args)]
+#[command(after_help = "\
+Examples:
+  everstep kill r2 --run runs/demo --yes                      the process of rank 2
+  everstep kill actor/r0/coordinator --run runs/demo --yes    the leader's coordinator: another member leads")]
 pub struct KillArgs {
-    /// Which node
-    #[command(flatten)]
-    pub node: NodeRef,
-    /// Really: its process ends at once, as a crash would end it
+    /// A node, by its id or the beginning of it or its rank as in r2; or one of its actors, as in actor/r2/rank
+    #[arg(value_name = "REF")]
+    pub what: String,
+    /// Really: it ends at once, as a crash would end it
     #[arg(long)]
     pub yes: bool,
 }

@@ -47,20 +47,28 @@ pub async fn undrain(args: &At<Ordering<NodeRef>>) -> Result<ExitCode, Failure> 
     to_node(&args.at, &args.what.order, &Order::Undrain, args.what.form, "").await
 }
 
-/// Ends a node's process, as a crash would.
+/// Ends a node's process, as a crash would, or one of its actors, as a failure of its own would.
 ///
 /// # Errors
 /// As [`drain`]; without `--yes` it is refused.
 pub async fn kill(args: &At<Ordering<KillArgs>>) -> Result<ExitCode, Failure> {
     let kill = &args.what.order;
+    let (node, order) = match kill.what.strip_prefix("actor/").map(|rest| rest.split_once('/')) {
+        Some(Some((node, name))) if !name.is_empty() => (node, Order::KillActor { name: name.into() }),
+        Some(_) => return Err(Failure::new(ExitCode::Usage, format!("{:?} names no actor: use actor/NODE/NAME", kill.what))),
+        None => (kill.what.as_str(), Order::Kill),
+    };
+    let node = NodeRef { node: node.into() };
     if !kill.yes {
-        let node = &kill.node.node;
+        let what = &kill.what;
+        let harm = if order == Order::Kill { "the process of " } else { "" };
+        let node = &node.node;
         return Err(Failure::new(
             ExitCode::Refused,
-            format!("kill ends the process of {node} without a word: say --yes if that is meant, or use `everstep drain {node}`"),
+            format!("kill ends {harm}{what} without a word: say --yes if that is meant, or use `everstep drain {node}`"),
         ));
     }
-    to_node(&args.at, &kill.node, &Order::Kill, args.what.form, "").await
+    to_node(&args.at, &node, &order, args.what.form, "").await
 }
 
 /// Ends the run: in good order, or at once and without a last checkpoint.

@@ -158,6 +158,10 @@ fn orders_are_obeyed_and_every_one_is_an_event() {
     assert_eq!(bench.run(&format!("wait step>={} --run told --timeout 60s", step + 1)).code, 0);
     let refused = bench.run("kill r1 --run told");
     assert_eq!(refused.code, 7, "{refused:?}");
+    for (what, code) in [("actor/r1/rank", 7), ("actor/r1/nobody --yes", 7), ("actor/r1/node --yes", 7), ("actor/r1 --yes", 2)] {
+        let refused = bench.run(&format!("kill {what} --run told"));
+        assert_eq!(refused.code, code, "{refused:?}");
+    }
     // Its launcher starts it anew while the run ends: the new process ends with it, and begins nothing by itself.
     assert_eq!(bench.run("kill r1 --run told --yes").code, 0);
     run.until(|event| event["event"] == "node_lost");

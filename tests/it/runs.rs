@@ -72,6 +72,40 @@ fn killed_ranks_cost_no_step_and_come_back() {
     assert_eq!(bench.digest("killed"), bench.digest("whole"));
 }
 
+/// A node of which an actor has failed leaves and comes back, the leader's coordinator among them: then another member leads.
+#[test]
+fn actors_that_are_killed_cost_no_step_and_their_nodes_come_back() {
+    let bench = Bench::new();
+    let mut run = bench.start("train recipe.toml --run actors --ranks 3 --json --set run.steps=120");
+    let all = |event: &serde_json::Value| event["event"] == "epoch_began" && event["members"].as_array().is_some_and(|all| all.len() == 3);
+    let mut now = run.until(all);
+    run.until_step(5);
+    for (actor, leader) in [("coordinator", true), ("rank", false), ("loader", false), ("checkpoint_writer", false)] {
+        let victim = now["members"].as_array().unwrap().iter().find(|member| (member["node"] == now["leader"]) == leader).unwrap();
+        let (node, epoch) = (victim["node"].as_str().unwrap().to_owned(), now["epoch"].as_u64().unwrap());
+        let killed = bench.run(&format!("kill actor/{node}/{actor} --run actors --yes"));
+        assert_eq!(killed.code, 0, "{killed:?}");
+        now = run.until(|event| all(event) && event["epoch"].as_u64() > Some(epoch));
+        assert!(now["members"].as_array().unwrap().iter().all(|member| member["node"] != node), "it is another node now: {now}");
+        run.until_step(now["step"].as_u64().unwrap() + 2);
+    }
+    let ran = run.end();
+    assert_eq!(ran.code, 0, "{ran:?}");
+    for actor in ["coordinator", "rank", "loader", "checkpoint_writer"] {
+        let told = |event: &&serde_json::Value| {
+            event["actor"].as_str().is_some_and(|who| who.ends_with(&format!("/{actor}")))
+                && event["root_cause"] == "it was killed by an operator"
+        };
+        assert!(ran.events("node_lost").iter().any(|event| told(&event)), "{actor}: {:?}", ran.events("node_lost"));
+    }
+    let steps: Vec<u64> = ran.events("step_committed").iter().map(|event| event["step"].as_u64().unwrap()).collect();
+    assert!(steps.iter().copied().eq(0..120), "each step once, none again: {steps:?}");
+    let none = bench.run("kill actor/r0/coordinator --run actors --yes");
+    assert_ne!(none.code, 0, "nobody is there any more: {none:?}");
+    assert_eq!(bench.run("train recipe.toml --run whole --ranks 1 --json --set run.steps=120").code, 0);
+    assert_eq!(bench.digest("actors"), bench.digest("whole"));
+}
+
 /// Everything is killed, launcher and all: the same command resumes from the newest checkpoint to the same bits.
 #[test]
 fn a_run_whose_machine_was_lost_resumes_to_the_same_bits() {

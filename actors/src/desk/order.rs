@@ -24,6 +24,11 @@ pub enum Order {
     Resume,
     /// End this node's process at once, as a crash would.
     Kill,
+    /// End an actor of this node where it next waits, as a failure of its own would: the node leaves the run, and its launcher starts it anew.
+    KillActor {
+        /// Its name, unique in its node.
+        name: String,
+    },
     /// Let nobody in any more with a certificate of this key, and end the links that it has.
     Deny {
         /// The id of the key or the beginning of it, in hexadecimal digits.
@@ -44,7 +49,7 @@ impl Order {
             Self::CheckpointNow => "checkpoint now",
             Self::Pause => "pause",
             Self::Resume => "resume",
-            Self::Kill => "kill",
+            Self::Kill | Self::KillActor { .. } => "kill",
             Self::Deny { .. } => "deny",
             Self::Stop => "stop",
             Self::StopNow => "stop --now",

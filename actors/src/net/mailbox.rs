@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use dashmap::DashMap;
-use ractor::{ActorId, ActorRef, Message};
+use ractor::{ActorCell, ActorId, ActorRef, Message};
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
@@ -30,7 +30,7 @@ pub struct ActorStats {
     name: String,
     kind: &'static str,
     /// Whose they are, once it is started.
-    actor: OnceLock<ActorId>,
+    actor: OnceLock<ActorCell>,
     capacity: usize,
     room: Semaphore,
     high_water: AtomicUsize,
@@ -129,9 +129,14 @@ impl ActorStats {
     }
 
     /// Says whose they are.
-    pub fn belong_to(&self, actor: ActorId) {
+    pub fn belong_to(&self, actor: ActorCell) {
         // The first word stands: a name that is taken over has new ones.
         let _ = self.actor.set(actor);
+    }
+
+    /// Ends the actor where its handler next waits, as a failure of its own would; whether there is one.
+    pub fn kill(&self) -> bool {
+        self.actor.get().map(ActorCell::kill).is_some()
     }
 
     /// To be called first in `handle`, and held to its end: gives the message's place free and shows
@@ -242,7 +247,12 @@ impl ActorTable {
 
     /// The counters of an actor.
     pub fn of(&self, actor: ActorId) -> Option<Arc<ActorStats>> {
-        self.0.iter().find(|entry| entry.value().actor.get() == Some(&actor)).map(|entry| entry.value().clone())
+        self.0.iter().find(|entry| entry.value().actor.get().is_some_and(|cell| cell.get_id() == actor)).map(|entry| entry.value().clone())
+    }
+
+    /// The counters of the actor of this name.
+    pub fn named(&self, name: &str) -> Option<Arc<ActorStats>> {
+        self.0.get(name).map(|entry| entry.value().clone())
     }
 
     /// Handlers at work, those that do long work left out: the actor, the handler, since when.
@@ -282,7 +292,7 @@ impl<M> std::fmt::Debug for Mailbox<M> {
 impl<M: Message> Mailbox<M> {
     /// A way into `actor`, whose handler reports to `stats`.
     pub fn new(actor: ActorRef<M>, stats: Arc<ActorStats>) -> Self {
-        stats.belong_to(actor.get_id());
+        stats.belong_to(actor.get_cell());
         Self { actor, stats }
     }
 

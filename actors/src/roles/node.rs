@@ -340,7 +340,12 @@ impl<W: Workload> Actor for NodeActor<W> {
         event: SupervisionEvent,
         state: &mut State,
     ) -> Result<(), ActorProcessingErr> {
-        if let SupervisionEvent::ActorFailed(actor, error) = event
+        let failed = match event {
+            SupervisionEvent::ActorFailed(actor, error) => Some((actor, error)),
+            SupervisionEvent::ActorTerminated(actor, _, Some(reason)) if reason == mourn::KILLED => Some((actor, mourn::Killed.into())),
+            _ => None,
+        };
+        if let Some((actor, error)) = failed
             && !state.over
         {
             let (because, fault) = mourn::failed(&self.shared.table, self.shared.me, &self.stats, actor.get_id(), error.as_ref());

@@ -9,6 +9,14 @@ use ractor::ActorId;
 
 use super::*;
 
+/// What ractor says of an actor that was killed.
+pub(super) const KILLED: &str = "killed";
+
+/// Why an actor ended that an operator killed.
+#[derive(Debug, thiserror::Error)]
+#[error("it was killed by an operator")]
+pub(super) struct Killed;
+
 /// Marks an actor as failed and its node as one that passes that on; what is told of it: one sentence, and which actor it was with the
 /// first cause, where that is known.
 pub(super) fn failed(

@@ -106,6 +106,7 @@ impl Shared {
                 done("it stays, if it has not left yet")
             }
             Wish::Kill => done("its process ends at once"),
+            Wish::KillActor { name } => self.kill_actor(&name),
             _ if !self.leads() => {
                 let leader = self.leader().map_or_else(
                     || "nobody leads now: ask again in some seconds".into(),
@@ -139,6 +140,17 @@ impl Shared {
                 done("the run goes on")
             }
         }
+    }
+
+    /// Only actors that the node supervises: what becomes of the node then is the same as when one of them fails.
+    fn kill_actor(&self, name: &str) -> Answer {
+        let node = self.node.get().map(|node| node.stats().name().to_owned());
+        let killed = node.as_deref() != Some(name) && self.table.named(name).is_some_and(|actor| actor.kill());
+        if killed {
+            return Answer::Done { what: format!("its actor {name} ends where it next waits, as if it had failed") };
+        }
+        let because = format!("it has no actor {name:?} that can be killed by itself: `everstep get actors` lists those of the node");
+        Answer::Refused { because }
     }
 
     /// The newest wish goes to the coordinator at once and into the store until it is there: orders keep their order.
@@ -198,6 +210,7 @@ impl Shared {
 
 fn name_of(wish: &Wish) -> String {
     match wish {
+        Wish::KillActor { name } => format!("kill actor {name}"),
         Wish::Deny { key } => format!("deny {}", KeyName::parse(key).map_or_else(|| key.clone(), |key| key.to_string())),
         other => other.name().into(),
     }

@@ -112,7 +112,7 @@ pub async fn run<W: Workload>(args: NodeArgs<W>) -> Result<Ended, NodeError> {
     .map_err(|error| NodeError::Spawn("checkpoint writer", error.to_string()))?;
     let stats = table.register("node", MAILBOX_MAX);
     let writing = table.register_slow("checkpoint_writer", 2);
-    writing.belong_to(writer.get_id());
+    writing.belong_to(writer.get_cell());
     let node = NodeActor {
         stats: stats.clone(),
         shared: shared.clone(),

@@ -212,7 +212,6 @@ fn the_predicted_peak_is_within_a_tenth_of_the_measured_one() {
             ["device.name=flex", "device.precision=f32"],
             ["device.name=libtorch:cpu", "device.precision=f32"],
             ["device.name=libtorch:cpu", "device.precision=bf16"],
-            ["device.name=libtorch:cpu", "device.precision=f16"],
         ],
         false => &[["device.name=flex", "device.precision=f32"]],
     };
@@ -220,6 +219,10 @@ fn the_predicted_peak_is_within_a_tenth_of_the_measured_one() {
         for trunk in ["model.trunk=regnet_y_400mf", "model.trunk=regnet_y_3_2gf"] {
             holds(&[trunk, device, precision]);
         }
+    }
+    if cfg!(feature = "tch") {
+        // Processors have no convolutions in f16: libtorch's own are slow, and two images are enough.
+        holds(&["model.trunk=regnet_y_400mf", "batch.images_per_lane=2", "device.name=libtorch:cpu", "device.precision=f16"]);
     }
 }
 

@@ -1,13 +1,13 @@
 //! `everstep get`: lists of items.
 
-use std::io::Write;
+use std::io::{IsTerminal as _, Write};
 
 use everstep_actors::desk::question::Kind;
 
 use crate::cli::get::GetArgs;
 use crate::cli::{ExitCode, Failure};
 use crate::desk::eye::Eye;
-use crate::views::output::render;
+use crate::views::output::render_in;
 use crate::views::select::{plural, question};
 use crate::views::talk::{notes, nothing, put, say};
 
@@ -24,7 +24,9 @@ pub async fn run(args: &GetArgs, eye: &dyn Eye, out: &mut dyn Write) -> Result<E
     if newest {
         view.items.reverse();
     }
-    put(out, &render(&view, &args.kinds, args.output))?;
+    let terminal = std::io::stdout().is_terminal().then(ratatui::crossterm::terminal::size);
+    let columns = terminal.and_then(Result::ok).map_or(usize::MAX, |(columns, _)| columns.into());
+    put(out, &render_in(&view, &args.kinds, args.output, columns))?;
     let mut said = notes(&view);
     if view.items.is_empty() && view.matched == 0 {
         said.push(nothing(&called(&args.kinds), &args.selection.filter));

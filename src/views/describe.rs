@@ -7,6 +7,7 @@ use everstep_actors::desk::question::Kind;
 use everstep_actors::desk::view::{ActorView, EventView, Item, NodeView, Properties, RankView, View};
 use serde_json::Value;
 
+use super::grid::WIDTH;
 use super::human::{ago, bare, clock, date, seconds, span, value};
 use super::output::table;
 use super::select::{plural, singular};
@@ -185,7 +186,7 @@ impl Page {
             return;
         }
         self.title(title);
-        self.out += &table(all.iter().take(ROWS_MAX).copied(), kind, self.now_ms, false);
+        self.out += &table(all.iter().take(ROWS_MAX).copied(), kind, self.now_ms, Some(WIDTH));
         if all.len() > ROWS_MAX {
             let _ = writeln!(self.out, "and {} more: `everstep get {}`", all.len() - ROWS_MAX, plural(kind));
         }
@@ -200,7 +201,7 @@ impl Page {
         let last = &events[events.len().saturating_sub(EVENTS_MAX)..];
         if !last.is_empty() {
             self.title("last events");
-            self.out += &table(last.iter().copied(), Kind::Event, self.now_ms, false);
+            self.out += &table(last.iter().copied(), Kind::Event, self.now_ms, Some(WIDTH));
         }
     }
 }

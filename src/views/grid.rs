@@ -36,6 +36,13 @@ pub(crate) fn table(rows: &[Vec<String>], limit: Option<usize>) -> String {
     out
 }
 
+/// The columns of the longest line if nothing is cut.
+pub(crate) fn natural(rows: &[Vec<String>]) -> usize {
+    let count = rows.iter().map(Vec::len).max().unwrap_or(0);
+    let widest = |at: usize| rows.iter().filter_map(|row| row.get(at)).map(|cell| width(cell)).max().unwrap_or(0);
+    (0..count).map(widest).sum::<usize>() + GAP * count.saturating_sub(1)
+}
+
 /// The widest columns give way first, so that numbers and ids stay whole as long as there is a sentence to cut.
 fn shrink(widths: &mut [usize], room: usize) {
     widths.iter_mut().for_each(|columns| *columns = (*columns).min(room));
@@ -72,6 +79,7 @@ mod tests {
         let long = "x".repeat(500);
         let text = table(&rows(&[&["ID", "TEXT", "N"], &["n0a1b2c3d", &long, "17"]]), Some(40));
         assert!(text.lines().all(|line| width(line) <= 40) && text.contains("n0a1b2c3d  xxx") && text.ends_with("  17\n"), "{text}");
+        assert_eq!(natural(&rows(&[&["ID", "TEXT"], &["n0a1", "x"]])), 10);
         let all_long = table(&[vec![long; 12]], Some(100));
         assert!(width(all_long.trim_end()) <= 100, "{all_long}");
     }

@@ -12,7 +12,7 @@ mod columns;
 /// How a list is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
 pub enum Output {
-    /// Columns that fit 100 characters
+    /// Columns that fit 100 characters, or the terminal where that has fewer
     #[default]
     #[value(alias = "text")]
     Table,
@@ -30,10 +30,15 @@ pub enum Output {
 ///
 /// JSON is the whole answer. Without items there is only a table's header, or nothing.
 pub fn render(view: &View, kinds: &[Kind], output: Output) -> String {
+    render_in(view, kinds, output, WIDTH)
+}
+
+/// The same, tables in as many columns as there are, and no more than they take usually.
+pub fn render_in(view: &View, kinds: &[Kind], output: Output, columns: usize) -> String {
     let shown = || view.items.iter().filter(|item| kinds.is_empty() || kinds.contains(&item.kind()));
     match output {
-        Output::Table => tables(view, kinds, false),
-        Output::Wide => tables(view, kinds, true),
+        Output::Table => tables(view, kinds, Some(columns.min(WIDTH))),
+        Output::Wide => tables(view, kinds, None),
         Output::Json => serde_json::to_string_pretty(view).map_or_else(|_| String::new(), |text| text + "\n"),
         Output::Jsonl => lines(shown().filter_map(|item| serde_json::to_string(item).ok())),
         // A name is one line whatever a node says it is.
@@ -46,26 +51,35 @@ fn lines(lines: impl Iterator<Item = String>) -> String {
 }
 
 /// One table a kind, an empty line between them.
-fn tables(view: &View, kinds: &[Kind], wide: bool) -> String {
+fn tables(view: &View, kinds: &[Kind], room: Option<usize>) -> String {
     let asked = KINDS
         .iter()
         .map(|(kind, ..)| *kind)
         .filter(|kind| if kinds.is_empty() { view.items.iter().any(|item| item.kind() == *kind) } else { kinds.contains(kind) });
     let tables: Vec<String> =
-        asked.map(|kind| table(view.items.iter().filter(|item| item.kind() == kind), kind, view.as_of_ms, wide)).collect();
+        asked.map(|kind| table(view.items.iter().filter(|item| item.kind() == kind), kind, view.as_of_ms, room)).collect();
     tables.join("\n")
 }
 
-/// One table of items of one kind.
-pub(crate) fn table<'a>(items: impl Iterator<Item = &'a Item>, kind: Kind, now_ms: u64, wide: bool) -> String {
-    let items: Vec<&Item> = items.collect();
+/// One table of items of one kind; without a bound on its columns a wide one.
+pub(crate) fn table<'a>(items: impl Iterator<Item = &'a Item>, kind: Kind, now_ms: u64, room: Option<usize>) -> String {
+    let (items, wide): (Vec<&Item>, bool) = (items.collect(), room.is_none());
     let mut rows = vec![columns::headings(kind, wide)];
     rows.extend(items.iter().map(|item| columns::cells(item, now_ms, wide)));
-    if !wide && columns::kinds_are_names(&items) {
-        let at = rows[0].iter().position(|heading| heading == "KIND");
+    let drop_column = |rows: &mut Vec<Vec<String>>, name: &str| {
+        let at = rows[0].iter().position(|heading| heading == name);
         rows.iter_mut().for_each(|row| drop(at.map(|at| row.remove(at))));
+    };
+    if !wide && columns::kinds_are_names(&items) {
+        drop_column(&mut rows, "KIND");
     }
-    grid::table(&rows, (!wide).then_some(WIDTH))
+    // Half a terminal has room for fewer columns, and cells that are whole say more than many that are cut.
+    for spare in columns::spare(kind) {
+        if room.is_some_and(|room| room < WIDTH && grid::natural(&rows) > room) {
+            drop_column(&mut rows, spare);
+        }
+    }
+    grid::table(&rows, room)
 }
 
 #[cfg(test)]
@@ -98,6 +112,27 @@ mod tests {
         let wide = table(Kind::Actor, Output::Wide);
         assert!(wide.contains("No space left on device") && wide.contains(&format!("actor/{}/store", id(1))), "{wide}");
         assert!(wide.starts_with("ACTOR        KIND         NODE "), "{wide}");
+    }
+
+    #[test]
+    fn a_narrow_terminal_leaves_columns_out_before_it_cuts_cells() {
+        let mut view = view(2);
+        for item in &mut view.items {
+            match &mut item.properties {
+                Properties::Actor(actor) => (actor.name, actor.capacity) = ("link-n002f6469".into(), 16_384),
+                Properties::Rank(rank) => rank.phases.values_mut().for_each(|seconds| *seconds = 0.123),
+                _ => {}
+            }
+        }
+        for kind in ALL {
+            let narrow = render_in(&view, &[kind], Output::Table, 80);
+            assert!(narrow.lines().all(|line| width(line) <= 80), "{narrow}");
+            assert_eq!(render_in(&view, &[kind], Output::Table, 300), render(&view, &[kind], Output::Table));
+        }
+        let actors = render_in(&view, &[Kind::Actor], Output::Table, 80);
+        assert!(actors.contains("MBOX") && actors.contains("LAST-ERR") && !actors.contains("KIND") && !actors.contains("HWM"), "{actors}");
+        let links = render_in(&view, &[Kind::Link], Output::Table, 80);
+        assert!(links.contains("RTT") && !links.contains("…"), "{links}");
     }
 
     #[test]

@@ -41,6 +41,18 @@ pub(super) fn kinds_are_names(items: &[&Item]) -> bool {
     !items.is_empty() && items.iter().all(|item| matches!(&item.properties, Properties::Actor(actor) if actor.name == actor.actor_kind))
 }
 
+/// What a table does without where lines are short, first what is missed least.
+pub(super) fn spare(kind: Kind) -> &'static [&'static str] {
+    match kind {
+        Kind::Run => &["CHECKPOINT", "RANKS", "EPOCH"],
+        Kind::Node => &["CPU"],
+        Kind::Rank => &["UPDATE", "DATA", "VOTE"],
+        Kind::Actor => &["KIND", "RESTARTS", "HWM"],
+        Kind::Link => &["PATIENCE", "WAITING"],
+        Kind::Lane | Kind::Shard | Kind::Checkpoint | Kind::Event => &[],
+    }
+}
+
 /// The first row.
 pub(super) fn headings(kind: Kind, wide: bool) -> Vec<String> {
     let properties = match kind {

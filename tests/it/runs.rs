@@ -89,6 +89,13 @@ fn actors_that_are_killed_cost_no_step_and_their_nodes_come_back() {
         assert!(now["members"].as_array().unwrap().iter().all(|member| member["node"] != node), "it is another node now: {now}");
         run.until_step(now["step"].as_u64().unwrap() + 2);
     }
+    // A node whose link fails is not lost with it: both ends say why, and meet again.
+    let leader = now["leader"].as_str().unwrap();
+    let member = now["members"].as_array().unwrap().iter().find(|member| member["node"] != leader).unwrap()["node"].as_str().unwrap();
+    let killed = bench.run(&format!("kill actor/{member}/link-{leader} --run actors --yes"));
+    assert_eq!(killed.code, 0, "{killed:?}");
+    let odd = run.until(|event| event["event"] == "node_odd");
+    assert!(odd["node"] == member && odd["because"].as_str().unwrap().contains("it was killed by an operator"), "{odd}");
     let ran = run.end();
     assert_eq!(ran.code, 0, "{ran:?}");
     for actor in ["coordinator", "rank", "loader", "checkpoint_writer"] {

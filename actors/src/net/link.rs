@@ -251,6 +251,12 @@ impl<C: Frame> Link<C> {
         self.shared.actor.report()
     }
 
+    /// Ends the link as a failure of its actor would.
+    pub fn kill(&self) {
+        // An actor that is gone has ended its link.
+        let _ = self.actor.insist(LinkMessage::Kill);
+    }
+
     /// Sends a control message; waits while the queue is full. Order is kept.
     ///
     /// # Errors

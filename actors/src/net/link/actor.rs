@@ -87,6 +87,8 @@ pub(super) enum LinkMessage {
     Overdue,
     /// The peer's farewell: all that it had to send is here.
     Bye { reason: String },
+    /// An operator wants it to fail.
+    Kill,
 }
 
 impl LinkMessage {
@@ -98,6 +100,7 @@ impl LinkMessage {
             Self::Close { .. } => "close",
             Self::Overdue => "overdue",
             Self::Bye { .. } => "bye",
+            Self::Kill => "kill",
         }
     }
 }
@@ -159,13 +162,18 @@ impl<R: Router> Actor for LinkActor<R> {
     async fn handle(&self, myself: ActorRef<LinkMessage>, message: LinkMessage, state: &mut State<R>) -> Result<(), ActorProcessingErr> {
         let stats = state.shared.actor.clone();
         let _at_work = stats.handling(message.name());
-        let handled = AssertUnwindSafe(state.obey(&myself, message)).catch_unwind().await;
-        if let Err(panic) = handled {
+        let failed = match message {
+            LinkMessage::Kill => Some("it was killed by an operator".to_owned()),
+            message => {
+                let handled = AssertUnwindSafe(state.obey(&myself, message)).catch_unwind().await;
+                handled.err().map(|panic| format!("it panicked: {}", in_words(&*panic)))
+            }
+        };
+        if let Some(because) = failed {
             // Whoever relies on the link hears of its end and why, as of any other end.
-            let because = in_words(&*panic);
-            tracing::error!(peer = %state.shared.peer.id, %because, "the actor of a link panicked");
+            tracing::error!(peer = %state.shared.peer.id, %because, "the actor of a link failed");
             stats.died("the link has ended".into(), because.clone());
-            state.end(LinkDown::Broken { reason: format!("the actor of its link panicked: {because}") }).await;
+            state.end(LinkDown::Broken { reason: format!("the actor of its link failed: {because}") }).await;
         }
         if state.shared.down.borrow().is_some() {
             myself.stop(None);
@@ -197,6 +205,8 @@ impl<R: Router> State<R> {
             }
             LinkMessage::Close { reason } => self.close(Mailbox::new(myself.clone(), self.shared.actor.clone()), reason),
             LinkMessage::Overdue => self.end(LinkDown::Closed { reason: self.farewell.clone().unwrap_or_default() }).await,
+            // Done before.
+            LinkMessage::Kill => {}
             LinkMessage::Bye { reason } => {
                 self.farewell.get_or_insert(reason);
                 self.shared.closing.send_replace(true);

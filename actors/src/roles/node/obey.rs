@@ -142,14 +142,18 @@ impl Shared {
         }
     }
 
-    /// Only actors that the node supervises: what becomes of the node then is the same as when one of them fails.
+    /// What becomes of the node then is the same as when such an actor fails: it goes with those that it supervises, and stays without a link.
     fn kill_actor(&self, name: &str) -> Answer {
+        if let Some(link) = self.links.iter().find(|link| link.report().name == name) {
+            link.kill();
+            return Answer::Done { what: format!("its actor {name} fails, and the link ends at both ends") };
+        }
         let node = self.node.get().map(|node| node.stats().name().to_owned());
         let killed = node.as_deref() != Some(name) && self.table.named(name).is_some_and(|actor| actor.kill());
         if killed {
             return Answer::Done { what: format!("its actor {name} ends where it next waits, as if it had failed") };
         }
-        let because = format!("it has no actor {name:?} that can be killed by itself: `everstep get actors` lists those of the node");
+        let because = format!("it has no actor {name:?} that can be killed by itself: `everstep get actors` lists them");
         Answer::Refused { because }
     }
 

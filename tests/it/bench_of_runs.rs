@@ -154,7 +154,8 @@ impl Running {
                 }
                 Err(error) => {
                     let _ = self.child.kill();
-                    panic!("`everstep {}` did not come so far ({error}): {:#?}", self.line, self.seen);
+                    let (status, told) = (self.child.wait(), self.stderr.take().map(|told| told.join()));
+                    panic!("`everstep {}` did not come so far ({error}, {status:?}): {:#?}, {told:?}", self.line, self.seen);
                 }
             }
         }

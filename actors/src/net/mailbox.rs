@@ -134,9 +134,9 @@ impl ActorStats {
         let _ = self.actor.set(actor);
     }
 
-    /// Ends the actor where its handler next waits, as a failure of its own would; whether there is one.
-    pub fn kill(&self) -> bool {
-        self.actor.get().map(ActorCell::kill).is_some()
+    /// Ends the actor, once it is started, where its handler next waits, as a failure of its own would.
+    pub fn kill(&self) {
+        self.actor.get().into_iter().for_each(ActorCell::kill);
     }
 
     /// To be called first in `handle`, and held to its end: gives the message's place free and shows

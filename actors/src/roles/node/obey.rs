@@ -4,7 +4,7 @@ use super::*;
 use crate::desk::order::{Answer, Order as Wish};
 use crate::net::tls::KeyName;
 
-/// How long a node that is to be killed has left, so that its answer is read.
+/// How long a node or an actor that is to be killed has left, so that its answer is read.
 const LAST_WORDS: Duration = Duration::from_millis(100);
 /// How long a node that is to be killed waits for the store.
 const SAVED_WITHIN: Duration = Duration::from_secs(1);
@@ -144,17 +144,20 @@ impl Shared {
 
     /// What becomes of the node then is the same as when such an actor fails: it goes with those that it supervises, and stays without a link.
     fn kill_actor(&self, name: &str) -> Answer {
-        if let Some(link) = self.links.iter().find(|link| link.report().name == name) {
-            link.kill();
-            return Answer::Done { what: format!("its actor {name} fails, and the link ends at both ends") };
+        let link = self.links.iter().find(|link| link.report().name == name).map(|link| link.clone());
+        let itself = self.node.get().is_some_and(|node| node.stats().name() == name);
+        let actor = self.table.named(name).filter(|_| !itself);
+        if link.is_none() && actor.is_none() {
+            let because = format!("it has no actor {name:?} that can be killed by itself: `everstep get actors` lists them");
+            return Answer::Refused { because };
         }
-        let node = self.node.get().map(|node| node.stats().name().to_owned());
-        let killed = node.as_deref() != Some(name) && self.table.named(name).is_some_and(|actor| actor.kill());
-        if killed {
-            return Answer::Done { what: format!("its actor {name} ends where it next waits, as if it had failed") };
-        }
-        let because = format!("it has no actor {name:?} that can be killed by itself: `everstep get actors` lists them");
-        Answer::Refused { because }
+        tokio::spawn(async move {
+            // Its node may go at once.
+            tokio::time::sleep(LAST_WORDS).await;
+            link.iter().for_each(Link::kill);
+            actor.iter().for_each(|actor| actor.kill());
+        });
+        Answer::Done { what: format!("its actor {name} ends at once, as if it had failed") }
     }
 
     /// The newest wish goes to the coordinator at once and into the store until it is there: orders keep their order.

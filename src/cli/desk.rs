@@ -118,7 +118,7 @@ fn seconds(text: &str) -> Result<f64, String> {
 #[command(after_help = "\
 Examples:
   everstep kill r2 --run runs/demo --yes                      the process of rank 2
-  everstep kill actor/r0/coordinator --run runs/demo --yes    the leader's coordinator: another member leads")]
+  everstep kill actor/r0/coordinator --run runs/demo --yes    its coordinator: if r0 leads, another does")]
 pub struct KillArgs {
     /// A node, by its id or the beginning of it or its rank as in r2; or one of its actors, as in actor/r2/rank
     #[arg(value_name = "REF")]

@@ -334,3 +334,8 @@ impl History {
         &self.entries[end.saturating_sub(count)..end]
     }
 }
+
+/// When the step that was told of last became stable; zero where none did.
+pub(crate) fn last_stable(entries: &[Entry]) -> Duration {
+    entries.iter().rev().find(|entry| matches!(entry.what, Happening::Stable { .. })).map_or(Duration::ZERO, |entry| entry.at)
+}

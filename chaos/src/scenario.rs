@@ -191,11 +191,13 @@ pub struct End {
     pub recover_within: Span,
     /// How long faults strike at most, from the start.
     pub storm: Span,
+    /// Whether all steps are to be played, also once all is well: for as long as the next one comes within `recover_within`.
+    pub finish: bool,
 }
 
 impl Default for End {
     fn default() -> Self {
-        Self { invariants: Vec::new(), recover_within: Span(Duration::from_secs(30)), storm: Span(Duration::from_secs(60)) }
+        Self { invariants: Vec::new(), recover_within: Span(Duration::from_secs(30)), storm: Span(Duration::from_secs(60)), finish: false }
     }
 }
 

@@ -227,7 +227,11 @@ impl<S: Stage> Driver<'_, S> {
             return self.places.is_empty() || now > since + PARTING;
         }
         let Some(calm) = self.calm else { return false };
-        now > calm + self.scenario.probe.end.recover_within.0 || self.well.is_some_and(|well| now > well + CODA && !self.ends_soon())
+        let end = &self.scenario.probe.end;
+        if end.finish {
+            return now > calm.max(self.timeline.last_stable()) + end.recover_within.0;
+        }
+        now > calm + end.recover_within.0 || self.well.is_some_and(|well| now > well + CODA && !self.ends_soon())
     }
 
     /// Whether few enough steps are left to wait for the end.

@@ -5,7 +5,7 @@
 use everstep_chaos::local;
 use everstep_chaos::report::Report;
 use everstep_chaos::scenario::Scenario;
-use everstep_chaos::sim::Run;
+use everstep_chaos::sim::{self, Run};
 use everstep_chaos::tier::Tier;
 
 /// Ten ranks on five hosts; a leader is killed, a member is killed and comes back, paths are cut one way, lose and delay.
@@ -98,6 +98,25 @@ fn every_fault_strikes_and_shows() {
         );
         judged(&scenario, 5);
     }
+}
+
+/// How slow steps are has no say in whether the rest of a run is played once it is well again: the scenario has.
+#[test]
+fn a_run_that_is_well_again_is_played_to_its_end_where_that_is_asked_for() {
+    let played = |finish: bool| {
+        let text = format!(
+            "name = 'rest'
+            cluster = {{ nodes = 3 }}
+            workload = {{ steps = 200, lanes = 3, step_time = '400ms', checkpoint_every = 50 }}
+            probe.end = {{ finish = {finish}, recover_within = '20s' }}
+            fault = [{{ at = {{ step = 6 }}, kind = 'kill', target = 'one', restart = '200ms' }}]"
+        );
+        let (local, sim) = (judged(&text, 3), sim::run(&Scenario::parse(&text).unwrap(), 3, None).unwrap());
+        (local.figures.steps, sim.done)
+    };
+    let (left, finished) = (played(false), played(true));
+    assert!(left.0 < 100 && !left.1, "{left:?}");
+    assert_eq!(finished, (200, true));
 }
 
 #[test]

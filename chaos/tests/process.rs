@@ -33,7 +33,9 @@ fn play(name: &str, text: &str) -> Option<Run> {
     let binary = binary()?;
     let folder = tempfile::tempdir().unwrap();
     let work = "workload = { steps = 250, lanes = 4, samples_per_lane = 4, step_time = '40ms', checkpoint_every = 25 }";
-    let scenario = Scenario::parse(&format!("name = '{name}'\n{work}\n{text}")).unwrap();
+    let mut scenario = Scenario::parse(&format!("name = '{name}'\n{work}\n{text}")).unwrap();
+    // However slow the machine is: the state is to be looked at when all is done.
+    scenario.probe.end.finish = true;
     // One run at a time: two that share the cores of a small machine are slower than what a run may take to recover. A test that failed leaves no state here.
     let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
     let run = match process::play(&scenario, 5, &binary, folder.path()) {

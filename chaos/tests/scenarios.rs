@@ -253,7 +253,8 @@ const TABLE: [(&str, &str); 12] = [
 fn scenarios_play_with_real_nodes() {
     for (name, text) in TABLE {
         let text = format!("name = '{name}'\nworkload = {{ steps = 200, step_time = '5ms', checkpoint_every = 20, shards = 10 }}\n{text}");
-        let scenario = Scenario::parse(&text).unwrap();
+        let mut scenario = Scenario::parse(&text).unwrap();
+        scenario.probe.end.finish = true;
         let run = local::play(&scenario, 7).unwrap();
         assert!(run.failure(&scenario, 7).is_none(), "{}", run.failure(&scenario, 7).unwrap());
         assert!(run.done && run.struck >= scenario.faults.len(), "{name}: {} strikes, done: {}", run.struck, run.done);
@@ -292,6 +293,7 @@ fn a_flipped_bit_that_nobody_votes_against_is_found() {
         name = 'alone'
         workload = { steps = 40, step_time = '2ms', shards = 10 }
         cluster = { nodes = 2, replicas = 0 }
+        probe.end.finish = true
         fault = [{ at = { step = 6 }, kind = 'bit_flip', mode = 'update', target = 'rank=1' }]";
     let run = local::play(&Scenario::parse(text).unwrap(), 7).unwrap();
     assert!(run.done && run.violations[0].check == Check::SameBits, "{:?}", run.violations);

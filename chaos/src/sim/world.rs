@@ -24,7 +24,7 @@ use super::queue::Queue;
 use super::rank::{Exchange, Used};
 use super::store::Store;
 use super::{Bug, Run};
-use crate::history::{Happening, History, Promise, Who};
+use crate::history::{Happening, History, Promise, Who, last_stable};
 use crate::scenario::Scenario;
 
 /// The pace at which a node asks the store again.
@@ -155,7 +155,11 @@ impl<'a> World<'a> {
             return true;
         }
         let Some(calm) = self.faults.calm else { return false };
-        self.now > calm + self.scenario.probe.end.recover_within.0 || self.well.is_some_and(|well| self.now > well + CODA)
+        let end = &self.scenario.probe.end;
+        if end.finish {
+            return self.now > calm.max(last_stable(&self.history.entries)) + end.recover_within.0;
+        }
+        self.now > calm + end.recover_within.0 || self.well.is_some_and(|well| self.now > well + CODA)
     }
 
     /// Lets something happen, or puts it aside while its node stands still.

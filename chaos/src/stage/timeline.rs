@@ -12,7 +12,7 @@ use everstep_actors::event::{Event, MemberInfo, Recorded};
 use everstep_actors::protocol::ids::{Epoch, NodeId, Step};
 use everstep_actors::protocol::record::EpochRecord;
 
-use crate::history::{Entry, Happening, History, Source, Who};
+use crate::history::{Entry, Happening, History, Source, Who, last_stable};
 
 /// What was committed, as one node told it.
 #[derive(Debug, Clone, Copy)]
@@ -112,6 +112,11 @@ impl Timeline {
     /// Steps that were committed at most.
     pub(crate) fn reached(&self) -> Option<u64> {
         self.stable.keys().map(|(_, step)| step + 1).max()
+    }
+
+    /// When the last step became stable.
+    pub(crate) fn last_stable(&self) -> Duration {
+        last_stable(&self.entries)
     }
 
     /// Whether a step of this epoch has become stable.

@@ -79,6 +79,7 @@ async fn operate(command: Command) -> Result<ExitCode, Failure> {
         ($args:expr, $room:ident) => {{
             let args = $args;
             let desk = open(&args.at).await?;
+            let desk = if args.watch { desk.at_pace(watch::EVERY.as_secs_f64()) } else { desk };
             let look = || async {
                 let mut text = Vec::new();
                 let result = $room::run(&args.what, &desk, &mut text).await;
@@ -89,18 +90,21 @@ async fn operate(command: Command) -> Result<ExitCode, Failure> {
     }
     /// Writes as it goes.
     macro_rules! at_once {
-        ($args:expr, $room:ident) => {{
+        ($args:expr, $room:ident $(, $every:ident)?) => {{
             let args = $args;
             let desk = open(&args.at).await?;
+            $(let desk = desk.at_pace(args.what.$every);)?
             let mut out = std::io::stdout();
             ended(&desk, $room::run(&args.what, &desk, &mut out as &mut dyn Write)).await
         }};
     }
     /// Keeps the way to the run for as long as it is looked at.
     macro_rules! face {
-        ($args:expr, $room:ident) => {{
+        ($args:expr, $room:ident $(, $every:ident)?) => {{
             let args = $args;
-            let desk = Arc::new(open(&args.at).await?);
+            let desk = open(&args.at).await?;
+            $(let desk = desk.at_pace(args.what.$every);)?
+            let desk = Arc::new(desk);
             ended(&desk, $room::run(&args.what, desk.clone())).await
         }};
     }
@@ -115,12 +119,12 @@ async fn operate(command: Command) -> Result<ExitCode, Failure> {
         Command::Goodput(args) => watched!(args, goodput),
         Command::Wait(args) => at_once!(args, wait),
         Command::Events(args) => at_once!(args, events),
-        Command::Top(args) => at_once!(args, top),
+        Command::Top(args) => at_once!(args, top, every),
         Command::Metrics(args) => at_once!(args, metrics),
         Command::Tensorboard(args) => at_once!(args, tensorboard),
         #[cfg(feature = "otel")]
         Command::Traces(args) => at_once!(args, traces),
-        Command::Tui(args) => face!(args, tui),
+        Command::Tui(args) => face!(args, tui, every),
         Command::Dashboard(args) => face!(args, dashboard),
         Command::Logs(args) => logs::run(&args).await,
         Command::Bundle(args) => bundle::run(&args).await,

@@ -72,6 +72,8 @@ pub struct Desk {
     endpoints: [OnceCell<Endpoint<Answers>>; 2],
     links: Mutex<BTreeMap<NodeId, Arc<Slot>>>,
     record: tokio::sync::Mutex<Option<EpochRecord>>,
+    /// How old answers may be, for who looks again and again.
+    at_most_ms: Option<u64>,
 }
 
 impl std::fmt::Debug for Desk {
@@ -146,9 +148,17 @@ impl Desk {
             endpoints: [OnceCell::new(), OnceCell::new()],
             links: Mutex::default(),
             record: tokio::sync::Mutex::default(),
+            at_most_ms: None,
         };
         desk.newest().await?;
         Ok(desk)
+    }
+
+    /// The same for who looks again after so many seconds each time: nearly as old may answers be, so that many who look share them.
+    #[must_use]
+    pub fn at_pace(self, every: f64) -> Self {
+        // A little younger: who is alone sees something new each time.
+        Self { at_most_ms: Some((900.0 * every) as u64), ..self }
     }
 
     /// Where the run lives.
@@ -207,6 +217,8 @@ impl Desk {
         let (number, answer) = self.inbox.expect(member.node);
         link.control(&message(number)).await.map_err(|error| error.to_string())?;
         tokio::select! {
+            // Who answers may go right after.
+            biased;
             answer = answer => answer.map_err(|_| "it went away".to_owned()),
             down = link.down() => Err(down.to_string()),
         }
@@ -219,7 +231,8 @@ impl Desk {
 
     /// Asks the leader, and from a moment on everybody; the leader's answer is the best.
     async fn ask_members(&self, record: &EpochRecord, question: &Question) -> Result<View, String> {
-        let text = serde_json::to_string(question).map_err(|error| error.to_string())?;
+        let question = Question { at_most_ms: question.at_most_ms.or(self.at_most_ms), ..question.clone() };
+        let text = serde_json::to_string(&question).map_err(|error| error.to_string())?;
         let leader = record.leading().ok_or("its newest record names no leader")?;
         let others = record.everyone().filter(|member| member.node != leader.node).take(OTHERS);
         let mut asked = FuturesUnordered::new();

@@ -8,7 +8,7 @@ use std::time::Duration;
 use crate::cli::{ExitCode, Failure};
 
 /// How often a watched command looks.
-const EVERY: Duration = Duration::from_secs(1);
+pub const EVERY: Duration = Duration::from_secs(1);
 /// Cursor home, then everything after it gone: no flicker, nothing scrolls.
 const REDRAW: &str = "\x1b[H\x1b[J";
 

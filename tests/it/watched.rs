@@ -5,7 +5,8 @@
 //! ```
 //!
 //! `EVERSTEP_PROGRAM` names another program than the one that was built with the test, `EVERSTEP_ROUNDS` (6) the rounds, of
-//! `EVERSTEP_SECONDS` (20) without and as many with operators, in turn.
+//! `EVERSTEP_SECONDS` (20) without and as many with operators, in turn. `EVERSTEP_QUESTIONS=1`: each keeps `status --watch` open and
+//! nothing else; with 2 `get actors --watch` too, with 3 (the default) `get events --watch` as well.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -109,6 +110,11 @@ fn number(name: &str, otherwise: f64) -> f64 {
     std::env::var(name).ok().and_then(|text| text.parse().ok()).unwrap_or(otherwise)
 }
 
+/// Questions that each operator asks a second.
+fn questions() -> usize {
+    (number("EVERSTEP_QUESTIONS", 3.0) as usize).clamp(1, QUESTIONS.len())
+}
+
 fn way(place: &str) -> Way<'_> {
     Way { run: place, secrets: None, certificate: None }
 }
@@ -117,15 +123,16 @@ fn way(place: &str) -> Way<'_> {
 #[expect(clippy::print_stdout, reason = "the figures are what the measurement is for")]
 async fn round(place: &str, desk: &Desk, operators: bool, seconds: f64) -> Stretch {
     let answers = Arc::new(AtomicU64::new(0));
+    let each = questions();
     let mut tasks = tokio::task::JoinSet::new();
     for at in 0..if operators { OPERATORS } else { 0 } {
-        let (operator, answers) = (Desk::open(way(place), Role::Viewer).await.unwrap(), answers.clone());
+        let (operator, answers) = (Desk::open(way(place), Role::Viewer).await.unwrap().at_pace(1.0), answers.clone());
         tasks.spawn(async move {
             tokio::time::sleep(Duration::from_millis(100 * at as u64)).await;
             let mut turn = tokio::time::interval(Duration::from_secs(1));
             loop {
                 turn.tick().await;
-                for kinds in QUESTIONS {
+                for kinds in QUESTIONS.into_iter().take(each) {
                     let view = operator.look(&Question { kinds: kinds.to_vec(), ..Question::default() }).await.unwrap();
                     answers.fetch_add(u64::from(view.scope == Scope::Run), Ordering::Relaxed);
                 }
@@ -144,7 +151,7 @@ async fn round(place: &str, desk: &Desk, operators: bool, seconds: f64) -> Stret
         1e3 * cpu_per_step,
         asked / seconds
     );
-    assert!(!operators || asked > 0.5 * seconds * (OPERATORS * QUESTIONS.len()) as f64, "they were answered: {asked}");
+    assert!(!operators || asked > 0.5 * seconds * (OPERATORS * each) as f64, "they were answered: {asked}");
     tasks.shutdown().await;
     stretch
 }
@@ -185,7 +192,7 @@ fn what_ten_operators_cost_a_run() {
     println!(
         "the desk takes {:.2} CPU ms a second, {:.3} CPU ms an answer, {:.2} % of the ranks' CPU time; while it trains CPU a step {:+.2} %, a step {:+.2} %",
         1e3 * desk,
-        1e3 * desk / (OPERATORS * QUESTIONS.len()) as f64,
+        1e3 * desk / (OPERATORS * questions()) as f64,
         100.0 * share,
         change(|s| s.cpu_per_step),
         change(|s| s.step_s)

@@ -18,8 +18,8 @@ pub struct Question {
     pub sort: Option<String>,
     /// How many items at most.
     pub limit: Option<u64>,
-    /// How old an answer may be that others were given before, milliseconds; when absent as old as answers are shared. Its `as_of_ms`
-    /// says how old it is.
+    /// How old an answer may be that others were given before, milliseconds: up to a second, and half of one when absent. Its
+    /// `as_of_ms` says how old it is.
     #[serde(default)]
     pub at_most_ms: Option<u64>,
 }

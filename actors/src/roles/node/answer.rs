@@ -122,9 +122,7 @@ impl Shared {
         let shared = self.clone();
         match (question, turned_away, answer) {
             (Ok(question), None, Some(answer)) => {
-                // A leader shares what it makes of its members' answers: shared twice it would be twice as old.
-                let at_most = question.at_most_ms.map(Duration::from_millis);
-                let given = if question.own { Packed::default() } else { self.given.to(&text, at_most) };
+                let given = self.given_to(&question);
                 if let Some(packed) = given.get() {
                     return self.offer(from, Control::Answered { number, view: packed.clone() });
                 }
@@ -143,6 +141,18 @@ impl Shared {
                 self.offer(from, Control::Answered { number, view: packed });
             }
         }
+    }
+
+    /// The answer that others were given to the same question, if it is young enough.
+    fn given_to(&self, question: &Question) -> Packed {
+        // A leader shares what it makes of its members' answers: shared twice it would be twice as old.
+        if question.own {
+            return Packed::default();
+        }
+        let at_most = question.at_most_ms.map(Duration::from_millis);
+        // What is asked is the same however old it may be.
+        let asked = serde_json::to_string(&Question { at_most_ms: None, ..question.clone() });
+        asked.map_or_else(|_| Packed::default(), |asked| self.given.to(&asked, at_most))
     }
 
     /// An answer without items that says why.

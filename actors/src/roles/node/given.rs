@@ -8,8 +8,10 @@ use std::time::Duration;
 use tokio::sync::OnceCell;
 use tokio::time::Instant;
 
-/// Faces look once a second: half of that is not seen. Who waits for something says that it wants to know it sooner.
+/// So old an answer may be for who does not say: nobody sees half a second.
 const MOMENT: Duration = Duration::from_millis(500);
+/// So old it may be for who says that it looks again and again. Who waits for something says that it wants to know it sooner.
+const OLDEST: Duration = Duration::from_secs(1);
 /// Different questions that are remembered at most.
 const QUESTIONS_MAX: usize = 64;
 
@@ -29,12 +31,12 @@ impl Given {
         self.news.fetch_add(1, Ordering::SeqCst);
     }
 
-    /// The answer to this question of a moment ago that is younger than `at_most` where that is said, or room for a new one.
+    /// The answer to this question that was given less than `at_most` ago, a moment where that is not said, or room for a new one.
     pub(super) fn to(&self, question: &str, at_most: Option<Duration>) -> Packed {
         let news = self.news.load(Ordering::SeqCst);
         let mut answers = self.answers.lock().unwrap_or_else(PoisonError::into_inner);
-        answers.retain(|_, (began, of, _)| *of == news && began.elapsed() < MOMENT);
-        let young = |began: &Instant| at_most.is_none_or(|at_most| began.elapsed() < at_most);
+        answers.retain(|_, (began, of, _)| *of == news && began.elapsed() < OLDEST);
+        let young = |began: &Instant| began.elapsed() < at_most.unwrap_or(MOMENT);
         if let Some((_, _, packed)) = answers.get(question).filter(|(began, ..)| young(began)) {
             return packed.clone();
         }
@@ -79,11 +81,21 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
+    async fn who_looks_again_and_again_shares_an_older_answer_and_never_one_of_a_second_ago() {
+        let (given, at_most) = (Given::default(), Duration::from_secs(3_600));
+        let first = given.to("ranks", Some(at_most));
+        tokio::time::advance(OLDEST - Duration::from_millis(1)).await;
+        assert!(Arc::ptr_eq(&first, &given.to("ranks", Some(at_most))));
+        tokio::time::advance(Duration::from_millis(1)).await;
+        assert!(!Arc::ptr_eq(&first, &given.to("ranks", Some(at_most))));
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn what_is_remembered_is_bounded() {
         let given = Given::default();
         (0..2 * QUESTIONS_MAX).for_each(|n| drop(given.to(&n.to_string(), None)));
         assert_eq!(given.answers.lock().unwrap().len(), QUESTIONS_MAX);
-        tokio::time::advance(MOMENT).await;
+        tokio::time::advance(OLDEST).await;
         drop(given.to("status", None));
         assert_eq!(given.answers.lock().unwrap().len(), 1, "the old ones went");
     }

@@ -4,8 +4,8 @@ use super::*;
 use crate::desk::order::{Answer, Order as Wish};
 use crate::net::tls::KeyName;
 
-/// How long a node or an actor that is to be killed has left, so that its answer is read.
-const LAST_WORDS: Duration = Duration::from_millis(100);
+/// Who ordered that something be killed goes when the answer is read. Who stays has read it within this.
+const LAST_WORDS: Duration = Duration::from_millis(500);
 /// How long a node that is to be killed waits for the store.
 const SAVED_WITHIN: Duration = Duration::from_secs(1);
 /// The pace at which a store that is away is told again.
@@ -64,14 +64,14 @@ impl Shared {
             }));
         }
         let kill = wish == Wish::Kill;
-        let answer = self.do_as_told(wish);
+        let answer = self.do_as_told(from, wish);
         self.did(from, number, by, name, &answer);
         if kill {
             let shared = self.clone();
             tokio::spawn(async move {
                 // The order itself outlives the process.
                 drop(tokio::time::timeout(SAVED_WITHIN, save_all(&shared)).await);
-                tokio::time::sleep(LAST_WORDS).await;
+                shared.is_read(from).await;
                 // As a crash would: nothing of this process gets to say goodbye.
                 if let Err(error) = rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::KILL) {
                     tracing::error!(%error, "this process cannot be killed");
@@ -90,7 +90,7 @@ impl Shared {
         self.obeyed(from, number, answer);
     }
 
-    fn do_as_told(self: &Arc<Self>, wish: Wish) -> Answer {
+    fn do_as_told(self: &Arc<Self>, from: NodeId, wish: Wish) -> Answer {
         let done = |what: &str| Answer::Done { what: what.to_owned() };
         let node = |order: Order| self.tell(&self.node, "node", NodeMsg::Ordered(order));
         match wish {
@@ -106,7 +106,7 @@ impl Shared {
                 done("it stays, if it has not left yet")
             }
             Wish::Kill => done("its process ends at once"),
-            Wish::KillActor { name } => self.kill_actor(&name),
+            Wish::KillActor { name } => self.kill_actor(from, &name),
             _ if !self.leads() => {
                 let leader = self.leader().map_or_else(
                     || "nobody leads now: ask again in some seconds".into(),
@@ -143,7 +143,7 @@ impl Shared {
     }
 
     /// What becomes of the node then is the same as when such an actor fails: it goes with those that it supervises, and stays without a link.
-    fn kill_actor(&self, name: &str) -> Answer {
+    fn kill_actor(self: &Arc<Self>, from: NodeId, name: &str) -> Answer {
         let link = self.links.iter().find(|link| link.report().name == name).map(|link| link.clone());
         let itself = self.node.get().is_some_and(|node| node.stats().name() == name);
         let actor = self.table.named(name).filter(|_| !itself);
@@ -151,13 +151,21 @@ impl Shared {
             let because = format!("it has no actor {name:?} that can be killed by itself: `everstep get actors` lists them");
             return Answer::Refused { because };
         }
+        let shared = self.clone();
         tokio::spawn(async move {
-            // Its node may go at once.
-            tokio::time::sleep(LAST_WORDS).await;
+            // Its node may go with it.
+            shared.is_read(from).await;
             link.iter().for_each(Link::kill);
             actor.iter().for_each(|actor| actor.kill());
         });
         Answer::Done { what: format!("its actor {name} ends at once, as if it had failed") }
+    }
+
+    /// Waits until an operator has read his answer.
+    async fn is_read(&self, by: NodeId) {
+        if let Some(link) = self.links.get(&by).map(|link| link.clone()) {
+            drop(tokio::time::timeout(LAST_WORDS, link.down()).await);
+        }
     }
 
     /// The newest wish goes to the coordinator at once and into the store until it is there: orders keep their order.

@@ -1,7 +1,6 @@
 //! Answers to operators: a node's own items, or, with those of all members, the run's. Members that stay silent are waited for once,
 //! together, and named.
 
-use super::given::Packed;
 use super::look::Look;
 use super::*;
 use crate::desk::answer::select;
@@ -122,7 +121,7 @@ impl Shared {
         let shared = self.clone();
         match (question, turned_away, answer) {
             (Ok(question), None, Some(answer)) => {
-                let given = self.given_to(&question);
+                let given = self.given.to(&question);
                 if let Some(packed) = given.get() {
                     return self.offer(from, Control::Answered { number, view: packed.clone() });
                 }
@@ -141,18 +140,6 @@ impl Shared {
                 self.offer(from, Control::Answered { number, view: packed });
             }
         }
-    }
-
-    /// The answer that others were given to the same question, if it is young enough.
-    fn given_to(&self, question: &Question) -> Packed {
-        // A leader shares what it makes of its members' answers: shared twice it would be twice as old.
-        if question.own {
-            return Packed::default();
-        }
-        let at_most = question.at_most_ms.map(Duration::from_millis);
-        // What is asked is the same however old it may be.
-        let asked = serde_json::to_string(&Question { at_most_ms: None, ..question.clone() });
-        asked.map_or_else(|_| Packed::default(), |asked| self.given.to(&asked, at_most))
     }
 
     /// An answer without items that says why.

@@ -187,6 +187,7 @@ pub(crate) fn healthy(ranks: u8) -> View {
                 patience_ms: 3_000,
                 sent_bytes: 1_000_000_000,
                 lost_packets: 3,
+                mtu: 8_952,
                 ..LinkView::default()
             };
             items.push(item(&format!("link/{}/{}", node(1), node(n)), &node_ref(1), "up", Properties::Link(of_link)));

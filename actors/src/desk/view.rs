@@ -354,6 +354,9 @@ pub struct LinkView {
     pub received_bytes: u64,
     /// Packets lost on the way out.
     pub lost_packets: u64,
+    /// The largest packet that the path is known to carry, bytes; near 1,200 every byte costs several times as much of a processor.
+    #[serde(default)]
+    pub mtu: u64,
     /// Control messages that wait to be sent.
     pub control_waiting: u64,
     /// Frames of numbers that wait to be sent.

@@ -169,6 +169,7 @@ impl FakeEye {
             sent_bytes: 1000,
             received_bytes: 900,
             lost_packets: 3,
+            mtu: 8_952,
             ..LinkView::default()
         };
         items.push(self.item(format!("link/{name}/{}", &to[5..]), &parent, "up", 0, Properties::Link(link)));

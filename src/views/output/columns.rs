@@ -231,6 +231,7 @@ fn link(row: &mut Row, item: &Item, view: &LinkView) {
     row.put("SENT", bytes(view.sent_bytes));
     row.put("RECEIVED", bytes(view.received_bytes));
     row.number("LOST", view.lost_packets);
+    row.wide("MTU", view.mtu.to_string());
     row.put("WAITING", format!("{}+{}", view.control_waiting, view.data_waiting));
 }
 

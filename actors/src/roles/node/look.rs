@@ -304,6 +304,7 @@ impl Look<'_> {
                 sent_bytes: stats.bytes_out,
                 received_bytes: stats.bytes_in,
                 lost_packets: stats.lost_packets,
+                mtu: stats.mtu.into(),
                 control_waiting: stats.control.depth as u64,
                 data_waiting: (stats.small.depth + stats.bulk.depth) as u64,
             };

@@ -2,6 +2,9 @@
 
 #![expect(clippy::unwrap_used, reason = "what helpers unwrap fails the test that called them")]
 
+use std::time::Duration;
+
+use everstep_chaos::history::Happening;
 use everstep_chaos::local;
 use everstep_chaos::report::Report;
 use everstep_chaos::scenario::Scenario;
@@ -97,6 +100,28 @@ fn every_fault_strikes_and_shows() {
             fault = [{{ at = {{ step = 12 }}, {fault} }}]"
         );
         judged(&scenario, 5);
+    }
+}
+
+/// Where paths are slow from the very start, what members take to meet is round trips, whatever packets their sockets carry: two for
+/// the handshake and a half for the word that asks to be let in. Who is started anew gets in as well.
+#[test]
+fn paths_that_are_slow_from_the_start_keep_nobody_out() {
+    let text = "
+        name = 'slow from the start'
+        workload = { steps = 1000000, lanes = 6, step_time = '5ms', checkpoint_every = 200 }
+        cluster = { nodes = 6, nodes_per_host = 3 }
+        probe = { end = { storm = '40s', recover_within = '20s' } }
+        fault = [
+            { at = { t = '0s' }, kind = 'link', from = 'all', to = 'all', delay = '200ms', for = '30s' },
+            { at = { step = 3 }, kind = 'kill', target = 'rank=1', restart = '100ms' },
+        ]";
+    for seed in 3..=5 {
+        let report = judged(text, seed);
+        let all = |what: &Happening| matches!(what, Happening::Recorded { members, .. } if members.len() == 6);
+        let met: Vec<_> = report.history.entries.iter().filter(|entry| all(&entry.what)).map(|entry| entry.at).collect();
+        assert_eq!(met.len(), 2, "{report}");
+        assert!(met[0] < Duration::from_millis(1100), "they met after {:?}\n{report}", met[0]);
     }
 }
 

@@ -1,7 +1,9 @@
 //! The bounds of an endpoint and of each of its links.
 
+use std::sync::Arc;
 use std::time::Duration;
 
+use quinn::congestion::CubicConfig;
 use quinn::{MtuDiscoveryConfig, TransportConfig, VarInt};
 
 use crate::net::link::Heartbeat;
@@ -10,6 +12,10 @@ use crate::net::link::Heartbeat;
 /// a socket holds where 4 MiB are allowed. What overflows a buffer is lost, and a burst of large packets that are lost looks to QUIC like a path that
 /// carries small ones only: 4 MiB a stream cost one packet in eighty on loopback, and now and then all packets shrank to 1,200 bytes.
 const STREAM_WINDOW: u32 = 384 << 10;
+/// Bytes that may be under way before any is confirmed, at least; and twice the largest packet that the path may carry (RFC 9002, 7.2).
+/// The packets that find out what it carries count too: one that fills the window holds up the handshake, heartbeats, confirmations and
+/// the word that a link is closed (quinn#2785) for a round trip, and where it is lost, for as long as that takes to notice.
+const INITIAL_WINDOW: u64 = 14_720;
 /// How soon large packets are tried again where they seemed not to get through.
 const LARGE_AGAIN: Duration = Duration::from_secs(5);
 /// The longest control frame by default, in bytes.
@@ -90,9 +96,12 @@ impl Options {
         let window = STREAM_WINDOW * streams;
         let mut mtu = MtuDiscoveryConfig::default();
         mtu.upper_bound(max_payload).black_hole_cooldown(LARGE_AGAIN);
+        let mut congestion = CubicConfig::default();
+        congestion.initial_window(INITIAL_WINDOW.max(2 * u64::from(max_payload)));
         let mut transport = TransportConfig::default();
         transport
             .mtu_discovery_config(Some(mtu))
+            .congestion_controller_factory(Arc::new(congestion))
             .stream_receive_window(STREAM_WINDOW.into())
             // As much as all streams together: a slow reader of one never holds up the heartbeats of the others.
             .receive_window(window.into())

@@ -20,8 +20,9 @@ use tokio::time::Instant;
 
 use super::Paths;
 
-/// The largest datagram, in bytes: what QUIC begins with, so that no connection looks for more.
-const PAYLOAD: u16 = 1_200;
+/// The largest datagrams that sockets take, in bytes: what QUIC begins with, so that no connection looks for more; Ethernet's, those
+/// of jumbo frames, and loopback's.
+const PAYLOADS: [u16; 4] = [1_200, 1_452, 8_952, 65_507];
 /// Datagrams that quinn hands over at once, as it does where the system cuts them.
 const SEGMENTS: usize = 10;
 /// Datagrams that wait in a socket at most; more are lost, as with the buffers of a system.
@@ -93,13 +94,21 @@ impl Memory {
         let mut state = self.lock();
         state.opened += 1;
         let [_, a, b, c] = state.opened.to_be_bytes();
-        let address: SocketAddr = ([10, a, b, c], 7_000).into();
+        // Loopback, as far as the system is asked what its paths carry: all.
+        let address: SocketAddr = ([127, a, b, c], 7_000).into();
         let port = Port { address, slot, mute, paths: paths.clone(), memory: self.clone(), inbox: Mutex::default() };
         let port = Arc::new(port);
         state.ports.insert(address, Arc::downgrade(&port));
         drop(state);
         paths.listens(address, slot);
-        Socket::from_inner(port, PAYLOAD)
+        Socket::from_inner(port, PAYLOADS[(self.chosen(address) % PAYLOADS.len() as u64) as usize])
+    }
+
+    /// What the seed has chosen for something.
+    fn chosen(&self, of: impl Hash) -> u64 {
+        let mut hasher = DefaultHasher::new();
+        (self.seed, of).hash(&mut hasher);
+        hasher.finish()
     }
 
     fn now_ms(&self) -> u64 {
@@ -108,9 +117,7 @@ impl Memory {
 
     /// How long a datagram takes where nothing is wrong.
     fn path_ms(&self, from: SocketAddr, to: SocketAddr) -> u64 {
-        let mut hasher = DefaultHasher::new();
-        (self.seed, from, to).hash(&mut hasher);
-        1 + hasher.finish() % PATH_MAX_MS
+        1 + self.chosen((from, to)) % PATH_MAX_MS
     }
 
     fn send(&self, after: Duration, datagram: Datagram) {

@@ -116,7 +116,7 @@ fn paths_that_are_slow_from_the_start_keep_nobody_out() {
             { at = { t = '0s' }, kind = 'link', from = 'all', to = 'all', delay = '200ms', for = '30s' },
             { at = { step = 3 }, kind = 'kill', target = 'rank=1', restart = '100ms' },
         ]";
-    for seed in 3..=5 {
+    for seed in [11, 21, 38] {
         let report = judged(text, seed);
         let all = |what: &Happening| matches!(what, Happening::Recorded { members, .. } if members.len() == 6);
         let met: Vec<_> = report.history.entries.iter().filter(|entry| all(&entry.what)).map(|entry| entry.at).collect();

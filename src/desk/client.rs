@@ -216,12 +216,7 @@ impl Desk {
         let link = self.link(member).await?;
         let (number, answer) = self.inbox.expect(member.node);
         link.control(&message(number)).await.map_err(|error| error.to_string())?;
-        tokio::select! {
-            // Who answers may go right after.
-            biased;
-            answer = answer => answer.map_err(|_| "it went away".to_owned()),
-            down = link.down() => Err(down.to_string()),
-        }
+        answered(answer, link.down()).await
     }
 
     async fn ask(&self, member: &Member, question: &str) -> Result<View, String> {
@@ -347,9 +342,37 @@ fn identity(way: Way<'_>, role: Role) -> Result<Identity, String> {
     Identity::issue(&ca, role, CERTIFICATE_FOR).map_err(|error| error.to_string())
 }
 
+/// What comes first; who answers may go right after, and is heard.
+async fn answered(answer: oneshot::Receiver<Vec<u8>>, down: impl Future<Output = LinkDown>) -> Result<Vec<u8>, String> {
+    tokio::select! {
+        biased;
+        answer = answer => answer.map_err(|_| "it went away".to_owned()),
+        down = down => Err(down.to_string()),
+    }
+}
+
 #[cfg(test)]
 mod tests {
+    use std::future::{pending, ready};
+
     use super::*;
+
+    /// An order to kill a node is answered a moment before its link ends.
+    #[tokio::test]
+    async fn who_answers_and_goes_at_once_is_heard() {
+        let gone = || LinkDown::Closed { reason: "its process has ended".into() };
+        for turn in 0..64 {
+            let (reply, answer) = oneshot::channel();
+            reply.send(vec![turn]).unwrap();
+            assert_eq!(answered(answer, ready(gone())).await, Ok(vec![turn]));
+        }
+        let (reply, answer) = oneshot::channel();
+        assert_eq!(answered(answer, ready(gone())).await, Err(gone().to_string()));
+        drop(reply);
+        let (reply, answer) = oneshot::channel();
+        drop(reply);
+        assert_eq!(answered(answer, pending()).await, Err("it went away".to_owned()));
+    }
 
     #[test]
     fn an_answer_without_end_is_refused_with_what_to_do() {

@@ -9,7 +9,7 @@ const HEADERS: [u32; 2] = [28, 48];
 pub(super) const USUAL: u16 = 1_452;
 
 /// The largest packet that the interface towards `address` sends, in bytes. A larger one is lost for certain; a probe for it fills
-/// QUIC's first window, and until its loss is known, which takes three round trips, nothing else leaves: no heartbeat either.
+/// QUIC's first window where that is not made for it, and until its loss is known, which takes three round trips, nothing else leaves.
 pub(super) fn largest_to(address: SocketAddr) -> u16 {
     mtu(address).map_or(USUAL, |mtu| {
         let payload = mtu.saturating_sub(HEADERS[usize::from(address.is_ipv6())]);

@@ -21,8 +21,8 @@ use tokio::time::Instant;
 use super::Paths;
 
 /// The largest datagrams that sockets take, in bytes: what QUIC begins with, so that no connection looks for more; Ethernet's, those
-/// of jumbo frames, and loopback's.
-const PAYLOADS: [u16; 4] = [1_200, 1_452, 8_952, 65_507];
+/// of jumbo frames, and loopback's. The large ones are rare, for a connection keeps a buffer that takes one.
+const PAYLOADS: [u16; 8] = [1_200, 1_452, 1_200, 1_452, 1_200, 1_452, 8_952, 65_507];
 /// Datagrams that quinn hands over at once, as it does where the system cuts them.
 const SEGMENTS: usize = 10;
 /// Datagrams that wait in a socket at most; more are lost, as with the buffers of a system.

@@ -93,19 +93,19 @@ async fn a_lost_rank_or_leader_costs_no_step() {
         let leader = log.committed(Step(12)).await;
         let victim = nodes.iter().position(|node| (node.id == leader) == lose_leader).unwrap();
         nodes.remove(victim).kill();
-        log.until("a step of three", |events| step_of_three(events)).await;
+        log.until("a step from copies", step_from_copies).await;
         stops_with_the_bits_of_a_plain_loop(&run, folder.path(), nodes).await;
         no_step_was_run_from_a_checkpoint(&log);
     }
 }
 
-/// A step that three ranks have made together.
-fn step_of_three(events: &[Recorded]) -> Option<()> {
-    let together = |event: &Event| match event {
-        Event::EpochBegan { members, epoch, .. } if members.len() == 3 => Some(*epoch),
+/// A step of an epoch that went on from copies.
+fn step_from_copies(events: &[Recorded]) -> Option<()> {
+    let from_copies = |event: &Event| match event {
+        Event::EpochBegan { state_from, epoch, .. } if state_from == "copies" => Some(*epoch),
         _ => None,
     };
-    let epochs: Vec<_> = events.iter().filter_map(|recorded| together(&recorded.event)).collect();
+    let epochs: Vec<_> = events.iter().filter_map(|recorded| from_copies(&recorded.event)).collect();
     events.iter().find_map(|recorded| match &recorded.event {
         Event::StepCommitted { epoch, .. } if epochs.contains(epoch) => Some(()),
         _ => None,
@@ -145,6 +145,7 @@ async fn nodes_come_and_leave_in_the_middle() {
         let leaving = nodes.remove(leaving);
         leaving.orders.send(Order::Leave { because: "its machine is wanted back".into(), deadline: None }).await.unwrap();
         assert_eq!(leaving.ended().await.unwrap().outcome, Outcome::Left, "{}", story(&log));
+        log.until("a step from copies", step_from_copies).await;
         stops_with_the_bits_of_a_plain_loop(&run, folder.path(), nodes).await;
         no_step_was_run_from_a_checkpoint(&log);
     }
@@ -176,6 +177,7 @@ async fn a_spare_gets_its_copies_from_one_that_leaves() {
         let left = tokio::time::timeout(DEADLINE, leaving.ended()).await;
         let left = left.unwrap_or_else(|_| panic!("spare_dials: {spare_dials}: it cannot leave: {}", story(&log)));
         assert_eq!(left.unwrap().outcome, Outcome::Left, "{}", story(&log));
+        log.until("a step from copies", step_from_copies).await;
         stops_with_the_bits_of_a_plain_loop(&run, folder.path(), nodes).await;
         no_step_was_run_from_a_checkpoint(&log);
     }

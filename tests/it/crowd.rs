@@ -21,7 +21,7 @@ use everstep_actors::roles::records;
 use everstep_actors::store::Store;
 use everstep_actors::wire::message::{Control, DataHeader};
 
-use crate::bench_of_runs::{Bench, Ran};
+use crate::bench_of_runs::{Bench, Ran, signal};
 
 const RANKS: u32 = 500;
 const SLOW: u32 = 137;
@@ -118,7 +118,11 @@ struct Leader {
     me: NodeId,
     items: Arc<Vec<Item>>,
     links: Arc<Mutex<BTreeMap<NodeId, Link<Control>>>>,
+    /// How old an answer was allowed to be, for each question.
+    allowed: Allowed,
 }
+
+type Allowed = Arc<Mutex<Vec<Option<u64>>>>;
 
 impl Router for Leader {
     type Control = Control;
@@ -128,6 +132,7 @@ impl Router for Leader {
     fn control(&self, from: NodeId, message: Control) {
         let Control::Ask { number, question } = message else { return };
         let question: Question = serde_json::from_str(&question).unwrap();
+        self.allowed.lock().unwrap().push(question.at_most_ms);
         let (items, matched) = select(self.items.to_vec(), &question);
         let answered_by = format!("node/{}", self.me);
         let view = View {
@@ -149,14 +154,15 @@ impl Router for Leader {
     fn down(&self, _: NodeId, _: LinkDown) {}
 }
 
-/// A store with a record that names the leader, and the leader.
-async fn made_up(folder: &std::path::Path) -> Endpoint<Leader> {
+/// A store with a record that names the leader, the leader, and what it is asked.
+async fn made_up(folder: &std::path::Path) -> (Endpoint<Leader>, Allowed) {
     std::fs::create_dir_all(folder).unwrap();
     let store = Store::open(folder.to_str().unwrap()).unwrap();
     let ca = RunCa::load_or_create(&folder.join("secrets"), "run").unwrap();
     let identity = Identity::issue(&ca, Role::Node, std::time::Duration::from_secs(600)).unwrap();
     let me = identity.id();
-    let leader = Leader { me, items: Arc::new(items(me)), links: Arc::default() };
+    let allowed = Allowed::default();
+    let leader = Leader { me, items: Arc::new(items(me)), links: Arc::default(), allowed: allowed.clone() };
     let endpoint = Endpoint::bind("127.0.0.1:0".parse().unwrap(), identity, Options::default(), Arc::new(leader), None).unwrap();
     let address = endpoint.local_addr().unwrap().to_string();
     let members = (0..RANKS).map(|rank| match rank {
@@ -173,7 +179,7 @@ async fn made_up(folder: &std::path::Path) -> Endpoint<Leader> {
         because: "a made-up run".into(),
     };
     records::create(&store, &record).await;
-    endpoint
+    (endpoint, allowed)
 }
 
 /// Every question is answered readably; how long each took is printed (`--nocapture`).
@@ -181,7 +187,8 @@ async fn made_up(folder: &std::path::Path) -> Endpoint<Leader> {
 fn five_hundred_ranks_are_readable() {
     let bench = Bench::new();
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
-    let endpoint = Arc::new(runtime.block_on(made_up(&bench.path("crowd"))));
+    let (endpoint, allowed) = runtime.block_on(made_up(&bench.path("crowd")));
+    let endpoint = Arc::new(endpoint);
     let door = endpoint.clone();
     runtime.spawn(async move { while door.accept().await.is_some() {} });
     let ask = |line: &str| -> Ran {
@@ -208,5 +215,16 @@ fn five_hundred_ranks_are_readable() {
     let view: View = serde_json::from_str(&whole.stdout).unwrap();
     assert_eq!(view.items.len() as u32, RANKS * (2 + 7 + 4) + 8_192, "nothing was cut");
     assert!(ask("metrics").stdout.contains("everstep_members{state=\"in\"} 500"));
+    // Who looks once is told of this moment; who looks again and again shares answers that are a little younger than its pace.
+    let newest = || *allowed.lock().unwrap().last().unwrap();
+    ask("status");
+    assert_eq!(newest(), None);
+    ask("top --once --every 2");
+    assert_eq!(newest(), Some(1_800));
+    let mut watch = bench.start("status --run crowd --watch -o jsonl");
+    watch.until(|item| item["kind"] == "run");
+    assert_eq!(newest(), Some(900));
+    signal(watch.pid(), "INT");
+    watch.end();
     runtime.block_on(endpoint.close("seen"));
 }

@@ -99,6 +99,21 @@ async fn a_phone_shows_500_ranks_without_scrolling_sideways_and_every_control_ha
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_phases_of_a_step_fill_their_bar_however_quick_it_is() {
+    let Some((server, mut page)) = live(4).await else { return };
+    page.open(&format!("http://{}/", server.address), (1280, 900)).await;
+    for (compute, exchange) in [(3.0, 1.0), (0.03, 0.01), (0.000_3, 0.000_1)] {
+        // Drawn and measured at once: the run of this page is drawn again in between.
+        let widths = format!(
+            "(() => {{ showPhases({{ compute: {compute}, exchange: {exchange} }}, {}); const width = made => made.getBoundingClientRect().width; const bar = \
+             document.querySelector('#phases'); return [...bar.children].map(part => (width(part) / width(bar)).toFixed(2)).join(); }})()",
+            compute + exchange
+        );
+        assert_eq!(page.eval(&widths).await, "0.75,0.25", "{compute} s and {exchange} s");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn dark_or_light_is_remembered_and_a_lost_server_is_said() {
     let Some((server, mut page)) = live(4).await else { return };
     let address = format!("http://{}/", server.address);

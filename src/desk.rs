@@ -3,5 +3,6 @@
 pub mod client;
 pub(crate) mod dry_run;
 pub mod eye;
+mod members;
 pub mod remembered;
 pub mod watch;

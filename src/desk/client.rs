@@ -14,7 +14,7 @@ use async_trait::async_trait;
 use everstep_actors::desk::order::{Answer, Order};
 use everstep_actors::desk::pack::{Unreadable, unpack};
 use everstep_actors::desk::question::Question;
-use everstep_actors::desk::view::{Scope, View};
+use everstep_actors::desk::view::View;
 use everstep_actors::event::Recorded;
 use everstep_actors::net::endpoint::{Endpoint, Options};
 use everstep_actors::net::link::{Link, LinkDown};
@@ -26,19 +26,15 @@ use everstep_actors::roles::lease::Lease;
 use everstep_actors::roles::{log, records};
 use everstep_actors::store::Store;
 use everstep_actors::wire::message::{Control, DataHeader};
-use futures::stream::{FuturesUnordered, StreamExt};
 use tokio::sync::{OnceCell, oneshot};
 
 use super::eye::Eye;
+use super::members::{self, NoAnswer};
 use super::remembered;
 use crate::cli::{ExitCode, Failure};
 
 /// An operator's certificate made on the spot lives as long as a long look.
 const CERTIFICATE_FOR: Duration = Duration::from_secs(24 * 3_600);
-/// A leader that lives has answered by then; the others are asked beside it from here on.
-const HEAD_START: Duration = Duration::from_millis(250);
-/// A question gets its answer within this or none.
-const ANSWER_WITHIN: Duration = Duration::from_millis(900);
 /// A store that is well names its newest record within this.
 const STORE_WITHIN: Duration = Duration::from_millis(400);
 /// A node does what it is told within this, or says why not.
@@ -48,8 +44,6 @@ const GOODBYE_WITHIN: Duration = Duration::from_millis(200);
 /// Answers take few packets of this size, that of jumbo frames. To find out that larger ones arrive, each end sends some that are
 /// nothing but filled up, and takes them apart: over loopback that cost the nodes as much as a quarter of all answers.
 const PACKET_MAX: u16 = 8_952;
-/// Members that are asked beside a leader that does not answer.
-const OTHERS: usize = 8;
 
 /// Where a run lives and how to prove who asks.
 #[derive(Debug, Clone, Copy)]
@@ -193,7 +187,7 @@ impl Desk {
         !lease.is_some_and(|lease| lease.released && lease.epoch >= record.epoch)
     }
 
-    async fn link(&self, member: &Member) -> Result<Link<Control>, String> {
+    async fn link(&self, member: &Member) -> Result<Link<Control>, NoAnswer> {
         let slot = self.links.lock().unwrap_or_else(PoisonError::into_inner).entry(member.node).or_default().clone();
         // Questions that are asked together share one connection: the first of them dials.
         let mut slot = slot.lock().await;
@@ -207,59 +201,28 @@ impl Desk {
         let options = Options { max_payload: PACKET_MAX, ..Options::default() };
         let made = || async { Endpoint::bind(bind, identity, options.clone(), answers(), None).map_err(|error| error.to_string()) };
         let endpoint = self.endpoints[usize::from(address.is_ipv6())].get_or_try_init(made).await?;
-        let link = endpoint.connect(address, Some(member.node)).await.map_err(|error| error.to_string())?;
+        let link = endpoint.connect(address, Some(member.node)).await?;
         *slot = Some(link.clone());
         Ok(link)
     }
 
-    async fn say(&self, member: &Member, message: impl FnOnce(u64) -> Control) -> Result<Vec<u8>, String> {
+    async fn say(&self, member: &Member, message: impl FnOnce(u64) -> Control) -> Result<Vec<u8>, NoAnswer> {
         let link = self.link(member).await?;
         let (number, answer) = self.inbox.expect(member.node);
         link.control(&message(number)).await.map_err(|error| error.to_string())?;
-        answered(answer, link.down()).await
+        Ok(answered(answer, link.down()).await?)
     }
 
-    async fn ask(&self, member: &Member, question: &str) -> Result<View, String> {
+    async fn ask(&self, member: &Member, question: &str) -> Result<View, NoAnswer> {
         let packed = self.say(member, |number| Control::Ask { number, question: question.to_owned() }).await?;
-        unpack(&packed).map_err(|error| unreadable(&error))
+        Ok(unpack(&packed).map_err(|error| unreadable(&error))?)
     }
 
-    /// Asks the leader, and from a moment on everybody; the leader's answer is the best.
     async fn ask_members(&self, record: &EpochRecord, question: &Question) -> Result<View, String> {
         let question = Question { at_most_ms: question.at_most_ms.or(self.at_most_ms), ..question.clone() };
         let text = serde_json::to_string(&question).map_err(|error| error.to_string())?;
-        let leader = record.leading().ok_or("its newest record names no leader")?;
-        let others = record.everyone().filter(|member| member.node != leader.node).take(OTHERS);
-        let mut asked = FuturesUnordered::new();
-        let ask = |member: &Member, after: Duration| {
-            let (member, text) = (member.clone(), text.clone());
-            async move {
-                tokio::time::sleep(after).await;
-                (member.node, self.ask(&member, &text).await)
-            }
-        };
-        asked.push(ask(leader, Duration::ZERO));
-        asked.extend(others.map(|member| ask(member, HEAD_START)));
-        let until = tokio::time::Instant::now() + ANSWER_WITHIN;
-        let (mut best, mut because) = (None, "its leader does not answer".to_owned());
-        while let Ok(Some((node, answer))) = tokio::time::timeout_at(until, asked.next()).await {
-            match answer {
-                Ok(view) if view.scope == Scope::Run => return Ok(view),
-                Ok(view) => {
-                    // A member that knows another leader than the record has seen a newer epoch begin.
-                    let newer = |known: &View| view.run().zip(known.run()).is_some_and(|(new, old)| new.epoch > old.epoch);
-                    if best.as_ref().is_none_or(newer) {
-                        best = Some(view);
-                    }
-                    if asked.len() <= usize::from(node != leader.node) {
-                        break;
-                    }
-                }
-                Err(error) if node == leader.node => because = error,
-                Err(_) => {}
-            }
-        }
-        best.ok_or(because)
+        let text = &text;
+        members::answer(record, |member| async move { (member.node, self.ask(&member, text).await) }).await
     }
 
     /// Gives an order to a node of the newest epoch; how people know the node, and what it says.
@@ -277,7 +240,7 @@ impl Desk {
         let told = tokio::time::timeout(OBEY_WITHIN, told).await;
         let json = told
             .map_err(|_| "it does not answer, or this certificate allows no orders".to_owned())
-            .and_then(|told| told)
+            .and_then(|told| told.map_err(|error| error.because))
             .map_err(unreachable)?;
         let answer = serde_json::from_slice(&json).map_err(|error| unreachable(format!("its answer cannot be read: {error}")))?;
         Ok((name, answer))
@@ -285,6 +248,12 @@ impl Desk {
 
     /// Says goodbye to whom was asked.
     pub async fn close(&self) {
+        let links: Vec<Arc<Slot>> = self.links.lock().unwrap_or_else(PoisonError::into_inner).values().cloned().collect();
+        // Who never answered hears no goodbye.
+        let is_up = |slot: &Arc<Slot>| slot.try_lock().is_ok_and(|link| link.as_ref().is_some_and(|link| link.is_down().is_none()));
+        if !links.iter().any(is_up) {
+            return;
+        }
         for endpoint in self.endpoints.iter().filter_map(OnceCell::get) {
             // Who refused us, or is gone, does not answer: nobody who has his answer waits for that.
             drop(tokio::time::timeout(GOODBYE_WITHIN, endpoint.close("answered")).await);

@@ -197,6 +197,19 @@ fn wrong_files_are_refused_with_a_sentence() {
     assert!(matches!(export(&toy, &filler::units(&toy), 0, Format::Timm, &nowhere), Err(WeightsError::File { .. })));
 }
 
+/// A hundred bytes of pickle may say a pair of a pair of a pair: what that would unpack to is refused before it is there.
+#[test]
+fn a_pickle_that_doubles_itself_again_and_again_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("w.pth");
+    let (twice, remembered): (&[u8], &[u8]) = (b"2\x86", b"q\x00h\x00\x86");
+    for doubled in [twice, remembered] {
+        std::fs::write(&path, [b"\x80\x02}".as_slice(), &doubled.repeat(48), b"."].concat()).unwrap();
+        let error = Weights::open(&named_model("toy", Rounding::Classy), &path).unwrap_err();
+        assert!(matches!(error, WeightsError::Damaged { .. }) && error.to_string().contains("w.pth"), "{error}");
+    }
+}
+
 proptest::proptest! {
     #![proptest_config(proptest::prelude::ProptestConfig::with_cases(200))]
 

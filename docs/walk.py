@@ -329,7 +329,7 @@ try:
     issued = ask("cert issue --role viewer --ttl 1h -o viewer.pem")
     ask("status --certificate viewer.pem", 3)
     ask("cert deny " + re.search(r"its id is (\w+)", issued.stderr)[1])
-    ask("status --certificate viewer.pem", 2)
+    ask("status --certificate viewer.pem", 8)
     if disk:
         say("## The disk is full")
         filler = disk / "filler"

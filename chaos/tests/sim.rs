@@ -302,6 +302,17 @@ fn lossy_slow_paths_and_slow_ranks_put_nobody_out() {
 
 /// Half of eight ranks die at once, ten times: with copies on both halves nothing is lost, with both copies on one half the newest
 /// checkpoint is used.
+/// QUIC says what is lost again and again: of thousands of links that lose a fifth at once none falls silent.
+#[test]
+fn thousands_of_links_that_begin_to_lose_packets_put_nobody_out() {
+    holds("nodes = 120", &["at = { t = '2s' }; kind = 'link'; from = 'all'; to = 'all'; loss = 0.2; for = '6s'"], |run| {
+        assert!(!any(run, |what| matches!(what, Happening::Lost { .. })));
+    });
+    // The storm that showed it.
+    let scenario = sim::draw(90, Some(500));
+    assert_eq!(sim::run(&scenario, 90, None).unwrap().failure(&scenario, 90), None);
+}
+
 #[test]
 fn half_of_the_ranks_die_at_once_ten_times() {
     let half = |zone: &str| format!("at = {{ step = 15 }}; kind = 'kill'; target = '{zone}'; restart = '5s'; times = 10; every = '12s'");

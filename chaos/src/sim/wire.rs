@@ -23,6 +23,8 @@ const HANDSHAKE: u32 = 3;
 const PATIENCE: u32 = 6;
 /// Beats on lossy paths that are drawn together.
 const BEATS: u32 = 8;
+/// How long who has got a packet may wait before it says so (RFC 9000, 18.2).
+const ACK_DELAY: Duration = Duration::from_millis(25);
 /// How long members that do not meet try before they tell the leader.
 const MEETING: Duration = Duration::from_secs(2);
 
@@ -293,24 +295,25 @@ impl World<'_> {
         }
     }
 
-    /// A beat on a lossy link comes through where one of two tries does both ways. Several beats are drawn at a time.
+    /// A beat on a lossy link counts once it is there and the word of it is back. Several beats are drawn at a time.
     pub(super) fn beat(&mut self, a: Who, b: Who, made: u64) {
         let (slot_a, slot_b) = (self.nodes[a as usize].slot, self.nodes[b as usize].slot);
-        let loss = self.network.path(slot_a, slot_b).loss.max(self.network.path(slot_b, slot_a).loss);
+        let (there, back) = (self.network.path(slot_a, slot_b).loss, self.network.path(slot_b, slot_a).loss);
         let now = self.now;
+        let round_trip = self.round_trip(a, b);
         let Some(link) = self.network.link_mut(a, b).filter(|link| link.made == made) else { return };
-        if loss == 0.0 {
+        if there == 0.0 && back == 0.0 {
             (link.probed, link.doomed) = (false, false);
             return;
         }
         if link.doomed {
             return self.end_link(a, b, "nothing was heard on a lossy path");
         }
-        let both = (1.0 - loss) * (1.0 - loss);
-        let through = 1.0 - (1.0 - both) * (1.0 - both);
         let mut at = now;
         for _ in 0..BEATS {
-            if link.broken.is_none() && chance(&mut self.rng, through) {
+            let unheard = at.saturating_sub(link.heard + BEAT).as_millis() / BEAT.as_millis();
+            let arrives = |loss: f64| 1.0 - loss.powi(packets(round_trip, unheard as u32));
+            if link.broken.is_none() && chance(&mut self.rng, arrives(there) * arrives(back)) {
                 link.gap = at.saturating_sub(link.heard).max(link.gap.mul_f32(0.99));
                 link.heard = at;
             } else if at.saturating_sub(link.heard) > (link.gap * 4).clamp(FLOOR, CEILING) {
@@ -361,5 +364,34 @@ impl World<'_> {
     pub(super) fn exited(&mut self, to: Who, dead: Who) {
         self.network.end(to, dead);
         self.down(to, dead, true, "its process has ended".into(), Duration::ZERO);
+    }
+}
+
+/// In how many packets a direction of a link says again what was not heard, in the interval between two beats after `unheard` of them:
+/// the beat itself, and two for each probe, whose distance doubles and which a new beat puts off (RFC 9002, 6.2).
+fn packets(round_trip: Duration, unheard: u32) -> i32 {
+    let (mut packets, mut wait) = (0, round_trip + ACK_DELAY);
+    for _ in 0..=unheard {
+        packets = 1;
+        let mut at = wait;
+        while at < BEAT {
+            packets += 2;
+            wait *= 2;
+            at += wait;
+        }
+    }
+    packets
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_not_heard_is_said_again_often_at_first_and_with_each_beat_from_then_on() {
+        let said = |round_trip| [0, 1, 2, 3, 4].map(|unheard| packets(Duration::from_millis(round_trip), unheard));
+        assert_eq!(said(1), [7, 3, 1, 1, 1]);
+        assert_eq!(said(61), [3, 3, 1, 1, 1]);
+        assert_eq!(said(300), [1, 1, 1, 1, 1]);
     }
 }

@@ -126,6 +126,24 @@ fn paths_that_are_slow_from_the_start_keep_nobody_out() {
 }
 
 /// How slow steps are has no say in whether the rest of a run is played once it is well again: the scenario has.
+/// A stream waits for a packet that was lost in front, and some of a thousand links wait long: their packets arrive all the while.
+#[test]
+fn links_live_through_the_moment_in_which_their_paths_become_bad() {
+    let text = "
+        name = 'onset'
+        workload = { steps = 1000000, lanes = 48, step_time = '800ms', checkpoint_every = 300 }
+        cluster = { nodes = 48, nodes_per_host = 4 }
+        probe = { end = { storm = '9s', recover_within = '30s' } }
+        fault = [
+            { at = { step = 1 }, kind = 'link', from = 'all', to = 'all', loss = 0.2, delay = '68ms', for = '5s' },
+        ]";
+    for seed in [1, 2] {
+        let report = judged(text, seed);
+        let lost = |what: &Happening| matches!(what, Happening::Lost { .. });
+        assert!(!report.history.entries.iter().any(|entry| lost(&entry.what)), "{report}");
+    }
+}
+
 #[test]
 fn a_run_that_is_well_again_is_played_to_its_end_where_that_is_asked_for() {
     let played = |finish: bool| {

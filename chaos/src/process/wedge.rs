@@ -22,7 +22,7 @@ const LOOK: Duration = Duration::from_millis(5);
 /// Within this a lane that nothing holds up begins its next step. Later it may also begin one because its members have met again.
 const NEXT_STEP: Duration = Duration::from_secs(5);
 /// How long one that was to be held while it computes is held at most: longer than a watchdog waits for a lane. A rank that does not
-/// miss it counts it as waiting, because it was stopped on its way into a call or out of one, or as dead, because it holds the allocator's lock: another is taken.
+/// miss it counts it as waiting, because it was stopped on its way into a call or out of one: another is taken.
 const MISSED_BY: Duration = Duration::from_secs(14);
 
 /// Processes of which a lane is held, until this ends or is dropped.
@@ -74,7 +74,7 @@ fn hold(pids: &[u32], waiting: bool, over: &Receiver<()>) -> u64 {
                 }
                 holds
             }
-            Ok(WaitStatus::PtraceEvent(..) | WaitStatus::Stopped(..)) if since.is_some() || computes(*pid, *thread) != waiting => {
+            Ok(WaitStatus::PtraceEvent(..) | WaitStatus::Stopped(..)) if since.is_some() || stands(*pid, *thread, waiting) => {
                 stood += u64::from(since.is_none());
                 since.get_or_insert_with(Instant::now);
                 true
@@ -95,9 +95,26 @@ fn hold(pids: &[u32], waiting: bool, over: &Receiver<()>) -> u64 {
     stood
 }
 
-/// Whether a thread that stands still was stopped in the middle of its own work, and not in a call of the kernel.
-fn computes(pid: u32, thread: Pid) -> bool {
-    std::fs::read_to_string(format!("/proc/{pid}/task/{thread}/syscall")).is_ok_and(|call| call.starts_with("-1"))
+/// Whether a thread that stands still was stopped as it should be: in a call of the kernel, or in the middle of its own work. Within the C
+/// library it may hold the allocator's lock, and the whole process would stand still with it.
+fn stands(pid: u32, thread: Pid, waiting: bool) -> bool {
+    let Ok(call) = std::fs::read_to_string(format!("/proc/{pid}/task/{thread}/syscall")) else { return false };
+    // Outside of a call: -1, where its stack is, where its code is.
+    match call.strip_prefix("-1 ").and_then(|places| places.split_whitespace().nth(1)) {
+        Some(code) => !waiting && !is_of_the_c_library(pid, code),
+        None => waiting && !call.starts_with("-1"),
+    }
+}
+
+/// Whether the code at an address of a process is the C library's.
+fn is_of_the_c_library(pid: u32, address: &str) -> bool {
+    let number = |text: &str| u64::from_str_radix(text.trim_start_matches("0x"), 16).ok();
+    let (Some(address), Ok(maps)) = (number(address), std::fs::read_to_string(format!("/proc/{pid}/maps"))) else { return true };
+    let line = maps.lines().find(|line| {
+        let range = line.split_whitespace().next().and_then(|range| range.split_once('-'));
+        range.is_some_and(|(from, to)| number(from).is_some_and(|from| from <= address) && number(to).is_some_and(|to| address < to))
+    });
+    line.is_none_or(|line| line.rsplit('/').next().is_some_and(|name| name.starts_with("libc.") || name.starts_with("libc-")))
 }
 
 /// Holds a thread of a process that computes a lane.

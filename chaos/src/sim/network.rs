@@ -102,6 +102,8 @@ pub(super) struct Link {
     /// The last beat that was confirmed, and the longest gap of late, where the path loses some.
     pub(super) heard: Duration,
     pub(super) gap: Duration,
+    /// When packets last came through in both directions, in or out of order.
+    pub(super) came: Duration,
     pub(super) probed: bool,
     /// At the next look nothing will have been heard for too long.
     pub(super) doomed: bool,
@@ -186,6 +188,7 @@ impl Network {
             broken: None,
             heard: now,
             gap: BEAT,
+            came: now,
             probed: false,
             doomed: false,
         });

@@ -265,7 +265,7 @@ impl World<'_> {
         let mended = works && link.broken.is_some();
         if mended {
             link.broken = None;
-            (link.heard, link.doomed) = (now, false);
+            (link.heard, link.came, link.doomed) = (now, now, false);
             let parked = std::mem::take(&mut link.parked);
             self.network.broken.remove(&pair(a, b));
             parked.into_iter().for_each(|(from, to, said)| self.send(from, to, said));
@@ -283,7 +283,7 @@ impl World<'_> {
         let Some(link) = self.network.link_mut(a, b) else { return mended };
         if !link.probed {
             link.probed = true;
-            link.heard = now;
+            (link.heard, link.came) = (now, now);
             self.queue.push(now + BEAT, Event::Beat { a, b, made });
         }
         mended
@@ -295,12 +295,12 @@ impl World<'_> {
         }
     }
 
-    /// A beat on a lossy link counts once it is there and the word of it is back. Several beats are drawn at a time.
+    /// A beat on a lossy link counts once it and all before it are there and the word of it is back: where one of two tries does both
+    /// ways. Packets that arrive out of order show that the path lives. Several beats are drawn at a time.
     pub(super) fn beat(&mut self, a: Who, b: Who, made: u64) {
         let (slot_a, slot_b) = (self.nodes[a as usize].slot, self.nodes[b as usize].slot);
         let (there, back) = (self.network.path(slot_a, slot_b).loss, self.network.path(slot_b, slot_a).loss);
-        let now = self.now;
-        let round_trip = self.round_trip(a, b);
+        let (now, round_trip) = (self.now, self.round_trip(a, b));
         let Some(link) = self.network.link_mut(a, b).filter(|link| link.made == made) else { return };
         if there == 0.0 && back == 0.0 {
             (link.probed, link.doomed) = (false, false);
@@ -309,14 +309,22 @@ impl World<'_> {
         if link.doomed {
             return self.end_link(a, b, "nothing was heard on a lossy path");
         }
+        let both = (1.0 - there) * (1.0 - back);
+        let in_order = 1.0 - (1.0 - both) * (1.0 - both);
         let mut at = now;
         for _ in 0..BEATS {
-            let unheard = at.saturating_sub(link.heard + BEAT).as_millis() / BEAT.as_millis();
+            let unheard = at.saturating_sub(link.came + BEAT).as_millis() / BEAT.as_millis();
             let arrives = |loss: f64| 1.0 - loss.powi(packets(round_trip, unheard as u32));
-            if link.broken.is_none() && chance(&mut self.rng, arrives(there) * arrives(back)) {
+            let works = link.broken.is_none();
+            if works && chance(&mut self.rng, arrives(there) * arrives(back)) {
+                link.came = at;
+            }
+            let limit = (link.gap * 4).clamp(FLOOR, CEILING);
+            let patience = if at.saturating_sub(link.came) <= limit { CEILING } else { limit };
+            if works && chance(&mut self.rng, in_order) {
                 link.gap = at.saturating_sub(link.heard).max(link.gap.mul_f32(0.99));
                 link.heard = at;
-            } else if at.saturating_sub(link.heard) > (link.gap * 4).clamp(FLOOR, CEILING) {
+            } else if at.saturating_sub(link.heard) > patience {
                 link.doomed = true;
                 break;
             }

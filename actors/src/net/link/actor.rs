@@ -193,7 +193,7 @@ impl<R: Router> State<R> {
             LinkMessage::Tick => {
                 // A full queue means that the stream does not move; that shows as silence.
                 let _ = self.signals.try_send(Signal::Beat);
-                if let Some(reason) = self.shared.liveness.check() {
+                if let Some(reason) = self.shared.liveness.check(self.shared.connection.stats().udp_rx.datagrams) {
                     self.end(LinkDown::TimedOut { reason }).await;
                 }
             }

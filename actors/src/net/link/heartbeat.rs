@@ -4,6 +4,9 @@
 //! other, and of which of its own beats the other has confirmed the arrival (its lease). Either one
 //! growing older than the limit ends the link, so a path that fails in one direction only is noticed
 //! at both ends. Time in which this node itself did not run does not count.
+//!
+//! On a stream one packet that is lost holds up all that follows. While packets of the other end arrive nevertheless, the path is bad
+//! and not dead, and gets the longest time that there is; an end at which none arrive says so to the other one when it gives up.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -49,6 +52,8 @@ pub(super) struct Silence {
     pub(super) heard: Duration,
     pub(super) confirmed: Duration,
     pub(super) limit: Duration,
+    /// The same while packets arrive.
+    patience: Duration,
     /// What is confirmed is older by as much as the word of it takes.
     round_trip: Duration,
 }
@@ -56,7 +61,7 @@ pub(super) struct Silence {
 impl Silence {
     fn verdict(&self) -> Option<String> {
         let confirmed = self.confirmed.saturating_sub(self.round_trip);
-        if self.heard.max(confirmed) <= self.limit {
+        if self.heard.max(confirmed) <= self.patience {
             None
         } else if self.heard > self.limit / 2 {
             Some(format!("nothing was heard for {:.1} s", self.heard.as_secs_f32()))
@@ -82,6 +87,9 @@ struct State {
     /// The longest round trip of a beat of late.
     round_trip: Duration,
     checked: Instant,
+    /// Packets that had arrived when this was looked at last, and when there was one more.
+    packets: u64,
+    arrived: Instant,
     /// The beats on their way: number and time. Bounded by the ceiling over the interval.
     flying: std::collections::VecDeque<(u64, Instant)>,
     next: u64,
@@ -99,6 +107,8 @@ impl Liveness {
             longest_gap: heartbeat.interval + round_trip,
             round_trip,
             checked: now,
+            packets: 0,
+            arrived: now,
             flying: std::collections::VecDeque::new(),
             next: 0,
         };
@@ -148,8 +158,9 @@ impl Liveness {
         number
     }
 
-    /// Looks at the clock, once an interval; says why the link must end, if it must.
-    pub(super) fn check(&self) -> Option<String> {
+    /// Looks at the clock, once an interval, and at how many packets of the other end have arrived by now; says why the link must end,
+    /// if it must.
+    pub(super) fn check(&self, packets: u64) -> Option<String> {
         let now = Instant::now();
         let mut state = self.state();
         let asleep = (now - state.checked).saturating_sub(2 * self.heartbeat.interval);
@@ -157,6 +168,8 @@ impl Liveness {
         state.heard = (state.heard + asleep).min(now);
         state.confirmed = (state.confirmed + asleep).min(now);
         state.last_beat = (state.last_beat + asleep).min(now);
+        state.arrived = if packets == state.packets { (state.arrived + asleep).min(now) } else { now };
+        state.packets = packets;
         self.silence_at(now, &state).verdict()
     }
 
@@ -167,8 +180,9 @@ impl Liveness {
     fn silence_at(&self, now: Instant, state: &State) -> Silence {
         let ceiling = self.heartbeat.ceiling.max(self.heartbeat.floor);
         let limit = (state.longest_gap * GAPS).clamp(self.heartbeat.floor, ceiling);
-        let round_trip = state.round_trip.min(ceiling - limit);
-        Silence { heard: now - state.heard, confirmed: now - state.confirmed, limit, round_trip }
+        let patience = if now - state.arrived <= limit { ceiling } else { limit };
+        let round_trip = state.round_trip.min(ceiling - patience);
+        Silence { heard: now - state.heard, confirmed: now - state.confirmed, limit, patience, round_trip }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -247,7 +261,7 @@ mod tests {
         for _ in 0..intervals {
             advance(150 * MS).await;
             each();
-            if let Some(why) = liveness.check() {
+            if let Some(why) = liveness.check(0) {
                 return Some(why);
             }
         }
@@ -305,6 +319,32 @@ mod tests {
         assert_eq!(why, "it is heard, but has not heard us for 1.4 s");
     }
 
+    /// A stream waits for what was lost in front. Whose packets arrive is there; whose do not is gone as soon as ever.
+    #[tokio::test(start_paused = true)]
+    async fn a_path_that_brings_packets_is_not_silent_before_the_ceiling() {
+        let liveness = Liveness::new(Heartbeat::default(), MS);
+        for packets in 1..=26 {
+            advance(150 * MS).await;
+            assert_eq!(liveness.check(packets), None, "packet {packets} came");
+        }
+        advance(150 * MS).await;
+        assert_eq!(liveness.check(27).unwrap(), "nothing was heard for 4.1 s");
+
+        let liveness = Liveness::new(Heartbeat::default(), MS);
+        advance(150 * MS).await;
+        assert_eq!(liveness.check(1), None);
+        let why = async {
+            for silent in 2.. {
+                advance(150 * MS).await;
+                if let Some(why) = liveness.check(1) {
+                    return (silent, why);
+                }
+            }
+            unreachable!()
+        };
+        assert_eq!(why.await, (10, "nothing was heard for 1.5 s".to_owned()), "1.35 s after the last packet");
+    }
+
     #[tokio::test(start_paused = true)]
     async fn irregular_beats_are_given_more_time_but_not_for_ever() {
         let liveness = Liveness::new(Heartbeat::default(), MS);
@@ -327,7 +367,7 @@ mod tests {
     async fn a_node_that_was_frozen_does_not_blame_the_others() {
         let liveness = Liveness::new(Heartbeat::default(), MS);
         advance(Duration::from_secs(60)).await;
-        assert_eq!(liveness.check(), None);
+        assert_eq!(liveness.check(0), None);
         assert!(pass(&liveness, 9, || ()).await.is_some(), "but the dead stay dead");
     }
 }

@@ -7,6 +7,7 @@
 //!
 //! On a stream one packet that is lost holds up all that follows. While packets of the other end arrive nevertheless, the path is bad
 //! and not dead, and gets the longest time that there is; an end at which none arrive says so to the other one when it gives up.
+//! QUIC counts packets before it opens them: forged ones keep a dead link until that time is over, and no longer.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -333,16 +334,12 @@ mod tests {
         let liveness = Liveness::new(Heartbeat::default(), MS);
         advance(150 * MS).await;
         assert_eq!(liveness.check(1), None);
-        let why = async {
-            for silent in 2.. {
-                advance(150 * MS).await;
-                if let Some(why) = liveness.check(1) {
-                    return (silent, why);
-                }
-            }
-            unreachable!()
-        };
-        assert_eq!(why.await, (10, "nothing was heard for 1.5 s".to_owned()), "1.35 s after the last packet");
+        for intervals in 1..9 {
+            advance(150 * MS).await;
+            assert_eq!(liveness.check(1), None, "{intervals} since the last packet");
+        }
+        advance(150 * MS).await;
+        assert_eq!(liveness.check(1).unwrap(), "nothing was heard for 1.5 s");
     }
 
     #[tokio::test(start_paused = true)]
